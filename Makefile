@@ -1,0 +1,84 @@
+# Everything a checkout needs, from nothing but Python and a C compiler.  `make demo` and `make test` set themselves up;
+# a second call only rebuilds what changed.  Another interpreter: make test PYTHON=python3.12 VENV=.venv312
+
+PYTHON ?= python3
+VENV ?= .venv
+
+# pytest and tools run isolated (-I): neither the current folder nor PYTHONPATH can put the checkout before the
+# installed package.
+bin := $(abspath $(VENV))/bin
+python := $(bin)/python
+isolated := $(python) -I
+pip := $(isolated) -m pip install --quiet --disable-pip-version-check
+debug := build/debug/$(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
+sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
+
+.PHONY: help demo test debug lint format bench soak model clean
+
+help:
+	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
+	@echo "make test     build, install into $(VENV), run the test suite"
+	@echo "make lint     ruff, mypy --strict, stubtest, cython-lint, clang-format"
+	@echo "make format   let ruff and clang-format rewrite the sources"
+	@echo "make bench    measure against the other libraries"
+	@echo "make soak     the tests that run for minutes"
+	@echo "make model    check the protocol's model with spin"
+	@echo "make clean    remove what the above made"
+
+demo: $(VENV)/.installed $(VENV)/.demo
+	$(isolated) -m shmkit demo $(ARGS)
+
+test: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
+	$(isolated) -m pytest $(ARGS)
+
+soak: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
+	$(isolated) -m pytest -m soak $(ARGS)
+
+bench: $(VENV)/.installed $(VENV)/.bench
+	$(isolated) -m pytest bench $(ARGS)
+
+debug: $(debug)/.installed
+
+lint: $(VENV)/.installed $(VENV)/.lint
+	$(isolated) -m ruff check .
+	$(isolated) -m ruff format --check .
+	$(isolated) -m mypy
+	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml \
+		$(patsubst shmkit/%.pyx,shmkit.%,$(wildcard shmkit/*.pyx))
+	$(bin)/cython-lint $(wildcard shmkit/*.pyx shmkit/*.pxd)
+	$(bin)/clang-format --dry-run -Werror $(wildcard shmkit/*.h)
+
+format: $(VENV)/.lint
+	$(isolated) -m ruff check --fix .
+	$(isolated) -m ruff format .
+	$(bin)/clang-format -i $(wildcard shmkit/*.h)
+
+model:
+	@if command -v spin >/dev/null; then models/run; else echo "skipped: spin is not installed (apt-get install spin)"; fi
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache .benchmarks
+	find shmkit tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find shmkit -name '*.so' -delete
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The extras of an installed package are those of its metadata: pip finds shmkit there and only adds what is missing.
+$(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
+	$(pip) "shmkit[$*]"
+	@touch $@
+
+# Built without isolation, in build/, so that a changed file costs one compilation.  A module that was removed would
+# live on in build's copy of the package, so that copy goes first.
+$(VENV)/.installed: $(sources) | $(VENV)/.made
+	$(pip) "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
+	rm -rf build/objects/lib*
+	$(pip) --no-build-isolation .
+	@touch $@
+
+$(debug)/.installed: $(sources) $(VENV)/.installed
+	rm -rf build/objects-debug/lib* $(debug)
+	SHMKIT_DEBUG=1 $(pip) --no-build-isolation --no-deps --target $(debug) .
+	@touch $@
