@@ -1,0 +1,48 @@
+/* Failpoints: in a debug build (SHMKIT_DEBUG), the named places where a test can have the process killed.
+ *
+ *   SHMKIT_FAILPOINT=ring.commit.word:3     dies by SIGKILL the fourth time that it passes "ring.commit.word"
+ *
+ * In an ordinary build FAILPOINT() is nothing at all.  */
+#ifndef SHMKIT_FAILPOINT_H
+#define SHMKIT_FAILPOINT_H
+
+#ifdef SHMKIT_DEBUG
+
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char failpoint_name[64];
+static uint64_t failpoint_skip;
+
+/* Arms one failpoint: "name" or "name:skip"; NULL or "" disarms. */
+static inline void failpoint_arm(const char *wish) {
+    const char *colon = wish ? strrchr(wish, ':') : NULL;
+    size_t length = wish ? (colon ? (size_t)(colon - wish) : strlen(wish)) : 0;
+    if (length >= sizeof failpoint_name)
+        length = sizeof failpoint_name - 1;
+    if (length)
+        memcpy(failpoint_name, wish, length);
+    failpoint_name[length] = 0;
+    failpoint_skip = colon ? strtoull(colon + 1, NULL, 10) : 0;
+}
+
+static inline void failpoint_pass(const char *name) {
+    if (failpoint_name[0] == 0 || strcmp(name, failpoint_name) != 0)
+        return;
+    if (failpoint_skip-- == 0)
+        kill(getpid(), SIGKILL);
+}
+
+#define FAILPOINT(name) failpoint_pass(name)
+
+#else
+
+static inline void failpoint_arm(const char *wish) { (void)wish; }
+#define FAILPOINT(name) ((void)0)
+
+#endif
+
+#endif

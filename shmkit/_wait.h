@@ -1,0 +1,185 @@
+/* Waiting for another process: spin, then yield, then park; each only as long as it is likely to pay.
+ *
+ *   spin    reading the word, for a time that is learnt: it grows while waits turn out short and halves while they turn
+ *           out long, so a process that waits for a slow peer soon does not spin worth the name.  Not at all where the
+ *           other side cannot be running: one core only, or the peer was last seen on this very core
+ *   yield   lets a peer on the same core run
+ *   park    announces on the bell word, looks once more, and sleeps on the futex in slices that grow from 1 to 50 ms: a
+ *           waker may be killed between its store and its wake, so no wait is unbounded
+ *
+ * The cost of sleeping and being woken is 5 to 60 µs; spinning about that long and then sleeping costs at most twice
+ * what the best choice would (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive spinning", 1991).  */
+#ifndef SHMKIT_WAIT_H
+#define SHMKIT_WAIT_H
+
+#include <sched.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "_atomics.h"
+#include "_failpoint.h"
+#include "_futex.h"
+
+/* What the C functions answer; one check() per .pyx turns it into an exception. */
+typedef enum {
+    OK = 0,
+    FULL,
+    EMPTY,
+    TIMED_OUT,
+    INTERRUPTED,    /* a signal came: let Python look at it */
+    SLICE_OVER,     /* a whole wait slice without change: time to ask whether the other side lives */
+    CLOSED,         /* the other end has left in order */
+    DIED,           /* the other end is dead */
+    CORRUPT,        /* shared memory contradicts itself */
+    TOO_LARGE,      /* can never fit */
+    TAKEN,          /* another process has that role */
+    TOO_MANY,       /* a limit of this process is reached */
+    FAILED,         /* the system refused; errno says why */
+} status_t;
+
+#define FOREVER UINT64_MAX
+
+#define SPIN_FIRST_NS 20000u
+#define SPIN_LEAST_NS 1000u
+#define SPIN_MOST_NS 50000u
+#define SPIN_PAYS_NS 100000u /* a wait that took less (a wake-up included) would have been worth spinning for */
+#define SLICE_FIRST_NS 1000000u
+#define SLICE_MOST_NS 50000000u
+#define CPU_UNKNOWN UINT32_MAX
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* How one end of something waits; private to the process. */
+typedef struct {
+    uint64_t spin_ns;  /* learnt */
+    uint64_t slice_ns; /* the next slice */
+    uint64_t begun_ns; /* when this wait began; 0: not waiting */
+} waiter_t;
+
+static inline uint64_t clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static inline void waiter_init(waiter_t *waiter) {
+    waiter->spin_ns = SPIN_FIRST_NS;
+    waiter->slice_ns = SLICE_FIRST_NS;
+    waiter->begun_ns = 0;
+}
+
+/* May this process run on more than one core?  Asked once a wait that got as far as spinning for long. */
+static inline int one_core_only(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+static inline uint32_t this_cpu(void) {
+    int cpu = sched_getcpu();
+    return cpu < 0 ? CPU_UNKNOWN : (uint32_t)cpu;
+}
+
+/* Is what is waited for there?  Loads with seq order, so that it also serves as the look after the announcement. */
+typedef int (*ready_t)(const void *);
+
+/* Spins at most limit_ns, `pace` pauses between looks; returns whether ready. */
+static ALWAYS_INLINE int wait_spin(ready_t ready, const void *of, uint64_t limit_ns, uint32_t pace) {
+    uint64_t end = 0;
+    for (;;) {
+        for (uint32_t look = 0; look < 32; look += pace) {
+            for (uint32_t i = 0; i < pace; i++)
+                cpu_relax();
+            if (ready(of))
+                return 1;
+        }
+        uint64_t now = clock_ns();
+        if (end == 0)
+            end = now + limit_ns;
+        else if (now >= end)
+            return 0;
+    }
+}
+
+static inline void wait_learn(waiter_t *waiter, uint64_t now) {
+    if (waiter->begun_ns != 0) {
+        if (now - waiter->begun_ns <= SPIN_PAYS_NS)
+            waiter->spin_ns = waiter->spin_ns * 2 < SPIN_MOST_NS ? waiter->spin_ns * 2 : SPIN_MOST_NS;
+        else
+            waiter->spin_ns = waiter->spin_ns / 2 > SPIN_LEAST_NS ? waiter->spin_ns / 2 : SPIN_LEAST_NS;
+    }
+    waiter->begun_ns = 0;
+    waiter->slice_ns = SLICE_FIRST_NS;
+}
+
+/* One round of waiting on `bell`.  The first of a wait spins and yields; each parks for one slice at most.
+ * Returns OK (ready), TIMED_OUT, INTERRUPTED or SLICE_OVER.  `parks` counts rounds that slept (NULL: nobody counts). */
+static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready_t ready, const void *of,
+                                         uint64_t deadline_ns, uint32_t peer_cpu, uint32_t pace, uint64_t *parks) {
+    uint64_t now = clock_ns();
+
+    if (waiter->begun_ns == 0) {
+        waiter->begun_ns = now;
+        int alone = peer_cpu == this_cpu() || one_core_only();
+        if (!alone) {
+            uint64_t spin_ns = waiter->spin_ns;
+            if (deadline_ns - now < spin_ns)
+                spin_ns = deadline_ns > now ? deadline_ns - now : 0;
+            if (wait_spin(ready, of, spin_ns, pace)) {
+                wait_learn(waiter, clock_ns());
+                return OK;
+            }
+        }
+        for (int i = 0; i < 2; i++) {
+            sched_yield();
+            if (ready(of)) {
+                wait_learn(waiter, clock_ns());
+                return OK;
+            }
+        }
+        now = clock_ns();
+    }
+    if (now >= deadline_ns) {
+        wait_learn(waiter, now);
+        return TIMED_OUT;
+    }
+    uint64_t slice_ns = waiter->slice_ns < deadline_ns - now ? waiter->slice_ns : deadline_ns - now;
+
+    /* SYNC bell: pairs with exchange_seq(bell) in ring_bell; the announcement comes before the look in the one order,
+     * as the other side's store comes before its look at the bell: at least one of the two sees the other */
+    store_seq_u32(bell, 1);
+    FAILPOINT("wait.announced");
+    if (ready(of)) {
+        /* relaxed: a bell that is rung all the same costs one needless wake-up */
+        store_relaxed_u32(bell, 0);
+        wait_learn(waiter, clock_ns());
+        return OK;
+    }
+    if (parks != 0)
+        store_relaxed_u64(parks, load_relaxed_u64(parks) + 1); /* relaxed: a statistic with one writer */
+    int error = futex_wait(bell, 1, slice_ns);
+    FAILPOINT("wait.woken");
+    store_relaxed_u32(bell, 0); /* relaxed: as above */
+    if (ready(of)) {
+        wait_learn(waiter, clock_ns());
+        return OK;
+    }
+    if (error == EINTR)
+        return INTERRUPTED;
+    waiter->slice_ns = waiter->slice_ns * 2 < SLICE_MOST_NS ? waiter->slice_ns * 2 : SLICE_MOST_NS;
+    return SLICE_OVER;
+}
+
+/* Wakes the owner of `bell` if it sleeps.  Call it after a seq store of what the owner waits for. */
+static ALWAYS_INLINE void ring_bell(uint32_t *bell, uint64_t *wakes) {
+    /* SYNC bell: pairs with store_seq(bell, 1) in wait_round */
+    if (__builtin_expect(load_seq_u32(bell) == 0, 1))
+        return;
+    if (exchange_seq_u32(bell, 0) == 0)
+        return;
+    FAILPOINT("bell.cleared");
+    if (wakes != 0)
+        store_relaxed_u64(wakes, load_relaxed_u64(wakes) + 1); /* relaxed: a statistic with one writer */
+    futex_wake(bell, 1);
+}
+
+#endif

@@ -1,0 +1,144 @@
+"""The exceptions of shmkit.  Each also inherits the builtin that a caller would already catch.
+
+::
+
+    ShmkitError
+    ├─ SegmentError     SegmentExists (FileExistsError) · SegmentNotFound (FileNotFoundError) · NotReady
+    │                   LayoutMismatch · SegmentPermission (PermissionError) · NoSpace (OSError, errno ENOSPC)
+    ├─ ChannelError     Full (queue.Full) · Empty (queue.Empty) · Closed (ValueError): this end
+    │                   EndOfStream (EOFError) · Broken (BrokenPipeError) · PeerDied (a Broken) · RoleTaken
+    │                   RecordCorrupt
+    └─ RecordTooLarge   (ValueError)
+
+A wait whose time is up raises the builtin ``TimeoutError``, or ``Full``/``Empty`` where the standard library does.
+"""
+
+from __future__ import annotations
+
+import errno
+import queue
+
+__all__ = [
+    "Broken",
+    "ChannelError",
+    "Closed",
+    "Empty",
+    "EndOfStream",
+    "Full",
+    "LayoutMismatch",
+    "NoSpace",
+    "NotReady",
+    "PeerDied",
+    "RecordCorrupt",
+    "RecordTooLarge",
+    "RoleTaken",
+    "SegmentError",
+    "SegmentExists",
+    "SegmentNotFound",
+    "SegmentPermission",
+    "ShmkitError",
+]
+
+
+class ShmkitError(Exception):
+    """The root of every exception that shmkit defines."""
+
+
+class SegmentError(ShmkitError):
+    """Something is wrong with a segment: its name, its header, its room or its owner."""
+
+
+class _WithErrno(ShmkitError, OSError):
+    """Gives an OSError its errno from the class, so that it is raised, and pickled, with the message alone."""
+
+    _errno = 0
+
+    def __init__(self, message: str) -> None:
+        super().__init__(self._errno, message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.strerror,)
+
+
+class SegmentExists(SegmentError, _WithErrno, FileExistsError):
+    """``create`` found a segment of that name."""
+
+    _errno = errno.EEXIST
+
+
+class SegmentNotFound(SegmentError, _WithErrno, FileNotFoundError):
+    """There is no segment of that name, or the process that held an anonymous one has gone."""
+
+    _errno = errno.ENOENT
+
+
+class SegmentPermission(SegmentError, _WithErrno, PermissionError):
+    """The segment belongs to another user, or its mode forbids what was asked."""
+
+    _errno = errno.EACCES
+
+
+class NoSpace(SegmentError, _WithErrno):
+    """There is not enough room to reserve the segment; the message says how much was asked and how much is free."""
+
+    _errno = errno.ENOSPC
+
+
+class NotReady(SegmentError):
+    """The segment exists but its creator has not finished (or was killed while) writing its header."""
+
+
+class LayoutMismatch(SegmentError):
+    """The segment's header is not one that this version can trust: foreign, truncated, older, newer or corrupt."""
+
+
+class ChannelError(ShmkitError):
+    """Something is wrong with a ring, a queue, a topic or a channel."""
+
+
+class Full(ChannelError, queue.Full):
+    """No room, and the caller did not want to wait longer."""
+
+
+class Empty(ChannelError, queue.Empty):
+    """Nothing there, and the caller did not want to wait longer."""
+
+
+class Closed(ChannelError, ValueError):
+    """This end was closed by its own process."""
+
+
+class EndOfStream(ChannelError, EOFError):
+    """The other end closed, and everything it sent has been received."""
+
+
+class Broken(ChannelError, _WithErrno, BrokenPipeError):
+    """Nobody will receive what is sent: the other end has closed."""
+
+    _errno = errno.EPIPE
+
+
+class PeerDied(Broken):
+    """The process at the other end ended without closing it (it was killed, say).
+
+    ``pid`` is the process id it had.
+    """
+
+    def __init__(self, message: str, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.strerror, self.pid)
+
+
+class RoleTaken(ChannelError):
+    """Another living process already is this ring's producer (or consumer)."""
+
+
+class RecordCorrupt(ChannelError):
+    """A record in shared memory contradicts its own header; nothing beyond it can be trusted."""
+
+
+class RecordTooLarge(ShmkitError, ValueError):
+    """The record can never fit, however long one waits."""
