@@ -1,0 +1,184 @@
+"""The books: which shared memory, descriptors, mappings and children there are, and which of them a test left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+from .names import belongs_to_another_session
+from .processes import alive
+from .waiting import wait_until
+
+SHM = Path("/dev/shm")
+SHARED_MAPPINGS = ("/dev/shm/", "/memfd:", "/SYSV")
+
+
+@dataclass(frozen=True)
+class Books:
+    """What exists now.  Each entry's key says what it is, so that a reused number is not taken for the old thing."""
+
+    files: dict[tuple[str, int], str] = field(default_factory=dict)
+    sysv: dict[int, int] = field(default_factory=dict)
+    descriptors: dict[tuple[int, int, int], str] = field(default_factory=dict)
+    mappings: dict[tuple[str, str], str] = field(default_factory=dict)
+    children: set[int] = field(default_factory=set)
+
+    @classmethod
+    def now(cls) -> Books:
+        return cls(_files(), _sysv(), _descriptors(), _mappings(), set(_children()))
+
+
+def _files() -> dict[tuple[str, int], str]:
+    return {(entry.name, entry.inode()): entry.name for entry in os.scandir(SHM)}
+
+
+def _sysv() -> dict[int, int]:
+    """Segment id → pid of the creator."""
+    table = Path("/proc/sysvipc/shm")
+    if not table.exists():
+        return {}
+    rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    return {int(row[1]): int(row[4]) for row in rows}
+
+
+def _descriptors() -> dict[tuple[int, int, int], str]:
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        # The descriptor of this very listing is gone by now.
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(number))
+            found[int(number), status.st_dev, status.st_ino] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
+def _mappings() -> dict[tuple[str, str], str]:
+    found = {}
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            words = line.split(None, 5)
+            if len(words) == 6 and words[5].startswith(SHARED_MAPPINGS):
+                found[words[3], words[4]] = words[5].strip()
+    return found
+
+
+def _children() -> Iterator[int]:
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may end while one looks.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _helpers() -> tuple[set[int], set[int]]:
+    """The pids and descriptors of the helper processes that multiprocessing and joblib start once and keep."""
+    trackers: list[object] = [resource_tracker._resource_tracker]  # type: ignore[attr-defined]
+    loky = sys.modules.get("joblib.externals.loky.backend.resource_tracker")
+    if loky is not None:
+        trackers.append(loky._resource_tracker)
+    pids = {getattr(tracker, "_pid", None) for tracker in trackers}
+    descriptors = {getattr(tracker, "_fd", None) for tracker in trackers}
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    pids.add(server._forkserver_pid)
+    descriptors |= {server._forkserver_alive_fd, getattr(server, "_forkserver_authkey", None)}
+    return {pid for pid in pids if isinstance(pid, int)}, {fd for fd in descriptors if isinstance(fd, int)}
+
+
+def _somebody_elses(pid: int) -> bool:
+    """Whether a living process that does not descend from this one made it: other programs use the machine too."""
+    while pid > 1 and pid != os.getpid():
+        if not alive(pid):
+            return False
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        pid = int(stat[stat.rindex(")") + 2 :].split()[1])
+    return pid != os.getpid()
+
+
+def _creators() -> dict[str, int]:
+    """Name → creator's pid of the segments that say so."""
+    with contextlib.suppress(Exception):
+        import shmkit
+
+        return {Path(str(info.name)).name: info.creator_pid for info in shmkit.Segment.list()}
+    return {}
+
+
+def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
+    now = Books.now()
+    pids, fds = _helpers()
+    creators: dict[str, int] | None = None
+    files = []
+    for key, name in now.files.items():
+        if key in before.files or belongs_to_another_session(name):
+            continue
+        if creators is None:
+            creators = _creators()
+        if name not in creators or not _somebody_elses(creators[name]):
+            files.append(name)
+    left = {
+        "in /dev/shm": files,
+        "SysV segments": [
+            str(key) for key, pid in now.sysv.items() if key not in before.sysv and not _somebody_elses(pid)
+        ],
+        "children": [str(pid) for pid in now.children - before.children - pids if alive(pid)],
+    }
+    if memory_too:
+        left["descriptors"] = [
+            f"{key[0]} → {target}"
+            for key, target in now.descriptors.items()
+            if key not in before.descriptors and key[0] not in fds
+        ]
+        left["mappings"] = [path for key, path in now.mappings.items() if key not in before.mappings]
+    return {what: which for what, which in left.items() if which}
+
+
+def settle(before: Books, memory_too: bool = True, grace: float = 3.0) -> dict[str, list[str]]:
+    """What a test left behind: nothing, usually at first sight.
+
+    What only awaits the garbage collector, lies in shmkit's pool of warm segments, or belongs to a child that is just
+    ending, is not left behind.  ``memory_too=False`` leaves out what a failed test's traceback still refers to.
+    """
+    left = _left(before, memory_too)
+    if left:
+        gc.collect()
+        shmkit = sys.modules.get("shmkit")
+        getattr(shmkit, "trim", lambda: None)()
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not _left(before, memory_too), grace)
+        left = _left(before, memory_too)
+    _reap(before)
+    return left
+
+
+def clean_up(before: Books) -> None:
+    """Removes what was left, so that the next test does not suffer."""
+    left = _left(before, memory_too=False)
+    for pid in left.get("children", []):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(int(pid), 0)
+    for name in left.get("in /dev/shm", []):
+        with contextlib.suppress(FileNotFoundError):
+            (SHM / name).unlink()
+    for key in left.get("SysV segments", []):
+        import sysv_ipc
+
+        with contextlib.suppress(sysv_ipc.ExistentialError):
+            sysv_ipc.remove_shared_memory(int(key))
+
+
+def _reap(before: Books) -> None:
+    """Orphans of killed children come to this process, a subreaper; it takes their exit statuses."""
+    for pid in set(_children()) - before.children - _helpers()[0]:
+        if not alive(pid):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
