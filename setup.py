@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy
+import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -53,7 +53,7 @@ def extensions() -> list[Extension]:
         Extension(
             ".".join(source.with_suffix("").parts),
             [str(source)],
-            include_dirs=["shmkit", numpy.get_include()],
+            include_dirs=["shmkit", np.get_include()],
             depends=headers,
             define_macros=MACROS,
             extra_compile_args=FLAGS,

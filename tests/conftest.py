@@ -1,8 +1,9 @@
 """Fixtures of every test: unique names, children that end with their test, and books that must balance.
 
-At teardown of each test nothing may be left: no entry of /dev/shm, no SysV segment, no descriptor, no mapping of shared
-memory, no child.  A test that hangs fails after its time-out with the stacks of all threads; if it cannot even fail, the
-whole run ends with them a minute later.
+At teardown of each test nothing may be left: no entry of /dev/shm, no SysV segment, no descriptor, no mapping of
+shared memory, no child.  A test that hangs fails after its time-out with the stacks of all threads, its children's too;
+if it cannot even fail, the whole run ends with its stacks a minute later.  The time-out is an ITIMER_REAL of this
+process, so a test that wants timer signals of its own sets them in a child.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from support import DEBUG_TREE, REPOSITORY, Processes, debug_environment, unique_name, wait_until
 from support.accounting import Books, clean_up, settle
 

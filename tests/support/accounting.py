@@ -1,4 +1,4 @@
-"""The books: which shared memory, descriptors, mappings and children there are, and which of them a test left behind."""
+"""The books: which shared memory, descriptors, mappings and children there are, and what of it a test left behind."""
 
 from __future__ import annotations
 
