@@ -1,0 +1,143 @@
+"""A file imports only from below: DESIGN.md's house, as a table."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+from support.sources import edges, files, inside, targets
+
+# Floor → its steps, lowest first.  A file imports from lower floors and from lower steps of its own floor, never from
+# its own step.  Each step beyond a floor's first is argued where it stands.  A folder is one entry: its files may
+# import each other, as long as they do so without a circle.
+FLOORS: dict[int, list[list[str]]] = {
+    0: [
+        ["_layout.h", "_atomics.h", "_lease.h", "_failpoint.h", "errors", "sizes"],
+        ["_futex.h"],  # a futex word is an atomic word
+        ["_wait.h", "_turn.h"],  # parking is a futex wait between atomic looks
+        ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
+        ["_core"],  # declares the headers to Cython, and therefore stands on them
+    ],
+    1: [
+        ["_map", "_describe"],
+        ["segment"],  # a segment owns a Mapping
+        ["array"],  # an array lies in a segment
+    ],
+    3: [
+        ["_record"],
+        ["_view"],  # a view is a record that has not been released
+        ["_ring"],  # the ring hands out records and views
+    ],
+    # The package itself: the public names, gathered from all floors below.
+    6: [["__init__"]],
+    7: [["cli"], ["__main__"]],
+}
+
+# Which run-time dependencies there are is a promise; what the tools of the top floor can do with an extra is not.
+TOOLS = "cli/"
+
+
+def place(entry: str) -> tuple[int, int] | None:
+    """(floor, step) of a file named as in FLOORS, or of the folder that it is in."""
+    for floor, steps in FLOORS.items():
+        for step, names in enumerate(steps):
+            if entry in names or entry.split("/", maxsplit=1)[0] in names:
+                return floor, step
+    return None
+
+
+def entry_of(path: Path) -> str:
+    return inside(path) if path.suffix == ".h" else inside(path.with_suffix(""))
+
+
+@pytest.mark.parametrize("path", files(), ids=inside)
+def test_every_file_stands_on_a_floor(path: Path) -> None:
+    """A new file is given its place in FLOORS, on purpose."""
+    assert place(entry_of(path)) is not None, f"{inside(path)} has no floor: give it one in tests/meta/test_floors.py"
+
+
+def test_every_place_has_a_file() -> None:
+    """FLOORS names nothing that does not exist."""
+    exist = {entry_of(path) for path in files()} | {entry_of(path).split("/")[0] for path in files()}
+    named = {name for steps in FLOORS.values() for names in steps for name in names}
+    assert not named - exist
+
+
+@pytest.mark.parametrize("path", files(), ids=inside)
+def test_a_file_imports_only_from_below(path: Path) -> None:
+    """Imports, cimports and includes go down; a .pyx to its own .pxd, and within one folder, are its own affair."""
+    own = entry_of(path)
+    wrong = []
+    for edge in edges(path):
+        for target in targets(edge):
+            folder = own.split("/")[0] if "/" in own else None
+            if target == own or (folder and target.split("/")[0] == folder):
+                continue
+            here, there = place(own), place(target)
+            if here is None or there is None or there >= here:
+                wrong.append(f"{inside(path)}:{edge.line} imports {target}: {there} is not below {here}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Within a folder too, whatever is imported stands without what imports it (imports for type checkers aside)."""
+    graph: dict[str, set[str]] = {}
+    for path in files(".py", ".pyx", ".pxd", ".h"):
+        own = entry_of(path)
+        checkers_only = _type_checking_lines(path)
+        reached = {target for edge in edges(path) if edge.line not in checkers_only for target in targets(edge)}
+        graph.setdefault(own, set()).update(reached - {own})
+    done: set[str] = set()
+
+    def visit(node: str, trail: tuple[str, ...]) -> None:
+        assert node not in trail, " → ".join([*trail[trail.index(node) :], node])
+        if node not in done:
+            for target in sorted(graph.get(node, ())):
+                visit(target, (*trail, node))
+            done.add(node)
+
+    for start in sorted(graph):
+        visit(start, ())
+
+
+def _type_checking_lines(path: Path) -> set[int]:
+    lines: set[int] = set()
+    indent: int | None = None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if indent is not None and line.strip() and len(line) - len(line.lstrip()) <= indent:
+            indent = None
+        if indent is not None:
+            lines.add(number)
+        if re.match(r"\s*if (typing\.)?TYPE_CHECKING:", line):
+            indent = len(line) - len(line.lstrip())
+    return lines
+
+
+@pytest.mark.parametrize("path", files(".pyx", ".pxd"), ids=inside)
+def test_only_the_core_declares_c(path: Path) -> None:
+    """`cdef extern` stands in _core.pxd alone."""
+    if path.name == "_core.pxd":
+        pytest.skip("the one that does")
+    found = [
+        f"{inside(path)}:{number}: {line.strip()}"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.match(r"\s*cdef extern\b", line)
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", [path for path in files() if not inside(path).startswith(TOOLS)], ids=inside)
+def test_nothing_is_imported_that_is_not_depended_on(path: Path) -> None:
+    """Below the tools: the standard library, the run-time dependencies, and what Cython brings."""
+    declared = {re.split(r"[^\w-]", line)[0] for line in requires("shmkit") or () if "extra ==" not in line}
+    allowed = {"shmkit", "cython", "cpython", "libc", "posix", *declared, *sys.stdlib_module_names}
+    wrong = [
+        f"{inside(path)}:{edge.line} imports {edge.module}"
+        for edge in edges(path)
+        if not edge.module.endswith(".h") and edge.module.split(".")[0] not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
