@@ -1,0 +1,251 @@
+"""How frames and results travel: the one part in which the demo's two programs differ.
+
+::
+
+    producer ──frames──▶ worker 0 ──results──▶ collector
+             ──frames──▶ worker 1 ──results──▶
+
+Every arrow is a link: one sender, one receiver, in order.  ``RingTransport`` makes each of a ``shmkit.Ring``,
+``QueueTransport`` of a ``multiprocessing.Queue``.  A link is made by the collector and handed to the processes as an
+argument; an end belongs to the process that first uses it.
+"""
+
+from __future__ import annotations
+
+import queue
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from multiprocessing.context import BaseContext
+    from multiprocessing.queues import Queue
+
+    from numpy.typing import NDArray
+
+    from shmkit import Ring
+
+__all__ = ["CAPACITY", "TRANSPORTS", "Frame", "FrameLink", "QueueTransport", "ResultLink", "RingTransport", "Transport"]
+
+# Of each frame link; two of the largest photographs fit.
+CAPACITY = 64 << 20
+
+# Results waiting for the collector.  So few fit into a pipe's 64 KiB that a worker never sleeps in the middle of
+# writing one: should it be killed, the collector finds whole results only.
+RESULTS_WAITING = 4
+
+
+class Frame(NamedTuple):
+    """A frame as its receiver sees it, on whatever memory the link keeps it."""
+
+    sequence: int
+    pixels: NDArray[np.uint8]
+
+
+class FrameLink(Protocol):
+    """From the producer to one worker."""
+
+    def send(self, sequence: int, pixels: NDArray[np.uint8]) -> None:
+        """Send a frame; waits while the link is full."""
+
+    def receive(self) -> AbstractContextManager[Frame | None]:
+        """The next frame, for the time of a ``with``; None when the producer has finished."""
+
+    def finish(self) -> None:
+        """The producer has sent its last frame; returns when the receiver can have all."""
+
+    def close(self) -> None:
+        """This process has no more use for the link."""
+
+
+class ResultLink(Protocol):
+    """From one worker to the collector."""
+
+    def send(self, result: NDArray[np.void]) -> None:
+        """Send a result; waits while the link is full."""
+
+    def receive(self, timeout: float) -> NDArray[np.void] | None:
+        """The next result; None when the worker has finished; TimeoutError when there is neither in time."""
+
+    def finish(self) -> None:
+        """The worker has sent its last result; returns when the collector can have all."""
+
+    def close(self) -> None:
+        """This process has no more use for the link."""
+
+
+class Transport(Protocol):
+    """Makes the links of one pipeline."""
+
+    name: str
+    # Each line is one copy of a frame's pixels on the way from the producer's array to the worker's.
+    copies: tuple[str, ...]
+
+    def frame_link(self, context: BaseContext, largest: int) -> FrameLink:
+        """A link for frames of at most ``largest`` bytes."""
+
+    def result_link(self, context: BaseContext, largest: int) -> ResultLink:
+        """A link for results of at most ``largest`` bytes."""
+
+
+# ── shmkit.Ring ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RingFrames:
+    """Frames that are written straight into a ring and read where they lie.
+
+    A frame is its rows of pixels and, as many cameras send it, one more row that begins with the frame's number.
+    """
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+
+    def send(self, sequence: int, pixels: NDArray[np.uint8]) -> None:
+        height, width, channels = pixels.shape
+        with self._ring.reserve((height + 1, width, channels), "uint8") as frame:
+            frame[:height] = pixels
+            frame[height].reshape(-1)[:8].view("<u8")[0] = sequence
+
+    @contextmanager
+    def receive(self) -> Iterator[Frame | None]:
+        from shmkit.errors import EndOfStream
+
+        try:
+            view = self._ring.recv_view()
+        except EndOfStream:
+            yield None
+            return
+        with view as frame:
+            yield Frame(int(frame[-1].reshape(-1)[:8].view("<u8")[0]), frame[:-1])
+
+    def finish(self) -> None:
+        self._ring.close()
+
+    def close(self) -> None:
+        self._ring.close()
+
+
+class RingResults:
+    """Results over a ring, one record each."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+
+    def send(self, result: NDArray[np.void]) -> None:
+        self._ring.send(result)
+
+    def receive(self, timeout: float) -> NDArray[np.void] | None:
+        from shmkit.errors import EndOfStream
+
+        try:
+            result: NDArray[np.void] = self._ring.recv(timeout=timeout)
+        except EndOfStream:
+            return None
+        return result
+
+    def finish(self) -> None:
+        self._ring.close()
+
+    def close(self) -> None:
+        self._ring.close()
+
+
+class RingTransport:
+    """``shmkit.Ring``, on anonymous memory: no name that could be left behind."""
+
+    name = "shmkit.Ring"
+    copies: tuple[str, ...] = (
+        "producer: its array → the ring; the worker computes on the frame where it lies in the ring",
+    )
+
+    def frame_link(self, context: BaseContext, largest: int) -> RingFrames:
+        from shmkit import Ring
+
+        return RingFrames(Ring.create(capacity=max(CAPACITY, _power_of_two(2 * largest))))
+
+    def result_link(self, context: BaseContext, largest: int) -> RingResults:
+        from shmkit import Ring
+
+        return RingResults(Ring.create(capacity=_power_of_two((RESULTS_WAITING + 1) * largest)))
+
+
+# ── multiprocessing.Queue ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class QueueFrames:
+    """Frames as (number, array) pairs through a queue."""
+
+    def __init__(self, frames: Queue[Any]) -> None:
+        self._queue = frames
+
+    def send(self, sequence: int, pixels: NDArray[np.uint8]) -> None:
+        # As a plain ndarray: a SharedArray would travel by reference, even here.
+        self._queue.put(Frame(sequence, pixels.view(np.ndarray)))
+
+    @contextmanager
+    def receive(self) -> Iterator[Frame | None]:
+        yield self._queue.get()
+
+    def finish(self) -> None:
+        self._queue.put(None)
+        self._queue.close()
+        self._queue.join_thread()
+
+    def close(self) -> None:
+        self._queue.close()
+
+
+class QueueResults:
+    """Results through a queue."""
+
+    def __init__(self, results: Queue[Any]) -> None:
+        self._queue = results
+
+    def send(self, result: NDArray[np.void]) -> None:
+        self._queue.put(result)
+
+    def receive(self, timeout: float) -> NDArray[np.void] | None:
+        try:
+            result: NDArray[np.void] | None = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        return result
+
+    def finish(self) -> None:
+        self._queue.put(None)
+        self._queue.close()
+        self._queue.join_thread()
+
+    def close(self) -> None:
+        self._queue.close()
+
+
+class QueueTransport:
+    """``multiprocessing.Queue``, with room for as many frames as a ring has."""
+
+    name = "multiprocessing.Queue"
+    # Read in CPython 3.11's multiprocessing and pickle, and in NumPy's array_setstate, which keeps the unpickled bytes.
+    copies: tuple[str, ...] = (
+        "producer: array → bytes, when the array is pickled",
+        "producer: bytes → the pickle",
+        "producer: pickle → the pipe, in the kernel, 64 KiB at a time",
+        "worker: pipe → bytes, one object per read",
+        "worker: bytes → the pickle, put together again",
+        "worker: pickle → the bytes under the new array",
+    )
+
+    def frame_link(self, context: BaseContext, largest: int) -> QueueFrames:
+        return QueueFrames(context.Queue(maxsize=max(2, CAPACITY // largest)))
+
+    def result_link(self, context: BaseContext, largest: int) -> QueueResults:
+        return QueueResults(context.Queue(maxsize=RESULTS_WAITING))
+
+
+TRANSPORTS: tuple[Transport, ...] = (RingTransport(), QueueTransport())
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(12, (least - 1).bit_length())
