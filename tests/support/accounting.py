@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from .processes import alive
 from .waiting import wait_until
 
 SHM = Path("/dev/shm")
+# joblib makes it when it first starts workers, and removes it when this process ends.
+JOBLIB_FOLDER = f"joblib_memmapping_folder_{os.getpid()}_"
 SHARED_MAPPINGS = ("/dev/shm/", "/memfd:", "/SYSV")
 
 
@@ -117,7 +120,7 @@ def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
     creators: dict[str, int] | None = None
     files = []
     for key, name in now.files.items():
-        if key in before.files or belongs_to_another_session(name):
+        if key in before.files or belongs_to_another_session(name) or name.startswith(JOBLIB_FOLDER):
             continue
         if creators is None:
             creators = _creators()
@@ -168,7 +171,10 @@ def clean_up(before: Books) -> None:
             os.waitpid(int(pid), 0)
     for name in left.get("in /dev/shm", []):
         with contextlib.suppress(FileNotFoundError):
-            (SHM / name).unlink()
+            if (SHM / name).is_dir():
+                shutil.rmtree(SHM / name)
+            else:
+                (SHM / name).unlink()
     for key in left.get("SysV segments", []):
         import sysv_ipc
 
