@@ -12,6 +12,7 @@ argument; an end belongs to the process that first uses it.
 
 from __future__ import annotations
 
+import pickle
 import queue
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -227,10 +228,11 @@ class QueueTransport:
     """``multiprocessing.Queue``, with room for as many frames as a ring has."""
 
     name = "multiprocessing.Queue"
-    # Read in CPython 3.11's multiprocessing and pickle, and in NumPy's array_setstate, which keeps the unpickled bytes.
+    # Read in the multiprocessing and pickle of CPython 3.10 to 3.13.  NumPy's arrays keep the bytes that they are
+    # unpickled from, and with pickle's protocol 5, the default from Python 3.14 on, they need no bytes to be pickled.
     copies: tuple[str, ...] = (
-        "producer: array → bytes, when the array is pickled",
-        "producer: bytes → the pickle",
+        *(("producer: array → bytes, when the array is pickled",) if pickle.DEFAULT_PROTOCOL < 5 else ()),
+        "producer: array or its bytes → the pickle",
         "producer: pickle → the pipe, in the kernel, 64 KiB at a time",
         "worker: pipe → bytes, one object per read",
         "worker: bytes → the pickle, put together again",

@@ -1,0 +1,419 @@
+"""The demo: real photographs, every frame verified, and nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL", reason="the demo's photographs are decoded by Pillow (shmkit[demo])")
+pytest.importorskip("xxhash", reason="the demo's frames are verified by xxhash (shmkit[demo])")
+
+from shmkit.cli import demo, main
+from shmkit.cli.command import CommandError
+from shmkit.cli.demo import photographs, pipeline, progress, transport
+from shmkit.cli.demo.examine import RESULT, examine
+from shmkit.cli.demo.report import as_json, copies_explained, ratio, table
+from shmkit.cli.demo.stages import Plan
+from support import Processes, alive
+
+Photographs = list[photographs.Photograph]
+
+TRANSPORTS = transport.TRANSPORTS
+METHODS = ("fork", "spawn", "forkserver")
+PLAN = Plan(warm_up=4, frames=13, seconds=None)
+
+# A program that runs the demo for a minute over the transport named first, started as its second argument says.
+PROGRAM = """
+import sys
+from shmkit.cli import main
+from shmkit.cli.demo import transport
+transport.TRANSPORTS = tuple(t for t in transport.TRANSPORTS if t.name == sys.argv[1])
+sys.exit(main(["demo", "--seconds", "60", "--size", "eighth", "--no-plot", "--start-method", sys.argv[2]]))
+"""
+
+each_transport = pytest.mark.parametrize("over", TRANSPORTS, ids=lambda over: over.name)
+each_method = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture(scope="module")
+def small() -> Photographs:
+    """All photographs, an eighth of their width."""
+    return photographs.load(photographs.AUTHORS, "eighth")
+
+
+def run(over: transport.Transport, images: Photographs, plan: Plan = PLAN, **options: Any) -> pipeline.Outcome:
+    return pipeline.run_pipeline(over, images, plan, **options)
+
+
+# ── the photographs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_there_are_photographs_of_several_megapixels_with_author_and_licence() -> None:
+    """Each file is installed, has at least four megapixels, and LICENSE.md names it and its author."""
+    from PIL import Image
+
+    folder = Path(photographs.__file__).parent / "photographs"
+    licence = (folder / "LICENSE.md").read_text()
+    assert {path.stem for path in folder.glob("*.jpg")} == set(photographs.AUTHORS)
+    for path in folder.glob("*.jpg"):
+        with Image.open(path) as image:
+            assert image.width * image.height > 4e6
+        (row,) = (line for line in licence.splitlines() if line.startswith(f"| `{path.name}`"))
+        assert photographs.AUTHORS[path.stem].split()[0] in row
+        assert "[CC" in row
+
+
+def test_a_smaller_size_is_the_same_photograph_with_less_detail() -> None:
+    """Half and eighth have that fraction of the width, and the same light."""
+    (half,) = photographs.load(["fig"], "half")
+    (eighth,) = photographs.load(["fig"], "eighth")
+    assert half.pixels.shape == (870, 1286, 3)
+    assert eighth.pixels.shape == (218, 322, 3)
+    assert abs(half.pixels.mean() - eighth.pixels.mean()) < 1
+
+
+# ── what a worker computes ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_single_flipped_bit_changes_the_checksum(small: Photographs) -> None:
+    """Wherever it is, also between the pixels that the histogram looks at."""
+    pixels = small[0].pixels.copy()
+    before = examine(0, pixels)["checksum"][0]
+    pixels[101, 203, 1] ^= 1
+    assert examine(0, pixels)["checksum"][0] != before
+
+
+def test_an_even_grey_frame_has_one_luminance_and_no_edges() -> None:
+    """The numbers are what anybody would expect of such a frame."""
+    (record,) = examine(7, np.full((160, 240, 3), 100, np.uint8))
+    assert (record["sequence"], record["height"], record["width"]) == (7, 160, 240)
+    assert record["luminance"] == 100
+    assert record["histogram"][100] == record["histogram"].sum() == 20 * 30
+    assert record["edge_energy"] == 0
+    assert not record["edges"].any()
+
+
+def test_an_edge_is_found_where_it_is() -> None:
+    """A frame that is black on the left and white on the right has its edge in the middle."""
+    pixels = np.zeros((720, 1080, 3), np.uint8)
+    pixels[:, 540:] = 255
+    edges = examine(0, pixels)["edges"][0]
+    columns = np.flatnonzero(edges.max(axis=0))
+    assert edges.max() == 255
+    assert 53 <= columns.min() <= columns.max() <= 55
+
+
+# ── the pipeline ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@each_method
+@each_transport
+def test_every_frame_arrives_and_is_verified(over: transport.Transport, method: str, small: Photographs) -> None:
+    """Over each transport, however processes start; the outcome counts what was measured."""
+    told: list[int] = []
+    outcome = run(over, small, start_method=method, progress=told.append)
+    assert told == list(range(1, 18))
+    assert (outcome.verified, outcome.frames) == (17, 13)
+    assert outcome.nbytes == sum(small[number % 5].pixels.nbytes for number in range(4, 17))
+    assert outcome.cpu > 0
+    assert outcome.seconds > 0
+    assert 0 < outcome.computing_per_frame < outcome.cpu_per_frame
+    assert len(outcome.results) == len(small)
+    for photograph, result in zip(small, outcome.results, strict=True):
+        seen, wanted = result.copy(), examine(0, photograph.pixels)
+        seen["sequence"] = 0
+        assert seen.tobytes() == wanted.tobytes()
+
+
+@each_transport
+def test_a_time_can_be_given_instead_of_a_number(over: transport.Transport, small: Photographs) -> None:
+    """All that the producer sent in that time is verified."""
+    outcome = run(over, small, Plan(warm_up=4, frames=None, seconds=0.2))
+    assert outcome.frames > 0
+    assert outcome.verified == outcome.frames + 4
+
+
+class TamperedFrames(transport.QueueFrames):
+    """Sends what ``tamper`` makes of a frame; nothing where it makes None."""
+
+    tamper: Callable[[int, np.ndarray], tuple[int, np.ndarray] | None]
+
+    def send(self, sequence: int, pixels: np.ndarray) -> None:
+        tampered = self.tamper(sequence, pixels)
+        if tampered is not None:
+            super().send(*tampered)
+
+
+class TamperedTransport(transport.QueueTransport):
+    def __init__(self, tamper: Callable[[int, np.ndarray], tuple[int, np.ndarray] | None]) -> None:
+        self.tamper = tamper
+
+    def frame_link(self, context: Any, largest: int) -> transport.QueueFrames:
+        link = TamperedFrames(context.Queue(maxsize=2))
+        link.tamper = self.tamper
+        return link
+
+
+def flip_a_bit(sequence: int, pixels: np.ndarray) -> tuple[int, np.ndarray]:
+    if sequence == 9:
+        pixels = pixels.copy()
+        pixels[5, 5, 0] ^= 1
+    return sequence, pixels
+
+
+def lose_one(sequence: int, pixels: np.ndarray) -> tuple[int, np.ndarray] | None:
+    return None if sequence == 9 else (sequence, pixels)
+
+
+def lose_the_last(sequence: int, pixels: np.ndarray) -> tuple[int, np.ndarray] | None:
+    return None if sequence == 16 else (sequence, pixels)
+
+
+def exchange_numbers(sequence: int, pixels: np.ndarray) -> tuple[int, np.ndarray]:
+    return {9: 11, 11: 9}.get(sequence, sequence), pixels
+
+
+@pytest.mark.parametrize(
+    ("tamper", "complaint"),
+    [
+        (flip_a_bit, r"frame 9 \(sunset\) is not what was sent: checksum differ"),
+        (lose_one, r"frame 9 \(sunset\) is not what was sent: sequence, checksum.* number 11"),
+        (lose_the_last, r"the producer sent 13 frames, 12 came back"),
+        (exchange_numbers, r"frame 9 \(sunset\) is not what was sent: sequence differ.* number 11"),
+    ],
+)
+def test_a_frame_that_is_not_what_was_sent_is_found(
+    tamper: Callable[[int, np.ndarray], tuple[int, np.ndarray] | None], complaint: str, small: Photographs
+) -> None:
+    """One bit, one frame more or less, or the order: the collector says which frame, and what of it."""
+    with pytest.raises(CommandError, match=complaint):
+        run(TamperedTransport(tamper), small, start_method="fork")
+
+
+def test_a_queue_carries_the_pixels_themselves(small: Photographs) -> None:
+    """multiprocessing.Queue is not helped by an array that would travel by reference."""
+    queue = multiprocessing.get_context("fork").Queue()
+    link = transport.QueueFrames(queue)
+    link.send(3, small[0].pixels)
+    try:
+        with link.receive() as frame:
+            assert frame is not None
+            assert frame.sequence == 3
+            assert type(frame.pixels) is np.ndarray
+            np.testing.assert_array_equal(frame.pixels, small[0].pixels)
+    finally:
+        queue.close()
+        queue.join_thread()
+
+
+# ── when a process dies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stage", ["producer", "worker 0", "worker 1"])
+@each_method
+@each_transport
+def test_a_killed_process_ends_the_pipeline_with_its_name(
+    over: transport.Transport, method: str, stage: str, small: Photographs
+) -> None:
+    """SIGKILL of any stage: an error that names it, and no process, segment or descriptor is left."""
+
+    def kill(verified: int) -> None:
+        if verified == 6:
+            (victim,) = (child for child in multiprocessing.active_children() if child.name == stage)
+            victim.kill()
+
+    plan = Plan(warm_up=4, frames=None, seconds=60)
+    with pytest.raises(CommandError, match=rf"{stage} \(process \d+\) was killed by SIGKILL"):
+        run(over, small, plan, start_method=method, progress=kill)
+    assert not multiprocessing.active_children()
+
+
+def test_the_command_fails_when_a_worker_is_killed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 1, and one line on standard error."""
+
+    @contextmanager
+    def deadly(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        def kill(verified: int) -> None:
+            if verified == 5:
+                next(child for child in multiprocessing.active_children() if child.name == "worker 1").kill()
+
+        yield kill
+
+    monkeypatch.setattr(progress, "show_progress", deadly)
+    assert main(["demo", "--seconds", "60", "--size", "eighth", "--no-plot"]) == 1
+    assert re.fullmatch(r"shmkit: the demo's worker 1 \(process \d+\) was killed by .*\n", capsys.readouterr().err)
+
+
+def streaming(pid: int) -> list[int]:
+    """the program's children, once each of them has used a tenth of a second of CPU time"""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    family = [grandchild for child in children for grandchild in [child, *descendants(child)]]
+    busy = [child for child in family if cpu_ticks(child) >= os.sysconf("SC_CLK_TCK") // 10]
+    return family if len(busy) >= 3 else []
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [grandchild for child in children for grandchild in [child, *descendants(child)]]
+
+
+def cpu_ticks(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@each_method
+@each_transport
+def test_ctrl_c_ends_everything_with_one_line(
+    over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
+) -> None:
+    """Ctrl-C reaches every process of the terminal's group: all go, without a traceback, and nothing is left."""
+    program = process.python(PROGRAM, over.name, method, stderr=-1, start_new_session=True)
+    family = wait_until(lambda: streaming(program.pid))
+    os.killpg(program.pid, signal.SIGINT)
+    _, complaint = program.communicate(timeout=60)
+    assert complaint == "shmkit: interrupted\n"
+    assert program.returncode == 130
+    wait_until(lambda: not any(alive(child) for child in family))
+
+
+@each_transport
+def test_ctrl_c_is_answered_while_processes_start(
+    over: transport.Transport, process: Processes, wait_until: Callable[..., Any]
+) -> None:
+    """The same at the first instant at which there is a child."""
+    program = process.python(PROGRAM, over.name, "spawn", stderr=-1, start_new_session=True)
+    wait_until(lambda: descendants(program.pid))
+    family = descendants(program.pid)
+    os.killpg(program.pid, signal.SIGINT)
+    _, complaint = program.communicate(timeout=60)
+    assert complaint == "shmkit: interrupted\n"
+    assert program.returncode == 130
+    wait_until(lambda: not any(alive(child) for child in family))
+
+
+@each_method
+@each_transport
+def test_no_process_outlives_a_killed_demo(
+    over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
+) -> None:
+    """SIGKILL of the collector: the kernel tells the others, and they go too."""
+    program = process.python(PROGRAM, over.name, method, stderr=-1, start_new_session=True)
+    family = wait_until(lambda: streaming(program.pid))
+    program.kill()
+    program.communicate(timeout=60)
+    wait_until(lambda: not any(alive(child) for child in family))
+
+
+# ── what is reported ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def outcomes(small: Photographs) -> list[pipeline.Outcome]:
+    return [run(over, small, Plan(warm_up=2, frames=6, seconds=None), start_method="fork") for over in TRANSPORTS]
+
+
+def test_the_table_has_both_runs_and_the_factor(outcomes: list[pipeline.Outcome]) -> None:
+    """Each figure with its unit; the copies are explained one by one."""
+    text = table(*outcomes)
+    for words in ("shmkit.Ring", "multiprocessing.Queue", "frames/s", "GB/s", "CPU", "copies", "faults", "verified"):
+        assert words in text
+    copies = len(outcomes[1].copies)
+    assert re.search(rf"copies of each frame +1 +{copies} +{copies}\.0 ×", text)
+    assert copies_explained(outcomes[1]).count("\n") == copies >= 5
+
+
+def test_a_factor_says_how_many_times_better() -> None:
+    """More frames or less CPU time, it is above one when the first is better; nothing is divided by zero."""
+    assert ratio(30, 10, more_is_better=True) == 3
+    assert ratio(10, 30, more_is_better=False) == 3
+    assert ratio(0, 30, more_is_better=False) is None
+    assert ratio(30, 0, more_is_better=True) is None
+
+
+def test_json_can_be_read_by_a_program(outcomes: list[pipeline.Outcome], small: Photographs) -> None:
+    """Plain numbers in SI units, survivors of a round trip."""
+    read = json.loads(json.dumps(as_json(small, outcomes)))
+    assert [entry["transport"] for entry in read["runs"]] == [over.name for over in TRANSPORTS]
+    assert all(entry["frames"] == 6 and entry["frames_verified"] == 8 for entry in read["runs"])
+    assert set(read["photographs"]) == set(photographs.AUTHORS)
+
+
+def test_the_picture_is_a_png(outcomes: list[pipeline.Outcome], small: Photographs, tmp_path: Path) -> None:
+    """It is as large as a screen and not empty."""
+    pytest.importorskip("matplotlib", reason="the picture is drawn by matplotlib (shmkit[demo])")
+    from PIL import Image
+
+    from shmkit.cli.demo.picture import draw
+
+    for number in (1, 5):
+        path = tmp_path / f"{number}.png"
+        draw(small[:number], outcomes, path)
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.width > 1000
+            assert len(np.unique(np.asarray(image.convert("L")))) > 100
+
+
+def test_the_command_prints_figures_and_succeeds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With --json, standard output is JSON alone, and the exit status 0 says that every frame was verified."""
+    arguments = ["demo", "--frames", "5", "--size", "eighth", "--photograph", "fig", "--no-plot"]
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [entry["frames"] for entry in json.loads(captured.out)["runs"]] == [5, 5]
+    assert not captured.err
+    assert main(arguments) == 0
+    assert "frames verified" in capsys.readouterr().out
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Pillow the demo says what to install; the command line itself works."""
+    monkeypatch.setattr(demo, "find_spec", lambda module: None if module == "PIL" else object())
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == "shmkit: the demo needs PIL: pip install 'shmkit[demo]'\n"
+
+
+def test_progress_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written where standard error is a file or a pipe."""
+    with progress.show_progress("shmkit.Ring", 3) as tell:
+        tell(1)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_progress_counts_on_a_terminal(
+    with_rich: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With rich or without, a terminal shows how many frames are verified."""
+    if with_rich:
+        pytest.importorskip("rich")
+        monkeypatch.setenv("TERM", "xterm")
+    else:
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.setitem(sys.modules, "rich.progress", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.show_progress("shmkit.Ring", 3) as tell:
+        for verified in (1, 2, 3):
+            tell(verified)
+    written = capsys.readouterr().err
+    assert "shmkit.Ring" in written
+    assert re.search(r"3(/| of )3", written)
+
+
+def test_a_result_record_has_no_padding() -> None:
+    """Results are compared byte by byte, so every byte of one must mean something."""
+    assert RESULT.itemsize == sum(RESULT[name].itemsize for name in RESULT.names or ())
