@@ -1,0 +1,265 @@
+"""Everything that the extension modules take from C: the only `cdef extern`.  One section per header."""
+
+from cpython.object cimport PyTypeObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from numpy cimport PyArray_Descr, npy_intp
+
+
+cdef extern from "_layout.h" nogil:
+    enum:
+        SHMKIT_LAYOUT_VERSION
+        LINE
+        PAGE
+        SEGMENT_KIND_BYTES
+        SEGMENT_KIND_ARRAY
+        SEGMENT_KIND_RING
+        SEGMENT_LEASED
+        SEGMENT_HUGE
+        SEGMENT_META_LIMIT
+
+    const uint64_t SHMKIT_MAGIC
+
+    ctypedef struct segment_header_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t header_size
+        uint64_t payload_size
+        uint32_t kind
+        uint32_t flags
+        uint64_t identity
+        uint32_t creator_pid
+        uint32_t creator_uid
+        uint64_t creator_start
+        uint64_t created_ns
+        uint32_t meta_size
+        uint64_t references_made
+        uint64_t references_taken
+
+
+cdef extern from "_atomics.h" nogil:
+    uint64_t add_relaxed_u64(uint64_t *word, uint64_t value)
+    uint64_t load_relaxed_u64(const uint64_t *word)
+    uint64_t load_acquire_u64(const uint64_t *word)
+    void store_relaxed_u32(uint32_t *word, uint32_t value)
+    void store_release_u64(uint64_t *word, uint64_t value)
+
+
+cdef extern from "_fork.h" nogil:
+    uint64_t fork_generation_word
+    uint64_t fork_count
+    uint64_t process_start_ticks(uint32_t pid)
+
+
+cdef extern from "_file.h" nogil:
+    ctypedef struct file_t:
+        int fd
+        uint64_t inode
+        uint64_t dev
+        char path[4096]
+
+    int file_make(file_t *file, const char *folder, uint32_t mode, uint64_t size, uint64_t token, int wanted)
+    int file_memory(file_t *file, const char *label, uint64_t size, int huge)
+    int file_seal(int fd)
+    int file_reserve(int fd, uint64_t start, uint64_t length)
+    int file_lease(file_t *file, int anew)
+    void file_end_lease(file_t *file)
+    int file_link(file_t *file, const char *path)
+    int file_is_at(const char *path, uint64_t dev, uint64_t inode)
+    int file_reclaim(const char *path, int unfinished)
+    void file_abandon(file_t *file)
+
+
+cdef extern from "sys/shm.h" nogil:
+    enum:
+        SHM_RDONLY
+
+    void *shmat(int shmid, const void *addr, int flags)
+
+
+cdef extern from "_holding.h" nogil:
+    enum:
+        HOLDING_NOTHING
+        HOLDING_MMAP
+        HOLDING_SHMAT
+        KEPT_MOST
+        SEGMENT_KIND_IDLE
+
+    ctypedef struct holding_t:
+        char *addr
+        uint64_t size
+        uint32_t how
+        int fd
+        uint64_t inode
+        uint64_t dev
+        char *lease_path
+        int shmid
+        char *pin
+
+    ctypedef struct kept_t:
+        uint64_t bytes
+        uint32_t count
+        uint32_t count_limit
+        uint64_t bytes_limit
+
+    kept_t kept_warm
+    kept_t kept_parked
+    segment_header_t *holding_header(const holding_t *own)
+    void holding_release(holding_t *own, int leave)
+    void holding_leave_early(holding_t *own, int writable)
+    void references_make(segment_header_t *head)
+    void references_take(segment_header_t *head)
+    int references_under_way(segment_header_t *head)
+    void kept_add(kept_t *kept, const holding_t *own)
+    int kept_warm_take(uint64_t size, holding_t *own)
+    void kept_unpark(uint32_t most)
+    uint64_t kept_clear(kept_t *kept)
+    int kept_watch_forks()
+
+
+cdef extern from "numpy/arrayobject.h" nogil:
+    object PyArray_NewFromDescr(PyTypeObject *subtype, PyArray_Descr *descr, int nd, npy_intp *dims, npy_intp *strides,
+                                void *data, int flags, void *obj)
+
+cdef extern from "_wait.h" nogil:
+    ctypedef enum status_t:
+        OK
+        FULL
+        EMPTY
+        TIMED_OUT
+        INTERRUPTED
+        SLICE_OVER
+        CLOSED
+        DIED
+        CORRUPT
+        TOO_LARGE
+        TAKEN
+        TOO_MANY
+        FAILED
+    const uint64_t FOREVER
+    void ring_bell(uint32_t *bell, uint64_t *wakes)
+    uint64_t clock_ns()
+    ctypedef struct waiter_t:
+        uint64_t spin_ns
+        uint64_t slice_ns
+        uint64_t begun_ns
+
+cdef extern from "_turn.h" nogil:
+    ctypedef struct turn_t:
+        uint64_t owner
+    ctypedef struct session_t:
+        uint64_t number
+        uint64_t generation
+    bint turn_try(turn_t *turn)
+    bint turn_mine(const turn_t *turn)
+    void turn_ask(turn_t *turn)
+    void turn_wait(turn_t *turn, uint64_t limit_ns)
+    void turn_end(turn_t *turn)
+    void turn_reset(turn_t *turn)
+    void short_begin(turn_t *turn)
+    void short_end(turn_t *turn)
+
+cdef extern from "_layout.h" nogil:
+    ctypedef struct ring_role_t:
+        uint32_t state
+        uint32_t epoch
+        uint32_t pid
+        uint64_t start
+    ctypedef struct ring_count_t:
+        uint64_t records
+        uint64_t bytes
+        uint64_t parks
+        uint64_t wakes
+    ctypedef struct ring_header_t:
+        uint64_t capacity
+        uint64_t tail
+        ring_count_t producer_count
+        uint64_t head
+        ring_count_t consumer_count
+        uint32_t consumer_bell
+        uint32_t producer_bell
+        ring_role_t producer_role
+        ring_role_t consumer_role
+    ctypedef struct record_array_t:
+        uint8_t ndim
+        uint8_t order
+        uint16_t descr_size
+        uint32_t pad
+    const uint32_t ROLE_NEVER
+    const uint32_t ROLE_OPEN
+    const uint32_t ROLE_CLOSED
+    const uint64_t RING_DATA_AT
+    const uint64_t RING_MIN_CAPACITY
+    const uint32_t RECORD_BYTES
+    const uint32_t RECORD_ARRAY
+    const uint64_t RECORD_ALIGN
+    const uint64_t RECORD_ARRAY_ALIGN
+    const int64_t LEASE_PRODUCER
+    const int64_t LEASE_CONSUMER
+
+cdef extern from "_atomics.h" nogil:
+    uint32_t load_relaxed_u32(const uint32_t *word)
+    uint32_t load_seq_u32(const uint32_t *word)
+
+cdef extern from "_lease.h" nogil:
+    ctypedef struct lease_t:
+        void *page
+    void lease_forget(lease_t *lease)
+    const int LEASE_FREE
+    int lease_ask(int fd, uint64_t inode, int64_t byte)
+
+cdef extern from "_ring.h" nogil:
+    const uint32_t RING_VIEWS_MOST
+    const uint64_t RECORD_DATA_AT_MOST
+    ctypedef struct ring_producer_t:
+        ring_header_t *shared
+        uint64_t capacity
+        uint64_t tail
+        uint64_t head_seen
+        uint64_t need
+        uint64_t span
+        uint64_t data_at
+        uint64_t *commits
+        waiter_t waiter
+        lease_t lease
+    ctypedef struct ring_consumer_t:
+        ring_header_t *shared
+        uint64_t capacity
+        uint64_t next
+        uint64_t span
+        const uint64_t *commits
+        uint64_t commits_seen
+        uint32_t views_count
+        waiter_t waiter
+        lease_t lease
+    uint32_t record_kind(uint64_t word)
+    uint64_t record_data_at(uint64_t word)
+    uint64_t record_nbytes(uint64_t word)
+    uint64_t ring_most(uint64_t capacity, uint64_t head_bytes, uint64_t align)
+    status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uint64_t nbytes, uint64_t align)
+    uint8_t *ring_reserved(const ring_producer_t *p)
+    void ring_abort(ring_producer_t *p)
+    void ring_fill(ring_producer_t *p, uint32_t kind, uint64_t nbytes)
+    void ring_publish(ring_producer_t *p)
+    void ring_commit(ring_producer_t *p, uint32_t kind, uint64_t nbytes)
+    bint ring_spin_room(ring_producer_t *p, uint64_t limit_ns)
+    status_t ring_wait_room(ring_producer_t *p, uint64_t deadline_ns)
+    status_t ring_next(ring_consumer_t *c, uint64_t *word)
+    uint8_t *ring_record(const ring_consumer_t *c)
+    void ring_pass(ring_consumer_t *c, uint64_t nbytes)
+    status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *ticket)
+    void ring_unhold(ring_consumer_t *c, uint64_t ticket)
+    void ring_release_to(ring_consumer_t *c, uint64_t head)
+    void ring_count_received(ring_consumer_t *c, uint64_t nbytes)
+    bint ring_spin_records(ring_consumer_t *c, uint64_t limit_ns)
+    status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_ns)
+    const uint64_t RING_ROWS_BATCH
+    uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, uint64_t row_size, uint64_t count, status_t *status)
+    uint64_t ring_recv_rows(ring_consumer_t *c, uint8_t *rows, uint64_t row_size, uint64_t count, status_t *status)
+    void ring_format(void *payload, uint64_t capacity)
+    uint64_t ring_check(const void *payload, uint64_t size)
+    status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint32_t pid, uint64_t start)
+    status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint32_t pid, uint64_t start)
+    void ring_close_producer(ring_producer_t *p)
+    void ring_close_consumer(ring_consumer_t *c)
+    status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode)
+    status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode)

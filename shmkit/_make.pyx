@@ -1,0 +1,459 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Makes segments and maps those that exist: the sequences of system calls behind ``shmkit.segment``.
+
+Nothing here is seen by another process before it is whole, except a SysV segment, whose magic is stored last.  Whoever
+is killed in between leaves nothing (an unnamed file), or what the next create collects.  Failures are plain OSErrors;
+``shmkit.segment.trouble`` says in words what they mean.
+
+The layout is "segment header" in ``_layout.h``; the system calls are in ``_file.h``.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPERM, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_NONE, mmap
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.unistd cimport close, geteuid, getpid, pwrite
+
+from shmkit._core cimport *
+from shmkit._map cimport (
+    Facts, Mapping, fail, fork_generation, forks_seen, hold_lease, map_file, new_facts, new_mapping, process_start,
+    take_warm,
+)
+
+import os
+from typing import NamedTuple
+
+cdef enum:
+    # Work on more bytes than this lets other threads run meanwhile.
+    WITHOUT_GIL = 1 << 18
+    RESERVE_PIECE = 1 << 24
+
+MAGIC = SHMKIT_MAGIC
+LAYOUT_VERSION = SHMKIT_LAYOUT_VERSION
+HEADER_SIZE = sizeof(segment_header_t)
+PAGE_SIZE = PAGE
+META_LIMIT = SEGMENT_META_LIMIT
+KIND_IDLE = SEGMENT_KIND_IDLE
+KIND_BYTES = SEGMENT_KIND_BYTES
+KIND_ARRAY = SEGMENT_KIND_ARRAY
+KIND_RING = SEGMENT_KIND_RING
+LEASED = SEGMENT_LEASED
+HUGE = SEGMENT_HUGE
+
+
+class Header(NamedTuple):
+    """A segment header's fields, in private memory."""
+
+    magic: int
+    layout_version: int
+    header_size: int
+    payload_size: int
+    kind: int
+    flags: int
+    identity: int
+    creator_pid: int
+    creator_uid: int
+    creator_start: int
+    created_ns: int
+    meta_size: int
+
+
+# ----------------------------------------------------------------------------------------------------------- identity
+
+
+cdef uint64_t identity_state = 0
+cdef uint64_t identity_generation = 0
+
+
+cdef uint64_t new_identity() except 0:
+    """A number that no other segment has (splitmix64, seeded by the kernel once in each process)."""
+    global identity_state, identity_generation
+    cdef uint64_t generation = fork_generation()[0]
+    cdef uint64_t seed, mixed
+    if identity_state == 0 or identity_generation != generation:
+        bits = os.urandom(8)
+        memcpy(&seed, PyBytes_AS_STRING(bits), 8)
+        identity_generation = generation
+        identity_state = seed | 1
+    # relaxed: only that no two threads get the same one counts
+    mixed = add_relaxed_u64(&identity_state, <uint64_t>0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
+    mixed ^= mixed >> 31
+    return mixed or 1
+
+
+def token():
+    """A number for a name, or an identity, that nobody else makes."""
+    return new_identity()
+
+
+# ------------------------------------------------------------------------------------------------------------- header
+
+
+cdef int fill_header(
+    segment_header_t *head, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity
+) except -1:
+    cdef timespec now
+    cdef Py_ssize_t meta_size = PyBytes_GET_SIZE(meta)
+    memset(head, 0, sizeof(segment_header_t))
+    clock_gettime(CLOCK_REALTIME, &now)
+    head.magic = SHMKIT_MAGIC
+    head.layout_version = SHMKIT_LAYOUT_VERSION
+    head.header_size = <uint32_t>((sizeof(segment_header_t) + meta_size + PAGE - 1) // PAGE * PAGE)
+    head.payload_size = payload_size
+    head.kind = kind
+    head.flags = flags
+    head.identity = identity
+    head.creator_pid = getpid()
+    head.creator_uid = geteuid()
+    head.creator_start = process_start(0)
+    head.created_ns = <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec
+    head.meta_size = <uint32_t>meta_size
+    return 0
+
+
+cdef void store_header(char *addr, const segment_header_t *head, bytes meta) noexcept:
+    """Writes a header into mapped memory, magic last: where the name exists already, attachers wait for it."""
+    cdef segment_header_t *shared = <segment_header_t *>addr
+    memcpy(addr + sizeof(uint64_t), <const char *>head + sizeof(uint64_t), sizeof(segment_header_t) - sizeof(uint64_t))
+    memcpy(addr + sizeof(segment_header_t), PyBytes_AS_STRING(meta), PyBytes_GET_SIZE(meta))
+    # SYNC segment-ready: pairs with load_acquire(magic) in Mapping.peek
+    store_release_u64(&shared.magic, head.magic)
+
+
+cdef int write_header(int fd, const segment_header_t *head, bytes meta) except -1:
+    """Writes a header into a file that has no name yet: in which order is nobody's concern."""
+    cdef Py_ssize_t meta_size = PyBytes_GET_SIZE(meta)
+    if pwrite(fd, head, sizeof(segment_header_t), 0) != <Py_ssize_t>sizeof(segment_header_t):
+        fail(errno)
+    if meta_size and pwrite(fd, PyBytes_AS_STRING(meta), meta_size, sizeof(segment_header_t)) != meta_size:
+        fail(errno)
+    return 0
+
+
+def parse_header(bytes raw):
+    """The fields of a header that was copied from a segment; `raw` has at least HEADER_SIZE bytes."""
+    cdef const segment_header_t *head = <const segment_header_t *>PyBytes_AS_STRING(raw)
+    if PyBytes_GET_SIZE(raw) < <Py_ssize_t>sizeof(segment_header_t):
+        raise ValueError(f"a header has {sizeof(segment_header_t)} bytes: got {len(raw)}")
+    return Header(
+        head.magic,
+        head.layout_version,
+        head.header_size,
+        head.payload_size,
+        head.kind,
+        head.flags,
+        head.identity,
+        head.creator_pid,
+        head.creator_uid,
+        head.creator_start,
+        head.created_ns,
+        head.meta_size,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+cdef int reserve_room(int fd, uint64_t size, uint64_t unit) except -1:
+    """Reserves a new file's room, in pieces that shrink while signals interrupt them, so that each gets done."""
+    cdef uint64_t done = 0, piece = RESERVE_PIECE, now
+    cdef int error
+    while done < size:
+        now = min(piece, size - done)
+        if now > WITHOUT_GIL:
+            with nogil:
+                error = file_reserve(fd, done, now)
+        else:
+            error = file_reserve(fd, done, now)
+        if error == 0:
+            done += now
+            piece = min(piece * 2, <uint64_t>RESERVE_PIECE)
+        elif error == EINTR:
+            piece = max(piece // 2, unit)
+        else:
+            fail(error)
+        if error or size > RESERVE_PIECE:
+            PyErr_CheckSignals()
+    return 0
+
+
+cdef int make_way(bytes path) except -1:
+    """Reclaims the name of a dead leased segment; FileExistsError where it is anything else's."""
+    cdef int error = file_reclaim(PyBytes_AS_STRING(path), False)
+    if error in (EBUSY, EPERM, EACCES, ELOOP, ENXIO):
+        fail(EEXIST)
+    if error and error != ENOENT:
+        fail(error)
+    return 0
+
+
+cdef Mapping map_new(file_t *file, segment_header_t *head, bytes meta, uint64_t size, bint by_store, object init):
+    """Maps a new file and writes its header; `init(mapping)` formats the payload."""
+    cdef Mapping mapping = new_mapping(head, False)
+    # Written to the file, the header costs no page fault in a mapping that its maker may never touch.
+    if head.magic and not by_store:
+        write_header(file.fd, head, meta)
+    map_file(mapping, file.fd, file.dev, file.inode, size)
+    if head.magic and by_store:
+        store_header(mapping.own.addr, head, meta)
+    return mapping
+
+
+def create_file(
+    bytes folder, bytes path, str backing, object name, uint32_t mode, uint64_t payload_size, uint32_t kind, bytes meta,
+    bint raw, bint leased, bint reserve, bint keep_fd, object init, bint nameless,
+):
+    """Makes the file of a named segment, and gives it its name when it is whole.
+
+    `nameless=False` does without unnamed files (O_TMPFILE), as on file systems that do not know them.
+    """
+    cdef file_t file
+    cdef segment_header_t head
+    cdef Mapping mapping
+    cdef uint64_t size, forks = forks_seen()
+    cdef bint temporary
+    cdef int error
+    memset(&head, 0, sizeof(head))
+    if raw:
+        head.payload_size = payload_size
+    else:
+        fill_header(&head, payload_size, kind, SEGMENT_LEASED if leased else 0, meta, new_identity())
+    size = head.header_size + payload_size
+    if reserve:
+        # A name that is taken is known before the room is reserved, which may take long.
+        make_way(path)
+    error = file_make(&file, PyBytes_AS_STRING(folder), mode, size, new_identity(), nameless)
+    if error:
+        fail(error)
+    try:
+        if reserve:
+            reserve_room(file.fd, size, PAGE)
+        if leased:
+            error = file_lease(&file, forks != forks_seen())
+            if error:
+                fail(error)
+        mapping = map_new(&file, &head, meta, size, False, init)
+        mapping.facts = new_facts(&head, payload_size, backing, name, path, &mapping.own, -1, False)
+        if init is not None:
+            init(mapping)
+        temporary = file.path[0] != 0
+        error = file_link(&file, PyBytes_AS_STRING(path))
+        if error == EEXIST:
+            make_way(path)
+            error = file_link(&file, PyBytes_AS_STRING(path))
+        if error:
+            fail(error)
+    except BaseException:
+        file_abandon(&file)
+        raise
+    if leased:
+        hold_lease(mapping, path, -1)
+    elif temporary:
+        file_end_lease(&file)
+    if keep_fd:
+        mapping.own.fd = file.fd
+    else:
+        close(file.fd)
+    return mapping
+
+
+def attach_file(
+    int fd, uint64_t dev, uint64_t inode, bytes raw_header, uint64_t size, bint readonly, bint keep_fd, str backing,
+    object name, bytes path,
+):
+    """Maps `size` bytes of an open file whose header (b"": raw) was checked.  `fd` is this function's from here on."""
+    cdef segment_header_t head
+    cdef Mapping mapping
+    try:
+        memset(&head, 0, sizeof(head))
+        if PyBytes_GET_SIZE(raw_header):
+            memcpy(&head, PyBytes_AS_STRING(raw_header), sizeof(head))
+        else:
+            head.payload_size = size
+        mapping = new_mapping(&head, readonly)
+        map_file(mapping, fd, dev, inode, size)
+        mapping.facts = new_facts(&head, head.payload_size, backing, name, path, &mapping.own, -1, readonly)
+        if head.flags & SEGMENT_LEASED and path is not None:
+            hold_lease(mapping, path, -1)
+    except BaseException:
+        close(fd)
+        raise
+    if keep_fd:
+        mapping.own.fd = fd
+    else:
+        close(fd)
+    return mapping
+
+
+def reclaim(bytes path, bint unfinished):
+    """Removes a leased file whose users are all dead (`unfinished`: one that its dead maker never named); whether."""
+    return file_reclaim(PyBytes_AS_STRING(path), unfinished) == 0
+
+
+def is_at(bytes path, uint64_t dev, uint64_t inode):
+    """Whether the path names this very file."""
+    return file_is_at(PyBytes_AS_STRING(path), dev, inode) != 0
+
+
+# ------------------------------------------------------------------------------------------------------------- memfds
+
+
+cdef uint64_t size_class(uint64_t size) noexcept nogil:
+    """Sizes that recycled memory comes in: eight to the octave, so that at most an eighth is wasted."""
+    cdef uint64_t step = PAGE
+    while size > 16 * step:
+        step *= 2
+    return (size + step - 1) // step * step
+
+
+def create_memory(uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bint reserve, uint64_t huge_page, object init):
+    """Makes an anonymous segment (a memfd); `huge_page` is the size of its pages, 0: ordinary ones."""
+    cdef file_t file
+    cdef segment_header_t head
+    cdef Mapping mapping
+    cdef uint64_t size
+    cdef int error
+    memset(&head, 0, sizeof(head))
+    if raw:
+        head.payload_size = payload_size
+    else:
+        fill_header(&head, payload_size, kind, SEGMENT_LEASED | (SEGMENT_HUGE if huge_page else 0), meta, new_identity())
+    size = head.header_size + payload_size
+    if huge_page:
+        size = (size + huge_page - 1) // huge_page * huge_page
+    error = file_memory(&file, "shmkit", size, huge_page != 0)
+    if error:
+        fail(error)
+    try:
+        if reserve:
+            reserve_room(file.fd, size, huge_page or PAGE)
+        error = file_seal(file.fd)
+        if error:
+            fail(error)
+        # Huge pages know no write().
+        mapping = map_new(&file, &head, meta, size, huge_page != 0, init)
+        mapping.facts = new_facts(&head, payload_size, "memfd", None, None, &mapping.own, -1, False)
+        if init is not None:
+            init(mapping)
+    except BaseException:
+        file_abandon(&file)
+        raise
+    mapping.own.fd = file.fd
+    return mapping
+
+
+def take_memory(uint64_t nbytes, uint64_t recyclable_most):
+    """Memory for an anonymous array of `nbytes`: warm where there is some, new otherwise; then recycled when it dies."""
+    cdef segment_header_t head
+    cdef Mapping mapping
+    cdef uint64_t size = PAGE + nbytes
+    if size > recyclable_most:
+        return create_memory(nbytes, SEGMENT_KIND_ARRAY, b"", False, True, 0, None)
+    size = size_class(size)
+    memset(&head, 0, sizeof(head))
+    head.header_size = PAGE
+    head.payload_size = size - PAGE
+    mapping = new_mapping(&head, False)
+    if take_warm(mapping, size):
+        # The header was this process's own all the time, but what was checked or made once is not read again.
+        fill_header(&head, size - PAGE, SEGMENT_KIND_ARRAY, SEGMENT_LEASED, b"", new_identity())
+        store_header(mapping.own.addr, &head, b"")
+        mapping.facts = new_facts(&head, size - PAGE, "memfd", None, None, &mapping.own, -1, False)
+    else:
+        mapping = create_memory(size - PAGE, SEGMENT_KIND_ARRAY, b"", False, True, 0, None)
+    mapping.recyclable = True
+    return mapping
+
+
+# --------------------------------------------------------------------------------------------------------------- SysV
+
+
+def create_companion(bytes folder, bytes path, uint32_t mode, bytes text):
+    """Makes the file that bears a SysV segment's leases, with a lease of its own held, and `text` in it; its fd."""
+    cdef file_t file
+    cdef int error = file_make(&file, PyBytes_AS_STRING(folder), mode, PAGE, new_identity(), True)
+    if error:
+        fail(error)
+    try:
+        if pwrite(file.fd, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), 0) != PyBytes_GET_SIZE(text):
+            fail(errno)
+        error = file_lease(&file, False) or file_link(&file, PyBytes_AS_STRING(path))
+        if error:
+            fail(error)
+    except BaseException:
+        file_abandon(&file)
+        raise
+    return file.fd
+
+
+def attach_sysv(int shmid, uint64_t size, bint readonly):
+    """Maps a SysV segment as it is: raw, until `adopt_sysv` has been given a header that was checked."""
+    cdef segment_header_t head
+    cdef Mapping mapping
+    cdef void *addr
+    memset(&head, 0, sizeof(head))
+    head.payload_size = size
+    mapping = new_mapping(&head, readonly)
+    addr = shmat(shmid, NULL, SHM_RDONLY if readonly else 0)
+    if addr == <void *>-1:
+        fail(errno)
+    mapping.own.addr = <char *>addr
+    mapping.own.size = size
+    mapping.own.how = HOLDING_SHMAT
+    return mapping
+
+
+def format_sysv(Mapping mapping, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity,
+                object init):
+    """Formats a new SysV segment's payload by `init(mapping)`, then publishes its header; returns it as bytes."""
+    cdef segment_header_t head
+    fill_header(&head, payload_size, kind, flags, meta, identity)
+    mapping.payload_at = head.header_size
+    mapping.payload_size = payload_size
+    if init is not None:
+        init(mapping)
+    store_header(mapping.own.addr, &head, meta)
+    return PyBytes_FromStringAndSize(<char *>&head, sizeof(head))
+
+
+def adopt_sysv(
+    Mapping mapping, bytes raw_header, object name, int shmid, int fd, uint64_t dev, uint64_t inode, bytes path,
+    bint leased, bint removed, bint keep_fd,
+):
+    """Gives a mapped SysV segment its checked header (b"": raw) and its companion file, whose `fd` is ours from here on.
+
+    `removed`: the kernel has been told to free it with its last process, so that only the companion is left to remove.
+    """
+    cdef segment_header_t head
+    cdef void *pin
+    try:
+        memset(&head, 0, sizeof(head))
+        head.payload_size = mapping.own.size
+        if PyBytes_GET_SIZE(raw_header):
+            memcpy(&head, PyBytes_AS_STRING(raw_header), sizeof(head))
+        mapping.payload_at = head.header_size
+        mapping.payload_size = head.payload_size
+        if fd >= 0:
+            pin = mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, fd, 0)
+            if pin == MAP_FAILED:
+                fail(errno)
+            mapping.own.pin = <char *>pin
+            mapping.own.dev, mapping.own.inode = dev, inode
+        mapping.facts = new_facts(
+            &head, head.payload_size, "sysv", name, path, &mapping.own, shmid, mapping.readonly
+        )
+        if leased:
+            hold_lease(mapping, path, -1 if removed else shmid)
+    except BaseException:
+        if fd >= 0:
+            close(fd)
+        raise
+    if keep_fd:
+        mapping.own.fd = fd
+    elif fd >= 0:
+        close(fd)
