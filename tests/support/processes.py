@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,6 +42,11 @@ def alive(pid: int) -> bool:
 
 def _child(target: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     die_with_parent()
+    # The parent of a forkserver's child is the server, which lives as long as anybody holds the other end of this pipe.
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
     # sys.stderr is pytest's in a forked child; the descriptor is what the child really has.
     faulthandler.register(STACKS, file=2, all_threads=True)
     target(*args, **kwargs)
