@@ -16,21 +16,24 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        ["_layout.h", "_atomics.h", "_lease.h", "_failpoint.h", "errors", "sizes"],
-        ["_futex.h"],  # a futex word is an atomic word
-        ["_wait.h", "_turn.h"],  # parking is a futex wait between atomic looks
+        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes"],
+        [
+            "_futex.h",
+            "_file.h",
+        ],  # a futex word is an atomic word; a file has a layout, and points to fail at
+        ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_core"],  # declares the headers to Cython, and therefore stands on them
     ],
     1: [
         ["_map", "_describe"],
+        ["_make"],  # makes what a Mapping then owns
         ["segment"],  # a segment owns a Mapping
         ["array"],  # an array lies in a segment
     ],
     3: [
-        ["_record"],
-        ["_view"],  # a view is a record that has not been released
-        ["_ring"],  # the ring hands out records and views
+        ["_record", "_end", "statistics"],
+        ["_ring"],  # the ring is an end that hands out records
     ],
     # The package itself: the public names, gathered from all floors below.
     6: [["__init__"]],

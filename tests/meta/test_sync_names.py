@@ -22,7 +22,7 @@ REACH = 8  # lines from a SYNC comment's first line to its access
 PLACE = re.compile(r"\bSYNC ([a-z][a-z0-9-]*):")
 MENTION = re.compile(r"\bSYNC ([a-z][a-z0-9-]*)")
 ACCESS = re.compile(r"\b(load|store|exchange|add|cas)_(relaxed|acquire|release|seq)_u\d+\s*\(")
-PARTNER = re.compile(r"pairs with (?P<what>.*?) in (?P<where>\w+)")
+PARTNER = re.compile(r"pairs with (?P<what>.*?) in (?:\w+\.)?(?P<where>\w+)")
 C_FUNCTION = re.compile(r"^(?![\s#/}])[^;=]*?\b(\w+)\s*\(")
 CYTHON_FUNCTION = re.compile(r"^\s*(?:cdef|cpdef|def)\b[^(=]*?\b(\w+)\s*\(")
 

@@ -81,7 +81,8 @@ def _absolute(path: Path, module: str) -> str:
 def targets(edge: Edge) -> Iterator[str]:
     """The files of the package, without suffix unless a header, that the edge leads to: ``_map``, ``segment/posix``."""
     if edge.module.endswith(".h"):
-        yield edge.module
+        if (PACKAGE / edge.module).exists():
+            yield edge.module
         return
     if edge.module.split(".")[0] != "shmkit":
         return
