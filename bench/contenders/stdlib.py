@@ -1,0 +1,235 @@
+"""What Python brings along: multiprocessing's queues and pipe, a pipe by hand, and a ring by hand on SharedMemory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import numpy as np
+
+from face import Channel, Contender, Job
+
+_context = multiprocessing.get_context("fork")
+_WAITS = frozenset({"one by one", "round trip", "sleeps", "frames"})
+
+
+class _Queue(Channel):
+    """Both ends of any queue with put and get."""
+
+    def __init__(self, queue: Any, *, late: bool) -> None:
+        self.queue = queue
+        self.late = late  # pickles in a thread, later: what is sent must not change
+
+    def sender(self) -> Any:
+        self.send = self.queue.put
+        return self
+
+    def receiver(self) -> Any:
+        self.recv = self.queue.get
+        return self
+
+    def send_array(self, array: np.ndarray[Any, Any]) -> None:
+        self.queue.put(array.copy() if self.late else array)
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        for _ in range(count):
+            yield self.queue.get()
+
+    def close(self) -> None:
+        self.queue.close()
+
+
+class Queue(Contender):
+    """``multiprocessing.Queue``: the baseline.  Bounded for frames only, so that memory is."""
+
+    name = "mp.Queue"
+    family = "stdlib"
+    kinds = _WAITS
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        bounded = job.slots if pattern.kind == "frames" else 0
+        return _Queue(_context.Queue(bounded), late=True)
+
+
+class SimpleQueue(Contender):
+    name = "mp.SimpleQueue"
+    family = "stdlib"
+    kinds = _WAITS
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Queue(_context.SimpleQueue(), late=False)
+
+
+class _Pipe(Channel):
+    def __init__(self, size: int) -> None:
+        self.reader, self.writer = _context.Pipe(duplex=False)
+        self.size = size
+
+    def sender(self) -> Any:
+        self.send = self.send_array = self.writer.send_bytes
+        return self
+
+    def receiver(self) -> Any:
+        self.recv = self.reader.recv_bytes
+        return self
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        frame = np.zeros(self.size // 8)
+        for _ in range(count):
+            self.reader.recv_bytes_into(frame)
+            yield frame
+
+    def close(self) -> None:
+        self.reader.close()
+        self.writer.close()
+
+
+class Pipe(Contender):
+    """``multiprocessing.Pipe`` with ``send_bytes`` and ``recv_bytes_into`` one buffer: nothing is pickled."""
+
+    name = "mp.Pipe"
+    family = "stdlib"
+    kinds = _WAITS
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Pipe(job.size)
+
+
+class _OsPipe(Channel):
+    def __init__(self, size: int) -> None:
+        self.reader, self.writer = os.pipe()
+        self.size = size
+
+    def sender(self) -> Any:
+        return self
+
+    receiver = sender
+
+    def send(self, message: bytes) -> None:
+        os.write(self.writer, message)
+
+    def recv(self) -> bytes:
+        return os.read(self.reader, self.size)
+
+    def send_array(self, array: np.ndarray[Any, Any]) -> None:
+        rest = memoryview(array).cast("B")
+        while rest:
+            rest = rest[os.write(self.writer, rest) :]
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        frame = np.zeros(self.size // 8)
+        whole = memoryview(frame).cast("B")
+        for _ in range(count):
+            rest = whole
+            while rest:
+                rest = rest[os.readv(self.reader, [rest]) :]
+            yield frame
+
+    def close(self) -> None:
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)
+            self.reader = -1
+
+
+class OsPipe(Contender):
+    """``os.write`` and ``os.read`` of whole messages; frames are read into one buffer."""
+
+    name = "os.pipe"
+    family = "stdlib"
+    kinds = _WAITS
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _OsPipe(job.size)
+
+
+class _HandRing(Channel):
+    """A ring of slots in Python: two indices, 128 bytes apart, and slots behind them.
+
+    It relies on what Python does not promise, the order of its stores; x86 happens to keep it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.depth, self.size = job.slots, job.size
+        self.warm = 2 * self.depth + 2
+        self.stride = (self.size + 63) // 64 * 64
+        self.memory = SharedMemory(create=True, size=256 + self.depth * self.stride)
+        self.position = self.seen = 0
+
+    def _open(self) -> Any:
+        self.indices = self.memory.buf[:256].cast("Q")
+        self.bytes = self.memory.buf
+        at = range(256, 256 + self.depth * self.stride, self.stride)
+        if self.size % 8 == 0:
+            self.frames = [np.ndarray(self.size // 8, np.float64, self.memory.buf, offset) for offset in at]
+        return self
+
+    sender = receiver = _open
+
+    def _room(self) -> int:
+        """Where the next message goes, once there is room."""
+        while self.position - self.seen >= self.depth:
+            self.seen = self.indices[16]
+        return self.position % self.depth
+
+    def _next(self) -> int:
+        while self.position == self.seen:
+            self.seen = self.indices[0]
+        return self.position % self.depth
+
+    def send(self, message: bytes) -> None:
+        start = 256 + self._room() * self.stride
+        self.bytes[start : start + self.size] = message
+        self.position += 1
+        self.indices[0] = self.position
+
+    def try_recv(self) -> bytes | None:
+        if self.position == self.seen:
+            self.seen = self.indices[0]
+            if self.position == self.seen:
+                return None
+        start = 256 + self.position % self.depth * self.stride
+        message = bytes(self.bytes[start : start + self.size])
+        self.position += 1
+        self.indices[16] = self.position
+        return message
+
+    def recv(self) -> bytes:
+        while (message := self.try_recv()) is None:
+            pass
+        return message
+
+    def send_array(self, array: np.ndarray[Any, Any]) -> None:
+        self.frames[self._room()][:] = array
+        self.position += 1
+        self.indices[0] = self.position
+
+    def slots(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        for _ in range(count):
+            yield self.frames[self._room()]
+            self.position += 1
+            self.indices[0] = self.position
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        for _ in range(count):
+            yield self.frames[self._next()]
+            self.position += 1
+            self.indices[16] = self.position
+
+    def close(self) -> None:
+        self.memory.close()
+        self.memory.unlink()
+
+
+class HandRing(Contender):
+    """A ring of 40 lines of Python on ``SharedMemory``; both sides spin."""
+
+    name = "ring by hand on SharedMemory"
+    family = "stdlib"
+    kinds = frozenset({"one by one", "polled", "frames", "in place"})
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _HandRing(job)

@@ -1,0 +1,98 @@
+"""What is measured: every pattern with its sizes, once, for pytest and for figures.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import contenders
+import patterns as p
+from face import Contender, Job
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How thorough: seconds of a timed round, rounds of every contender, seconds that a receiver stays parked."""
+
+    seconds: float
+    repetitions: int
+    parked: float
+
+
+QUICK = Plan(seconds=0.15, repetitions=3, parked=2.0)
+FULL = Plan(seconds=0.5, repetitions=9, parked=10.0)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A pattern and its job, before it is known how long to measure."""
+
+    pattern: type[p.Pattern]
+    job: Job
+    options: tuple[tuple[str, Any], ...] = field(default=())
+    quick: bool = True  # measured without being asked for everything
+
+    def make(self, plan: Plan) -> p.Pattern:
+        seconds = plan.parked if self.pattern is p.Parked else plan.seconds
+        return self.pattern(seconds, **dict(self.options))
+
+    def contenders(self) -> list[Contender]:
+        """Who can do this at all, installed or not."""
+        return contenders.supporting(self.make(QUICK), self.job)
+
+    @property
+    def title(self) -> str:
+        return self.make(QUICK).title(self.job)
+
+
+def _setup(pattern: type[p.Pattern], job: Job, *, quick: bool = True, **options: Any) -> Setup:
+    return Setup(pattern, job, tuple(options.items()), quick)
+
+
+# A page or two for what goes to and fro; a quarter of a core's second-level cache for small messages; for frames as
+# many as a stream of them would have in flight.
+_WORD = Job(8, 8 * KIB)
+_SMALL = Job(64, 256 * KIB)
+_FRAMES = [
+    Job(KIB, 256 * KIB),
+    Job(64 * KIB, MIB),
+    Job(MIB, 8 * MIB),
+    Job(8 * MIB, 64 * MIB),
+    Job(64 * MIB, 256 * MIB),
+]
+
+ROUND_TRIPS = [
+    _setup(p.PolledRoundTrip, _WORD),
+    _setup(p.RoundTrip, _WORD),
+    _setup(p.RoundTrip, _WORD, quick=False, split=False),
+    _setup(p.AsleepRoundTrip, _WORD),
+    _setup(p.AsleepRoundTrip, _WORD, split=False),
+]
+SMALL_MESSAGES = [_setup(p.OneByOne, _SMALL), _setup(p.Batched, _SMALL), _setup(p.Blocks, _SMALL)]
+FRAMES = [_setup(p.Frames, job) for job in _FRAMES]
+SUMMED = [_setup(p.Frames, job, quick=job.size in (MIB, 64 * MIB), summed=True) for job in _FRAMES]
+IN_PLACE = [_setup(p.InPlace, job, quick=job.size in (KIB, MIB, 64 * MIB)) for job in _FRAMES]
+PARKED = [_setup(p.Parked, _WORD), _setup(p.WakeUp, _WORD), _setup(p.WakeUp, _WORD, split=False)]
+SEGMENTS = [_setup(p.Cycles, Job(MIB)), _setup(p.Attaches, Job(MIB))]
+
+EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contender in one setup: what a test is about."""
+
+    setup: Setup
+    contender: Contender
+
+    def __str__(self) -> str:
+        """A test id that ``-k`` can select."""
+        return re.sub(r"[^0-9A-Za-z.=-]+", "_", f"{self.setup.title}-{self.contender.name}")
+
+
+def cases(setups: Iterable[Setup]) -> list[Case]:
+    return [Case(setup, contender) for setup in setups for contender in setup.contenders()]
