@@ -155,8 +155,6 @@ cdef extern from "_turn.h" nogil:
     void turn_wait(turn_t *turn, uint64_t limit_ns)
     void turn_end(turn_t *turn)
     void turn_reset(turn_t *turn)
-    void short_begin(turn_t *turn)
-    void short_end(turn_t *turn)
 
 cdef extern from "_layout.h" nogil:
     ctypedef struct ring_role_t:
@@ -248,7 +246,7 @@ cdef extern from "_ring.h" nogil:
     void ring_pass(ring_consumer_t *c, uint64_t nbytes)
     status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *ticket)
     void ring_unhold(ring_consumer_t *c, uint64_t ticket)
-    void ring_release_to(ring_consumer_t *c, uint64_t head)
+    void ring_release_passed(ring_consumer_t *c)
     void ring_count_received(ring_consumer_t *c, uint64_t nbytes)
     bint ring_spin_records(ring_consumer_t *c, uint64_t limit_ns)
     status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_ns)

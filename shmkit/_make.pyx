@@ -193,7 +193,7 @@ cdef int make_way(bytes path) except -1:
 
 
 cdef Mapping map_new(file_t *file, segment_header_t *head, bytes meta, uint64_t size, bint by_store, object init):
-    """Maps a new file and writes its header; `init(mapping)` formats the payload."""
+    """Maps a new file and writes its header; `init(mapping, payload_at)` formats the payload."""
     cdef Mapping mapping = new_mapping(head, False)
     # Written to the file, the header costs no page fault in a mapping that its maker may never touch.
     if head.magic and not by_store:
@@ -240,7 +240,7 @@ def create_file(
         mapping = map_new(&file, &head, meta, size, False, init)
         mapping.facts = new_facts(&head, payload_size, backing, name, path, &mapping.own, -1, False)
         if init is not None:
-            init(mapping)
+            init(mapping, mapping.payload_at)
         temporary = file.path[0] != 0
         error = file_link(&file, PyBytes_AS_STRING(path))
         if error == EEXIST:
@@ -288,6 +288,11 @@ def attach_file(
     else:
         close(fd)
     return mapping
+
+
+def reserve(int fd, uint64_t size):
+    """Reserves the room of a file that has its size; OSError where there is too little."""
+    reserve_room(fd, size, PAGE)
 
 
 def reclaim(bytes path, bint unfinished):
@@ -339,7 +344,7 @@ def create_memory(uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bi
         mapping = map_new(&file, &head, meta, size, huge_page != 0, init)
         mapping.facts = new_facts(&head, payload_size, "memfd", None, None, &mapping.own, -1, False)
         if init is not None:
-            init(mapping)
+            init(mapping, mapping.payload_at)
     except BaseException:
         file_abandon(&file)
         raise
@@ -410,13 +415,13 @@ def attach_sysv(int shmid, uint64_t size, bint readonly):
 
 def format_sysv(Mapping mapping, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity,
                 object init):
-    """Formats a new SysV segment's payload by `init(mapping)`, then publishes its header; returns it as bytes."""
+    """Formats a new SysV segment's payload by `init(mapping, payload_at)`, then publishes its header; returns it as bytes."""
     cdef segment_header_t head
     fill_header(&head, payload_size, kind, flags, meta, identity)
     mapping.payload_at = head.header_size
     mapping.payload_size = payload_size
     if init is not None:
-        init(mapping)
+        init(mapping, mapping.payload_at)
     store_header(mapping.own.addr, &head, meta)
     return PyBytes_FromStringAndSize(<char *>&head, sizeof(head))
 

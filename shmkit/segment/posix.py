@@ -1,0 +1,112 @@
+"""Segments of POSIX shared memory: files of /dev/shm, each named without a slash.
+
+Raw ones, shared with programs that know nothing of shmkit, are made through posix_ipc as those programs make them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import posix_ipc
+
+from shmkit import _make
+from shmkit._map import Mapping
+from shmkit.errors import ShmkitError
+from shmkit.segment import file
+from shmkit.segment.trouble import check_room, explain
+
+__all__ = ["COMPANION", "FOLDER", "attach", "create", "generated_name", "path_of", "unlink"]
+
+FOLDER = "/dev/shm"
+# The names of shmkit's own: the companions of SysV segments, and files whose maker was killed.
+COMPANION = "shmkit.lease."
+UNFINISHED = ".shmkit-unfinished-"
+
+
+def path_of(name: object) -> str:
+    """The file that ``name`` means; a leading slash, as shm_open has it, is no part of the name."""
+    if type(name) is not str:
+        raise TypeError(f"the name of a POSIX segment is text: got {name!r}")
+    bare = name[1:] if name.startswith("/") else name
+    if not bare or "/" in bare or "\0" in bare or bare in (".", ".."):
+        raise ValueError(
+            f"the name of a POSIX segment is neither empty nor '.' or '..', and has no slash or NUL: got {name!r} "
+            "(backing='file' takes a path)"
+        )
+    if bare.startswith((COMPANION, UNFINISHED)):
+        raise ValueError(f"names that begin with {COMPANION!r} or {UNFINISHED!r} are shmkit's own: got {name!r}")
+    if len(bare) > 63 and len(os.fsencode(bare)) > 255:
+        raise ValueError(f"the name of a POSIX segment takes at most 255 bytes: got {len(os.fsencode(bare))} ({name!r})")
+    return f"{FOLDER}/{bare}"
+
+
+def generated_name() -> str:
+    """A name that nobody else has."""
+    return f"shmkit.{_make.token():016x}"
+
+
+def create(
+    name: str,
+    size: int,
+    kind: int,
+    meta: bytes,
+    mode: int,
+    leased: bool,
+    raw: bool,
+    reserve: bool,
+    init: file.Init | None,
+) -> Mapping:
+    """Makes the segment and maps it."""
+    path = path_of(name)
+    if raw:
+        return _create_raw(name, path, size, mode, reserve)
+    return file.create_at(path, "posix", path[len(FOLDER) + 1 :], size, kind, meta, mode, leased, raw, reserve, init)
+
+
+def _create_raw(name: str, path: str, size: int, mode: int, reserve: bool) -> Mapping:
+    bare = path[len(FOLDER) + 1 :]
+    try:
+        if reserve:
+            check_room(bare, size, FOLDER)
+        memory = posix_ipc.SharedMemory("/" + bare, posix_ipc.O_CREX, mode=mode, size=size)
+    except posix_ipc.ExistentialError:
+        raise explain(FileExistsError(errno.EEXIST, ""), bare) from None
+    except posix_ipc.PermissionsError:
+        raise explain(PermissionError(errno.EACCES, ""), bare) from None
+    except ShmkitError:
+        raise
+    except OSError as error:
+        raise explain(error, bare, size, FOLDER) from None
+    fd = memory.fd
+    try:
+        # Whatever the umask took away.
+        os.fchmod(fd, mode)
+        if reserve:
+            _make.reserve(fd, size)
+        status = os.fstat(fd)
+    except BaseException as error:
+        memory.close_fd()
+        memory.unlink()
+        if isinstance(error, OSError):
+            raise explain(error, bare, size, FOLDER) from None
+        raise
+    try:
+        return _make.attach_file(
+            fd, status.st_dev, status.st_ino, b"", size, False, False, "posix", bare, os.fsencode(path)
+        )
+    except OSError as error:
+        memory.unlink()
+        raise explain(error, bare, size, FOLDER) from None
+
+
+def attach(name: str, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:
+    """Maps the segment that is there."""
+    path = path_of(name)
+    return file.attach_at(path, "posix", path[len(FOLDER) + 1 :], readonly, raw, owner, kind)
+
+
+def unlink(name: str) -> None:
+    """Removes the name."""
+    path = path_of(name)
+    file.unlink_at(path, path[len(FOLDER) + 1 :])
