@@ -45,7 +45,7 @@ lint: $(VENV)/.installed $(VENV)/.lint
 	$(isolated) -m mypy
 	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml \
 		$(patsubst shmkit/%.pyx,shmkit.%,$(wildcard shmkit/*.pyx))
-	$(bin)/cython-lint $(wildcard shmkit/*.pyx shmkit/*.pxd)
+	PATH="$(bin):$$PATH" cython-lint $(wildcard shmkit/*.pyx shmkit/*.pxd)
 	$(bin)/clang-format --dry-run -Werror $(wildcard shmkit/*.h)
 
 format: $(VENV)/.lint
