@@ -13,7 +13,7 @@ pip := $(isolated) -m pip install --quiet --disable-pip-version-check
 debug := build/debug/$(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
 
-.PHONY: help demo test debug lint format bench soak model clean
+.PHONY: help demo test debug lint lint-python lint-types lint-cython lint-c format bench soak model clean
 
 help:
 	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
@@ -39,13 +39,23 @@ bench: $(VENV)/.installed $(VENV)/.bench
 
 debug: $(debug)/.installed
 
-lint: $(VENV)/.installed $(VENV)/.lint
+# `make -k lint` shows what each of them has to say.
+lint: lint-python lint-types lint-cython lint-c
+
+lint-python: $(VENV)/.lint
 	$(isolated) -m ruff check .
 	$(isolated) -m ruff format --check .
+
+# stubtest compares each .pyi with the extension that is installed; away from the checkout, where it would find the sources.
+lint-types: $(VENV)/.installed $(VENV)/.lint
 	$(isolated) -m mypy
 	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml \
 		$(patsubst shmkit/%.pyx,shmkit.%,$(wildcard shmkit/*.pyx))
+
+lint-cython: $(VENV)/.lint
 	PATH="$(bin):$$PATH" cython-lint $(wildcard shmkit/*.pyx shmkit/*.pxd)
+
+lint-c: $(VENV)/.lint
 	$(bin)/clang-format --dry-run -Werror $(wildcard shmkit/*.h)
 
 format: $(VENV)/.lint
