@@ -227,7 +227,7 @@ class _HandRing(Channel):
 class HandRing(Contender):
     """A ring of 40 lines of Python on ``SharedMemory``; both sides spin."""
 
-    name = "ring by hand on SharedMemory"
+    name = "hand-made ring"
     family = "stdlib"
     kinds = frozenset({"one by one", "polled", "frames", "in place"})
 

@@ -198,7 +198,7 @@ class Parked(Pattern):
     first_count = 1
 
     def title(self, job: Job) -> str:
-        return f"share of a core used by a receiver parked for {self.seconds:g} s"
+        return "share of a core used by a parked receiver"
 
     def first(self, end: End, count: int) -> Any:
         time.sleep(self.seconds)
