@@ -81,6 +81,8 @@ class _Segments(Contender):
 
 
 class ShmkitNamed(_Segments):
+    """By default: room for every byte is taken, so that a full /dev/shm is an exception now, not SIGBUS later."""
+
     name = "shmkit.Segment, named"
     family = "shmkit"
     module = "shmkit"
@@ -219,6 +221,14 @@ class NativePosix(_Segments):
 
     def cycles(self, name: str, size: int, count: int) -> None:
         compiled.segment_cycles(name, size, count)
+
+
+class NativeReserved(_Segments):
+    name = "LIMIT C shm_open, reserved"
+    family = "limit"
+
+    def cycles(self, name: str, size: int, count: int) -> None:
+        compiled.segment_cycles(name, size, count, reserved=True)
 
 
 class NativeMemfd(_Segments):

@@ -54,7 +54,8 @@ cdef extern from "bare.h" nogil:
     void futex_caller(uint32_t *word, uint64_t count, uint32_t first, uint64_t gap, double *called)
     void futex_sleeper(uint32_t *word, uint64_t count, uint32_t first, double *awake)
     double line_round_trip(int cpu_a, int cpu_b, uint64_t blocks, uint64_t block, double *samples)
-    double segment_cycles_c "segment_cycles"(const char *name, uint64_t size, uint64_t count)
+    double segment_cycles_c "segment_cycles"(const char *name, uint64_t size, uint64_t count,
+                                                 bint reserved)
 
 
 cdef class End:
@@ -283,10 +284,10 @@ def line_ns(int cpu_a, int cpu_b, int blocks=15, int block=200):
     return float(np.median(samples))
 
 
-def segment_cycles(name, uint64_t size, uint64_t count):
+def segment_cycles(name, uint64_t size, uint64_t count, bint reserved=False):
     """Nanoseconds of one create, map, close, unlink in C; ``name`` None: a memfd."""
     cdef bytes text = b"" if name is None else name.encode()
-    cdef double taken = segment_cycles_c(NULL if name is None else PyBytes_AS_STRING(text), size, count)
+    cdef double taken = segment_cycles_c(NULL if name is None else PyBytes_AS_STRING(text), size, count, reserved)
     if taken < 0:
         raise OSError(<int>-taken, "segment_cycles", name)
     return taken

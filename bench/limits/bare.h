@@ -387,20 +387,22 @@ static inline double line_round_trip(int cpu_a, int cpu_b, uint64_t blocks, uint
 
 /* -- create, map, close, unlink ------------------------------------------------------------------------------------ */
 
-/* Nanoseconds per cycle, or a negative errno.  name == NULL: memfd. */
-static inline double segment_cycles(const char *name, uint64_t size, uint64_t count) {
+/* Nanoseconds per cycle, or a negative errno.  name == NULL: memfd.  reserved: with room for every byte, so that a full
+ * file system is noticed here and not by SIGBUS; that is what costs, as each page is cleared. */
+static inline double segment_cycles(const char *name, uint64_t size, uint64_t count, int reserved) {
     uint64_t start = now_ns();
     for (uint64_t i = 0; i < count; i++) {
         int fd = name ? shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600) : memfd_create("bench", MFD_CLOEXEC);
         if (fd < 0)
             return -errno;
-        void *at = ftruncate(fd, (off_t)size) == 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-                                                   : MAP_FAILED;
-        int error = errno;
+        int error = reserved ? posix_fallocate(fd, 0, (off_t)size) : ftruncate(fd, (off_t)size) ? errno : 0;
+        void *at = error ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (!error && at == MAP_FAILED)
+            error = errno;
         close(fd);
         if (name)
             shm_unlink(name);
-        if (at == MAP_FAILED)
+        if (error)
             return -error;
         munmap(at, size);
     }
