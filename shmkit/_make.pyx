@@ -11,7 +11,7 @@ The layout is "segment header" in ``_layout.h``; the system calls are in ``_file
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPERM, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_NONE, mmap
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -30,6 +30,8 @@ cdef enum:
     # Work on more bytes than this lets other threads run meanwhile.
     WITHOUT_GIL = 1 << 18
     RESERVE_PIECE = 1 << 24
+
+cdef int64_t LONGEST = 1 << 62
 
 MAGIC = SHMKIT_MAGIC
 LAYOUT_VERSION = SHMKIT_LAYOUT_VERSION
@@ -350,6 +352,35 @@ def create_memory(uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bi
         raise
     mapping.own.fd = file.fd
     return mapping
+
+
+def array_bytes(object shape, uint64_t itemsize):
+    """The bytes of an array of that shape; TypeError where it is no shape, ValueError where there can be none."""
+    cdef uint64_t nbytes = itemsize
+    cdef int64_t side
+    cdef bint empty = itemsize == 0
+    if not isinstance(shape, (tuple, list)):
+        shape = (shape,)
+    for item in shape:
+        try:
+            side = item
+        except OverflowError:
+            side = LONGEST + 1
+        except TypeError:
+            raise TypeError(f"a shape is a whole number or a tuple of them: got {shape!r}") from None
+        if side < 0:
+            raise ValueError(f"no dimension of an array can be negative: got shape {shape!r}")
+        if side == 0:
+            empty = True
+        elif side > LONGEST or nbytes > <uint64_t>LONGEST // <uint64_t>side:
+            nbytes = <uint64_t>LONGEST + 1
+        else:
+            nbytes *= side
+    if empty:
+        return 0
+    if nbytes > <uint64_t>LONGEST:
+        raise ValueError(f"an array has at most 2**62 bytes: got shape {shape!r} of {itemsize} bytes each")
+    return nbytes
 
 
 def take_memory(uint64_t nbytes, uint64_t recyclable_most):

@@ -38,6 +38,8 @@ cdef class Facts:
     cdef readonly uint64_t size
     cdef readonly int shmid
     cdef readonly bint readonly
+    # What the meta text says, a dict; None: nothing.  Set once, by who attached.
+    cdef public object meta
 
 
 cdef class Mapping:

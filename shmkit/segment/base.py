@@ -23,7 +23,7 @@ from shmkit.segment import collect, file, handle, header, listing, memfd, posix,
 from shmkit.segment.trouble import Name, label
 from shmkit.sizes import MOST, parse_size
 
-__all__ = ["Segment", "unlink"]
+__all__ = ["Backing", "Lifetime", "Segment", "segment_of", "unlink"]
 
 Backing = Literal["posix", "sysv", "file", "memfd"]
 Lifetime = Literal["named", "leased"]
@@ -141,7 +141,7 @@ class Segment:
             mapping = sysv.create(name, nbytes, kind, dict(meta or {}), mode, leased, raw, hugepages, init)  # type: ignore[arg-type]
         else:
             raise _unknown_backing(backing)
-        return _segment_of(mapping)
+        return segment_of(mapping)
 
     @classmethod
     def attach(
@@ -183,7 +183,7 @@ class Segment:
             raise ValueError("a memfd has no name to attach to: it is inherited, or pickled to another process")
         else:
             raise _unknown_backing(backing)
-        return _segment_of(mapping)
+        return segment_of(mapping)
 
     @classmethod
     def create_or_attach(
@@ -367,7 +367,8 @@ class Segment:
         return listing.segments()
 
 
-def _segment_of(mapping: Mapping) -> Segment:
+def segment_of(mapping: Mapping) -> Segment:
+    """A handle on what is mapped."""
     segment = Segment.__new__(Segment)
     segment._mapping = mapping
     segment._facts = mapping.facts
@@ -375,7 +376,7 @@ def _segment_of(mapping: Mapping) -> Segment:
 
 
 def _open_segment(reference: handle.Handle) -> Segment:
-    return _segment_of(handle.open_handle(reference))
+    return segment_of(handle.open_handle(reference))
 
 
 def _refuse_raw_lease(raw: bool, leased: bool, name: object) -> None:

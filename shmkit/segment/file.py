@@ -121,12 +121,12 @@ def attach_at(
             if raw:
                 if size == 0:
                     raise LayoutMismatch(f"a segment has at least one byte: got 0 ({label(name)})")
-                text = b""
+                text, meta = b"", None
             else:
                 # Ordinary reads: were the file truncated meanwhile, they come out short; a mapping would be SIGBUS.
                 text = os.pread(fd, header.READ_SIZE, 0)
                 checked = header.check(text, size, name, kind)
-                header.parse_meta(text, checked, name)
+                meta = header.parse_meta(text, checked, name)
                 if checked.flags & _make.LEASED and not share_lease(fd, path, status, name):
                     os.close(fd)
                     continue
@@ -151,6 +151,7 @@ def attach_at(
             )
         except OSError as error:
             raise explain(error, name, size) from None
+        mapping.facts.meta = meta
         return mapping
 
 

@@ -249,6 +249,7 @@ def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | N
         entry.removed,
         checked.kind == _make.KIND_RING,
     )
+    mapping.facts.meta = meta
     return mapping
 
 

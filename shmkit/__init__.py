@@ -1,0 +1,93 @@
+"""NumPy arrays and Python objects between processes at memory speed, and nothing that ``kill -9`` could break.
+
+``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if not sys.platform.startswith("linux"):
+    raise ImportError(f"shmkit runs on Linux: it stands on futexes, memfd and OFD locks, which {sys.platform} does not have")
+
+from shmkit.array import (
+    SharedArray,
+    array,
+    asarray,
+    attach,
+    create,
+    empty,
+    empty_like,
+    full,
+    full_like,
+    ones,
+    ones_like,
+    trim,
+    zeros,
+    zeros_like,
+)
+from shmkit.errors import (
+    Broken,
+    ChannelError,
+    Closed,
+    Empty,
+    EndOfStream,
+    Full,
+    LayoutMismatch,
+    NoSpace,
+    NotReady,
+    PeerDied,
+    RecordCorrupt,
+    RecordTooLarge,
+    RoleTaken,
+    SegmentError,
+    SegmentExists,
+    SegmentNotFound,
+    SegmentPermission,
+    ShmkitError,
+)
+from shmkit.segment import Segment, SegmentInfo, collect, unlink
+from shmkit.sizes import format_size, parse_size
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Broken",
+    "ChannelError",
+    "Closed",
+    "Empty",
+    "EndOfStream",
+    "Full",
+    "LayoutMismatch",
+    "NoSpace",
+    "NotReady",
+    "PeerDied",
+    "RecordCorrupt",
+    "RecordTooLarge",
+    "RoleTaken",
+    "Segment",
+    "SegmentError",
+    "SegmentExists",
+    "SegmentInfo",
+    "SegmentNotFound",
+    "SegmentPermission",
+    "SharedArray",
+    "ShmkitError",
+    "array",
+    "asarray",
+    "attach",
+    "collect",
+    "create",
+    "empty",
+    "empty_like",
+    "format_size",
+    "full",
+    "full_like",
+    "ones",
+    "ones_like",
+    "parse_size",
+    "trim",
+    "unlink",
+    "zeros",
+    "zeros_like",
+]
