@@ -50,10 +50,11 @@ def test_a_debug_build_is_another_copy(process: Processes, debug_env: dict[str, 
 
 @in_place
 def test_everything_of_the_package_is_installed() -> None:
-    """Modules, stubs, py.typed, and the headers and declarations that other extensions compile against."""
+    """Modules, stubs, headers and declarations that other extensions compile against, the demo's photographs."""
     installed = {str(path) for path in installed_files("shmkit") or ()}
-    sources = {f"shmkit/{inside(path)}" for path in files()} | {"shmkit/py.typed"}
-    missing = {path for path in sources if not path.endswith(".pyx")} - installed
+    built = (".pyx", ".so", ".c", ".pyc")
+    sources = {f"shmkit/{inside(path)}" for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in built}
+    missing = sources - installed
     assert not missing, f"not installed: {sorted(missing)}"
     for path in files(".pyx"):
         stem = f"shmkit/{inside(path.with_suffix(''))}."
