@@ -1,6 +1,7 @@
 """NumPy arrays and Python objects between processes at memory speed, and nothing that ``kill -9`` could break.
 
-``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference.
+``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
+``Ring`` streams records and frames from one process to another.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import sys
 
 if not sys.platform.startswith("linux"):
-    raise ImportError(f"shmkit runs on Linux: it stands on futexes, memfd and OFD locks, which {sys.platform} does not have")
+    raise ImportError(f"shmkit runs on Linux: {sys.platform} has not the futexes, memfds and file leases it stands on")
 
+from shmkit._record import RecordView, Reservation
+from shmkit._ring import Ring
 from shmkit.array import (
     SharedArray,
     array,
@@ -48,6 +51,7 @@ from shmkit.errors import (
 )
 from shmkit.segment import Segment, SegmentInfo, collect, unlink
 from shmkit.sizes import format_size, parse_size
+from shmkit.statistics import RingStatistics
 
 __version__ = "0.1.0"
 
@@ -64,6 +68,10 @@ __all__ = [
     "PeerDied",
     "RecordCorrupt",
     "RecordTooLarge",
+    "RecordView",
+    "Reservation",
+    "Ring",
+    "RingStatistics",
     "RoleTaken",
     "Segment",
     "SegmentError",

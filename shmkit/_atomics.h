@@ -17,40 +17,40 @@
 #error "shmkit supports x86-64 and aarch64: the rings need lock-free 64-bit atomics"
 #endif
 
-#define SHMKIT_DEFINE_ATOMICS(bits)                                                                                   \
-    static inline uint##bits##_t load_relaxed_u##bits(const uint##bits##_t *word) {                                   \
-        return __atomic_load_n(word, __ATOMIC_RELAXED);                                                               \
-    }                                                                                                                 \
-    static inline uint##bits##_t load_acquire_u##bits(const uint##bits##_t *word) {                                   \
-        return __atomic_load_n(word, __ATOMIC_ACQUIRE);                                                               \
-    }                                                                                                                 \
-    static inline uint##bits##_t load_seq_u##bits(const uint##bits##_t *word) {                                       \
-        return __atomic_load_n(word, __ATOMIC_SEQ_CST);                                                               \
-    }                                                                                                                 \
-    static inline void store_relaxed_u##bits(uint##bits##_t *word, uint##bits##_t value) {                            \
-        __atomic_store_n(word, value, __ATOMIC_RELAXED);                                                              \
-    }                                                                                                                 \
-    static inline void store_release_u##bits(uint##bits##_t *word, uint##bits##_t value) {                            \
-        __atomic_store_n(word, value, __ATOMIC_RELEASE);                                                              \
-    }                                                                                                                 \
-    static inline void store_seq_u##bits(uint##bits##_t *word, uint##bits##_t value) {                                \
-        __atomic_store_n(word, value, __ATOMIC_SEQ_CST);                                                              \
-    }                                                                                                                 \
-    static inline uint##bits##_t exchange_acquire_u##bits(uint##bits##_t *word, uint##bits##_t value) {               \
-        return __atomic_exchange_n(word, value, __ATOMIC_ACQUIRE);                                                    \
-    }                                                                                                                 \
-    static inline uint##bits##_t exchange_release_u##bits(uint##bits##_t *word, uint##bits##_t value) {               \
-        return __atomic_exchange_n(word, value, __ATOMIC_RELEASE);                                                    \
-    }                                                                                                                 \
-    static inline uint##bits##_t exchange_seq_u##bits(uint##bits##_t *word, uint##bits##_t value) {                   \
-        return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);                                                    \
-    }                                                                                                                 \
-    static inline uint##bits##_t add_relaxed_u##bits(uint##bits##_t *word, uint##bits##_t value) {                    \
-        return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);                                                     \
-    }                                                                                                                 \
-    /* One strong compare-and-swap; on failure *expected receives what was there. */                                  \
-    static inline int cas_seq_u##bits(uint##bits##_t *word, uint##bits##_t *expected, uint##bits##_t value) {         \
-        return __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);             \
+#define SHMKIT_DEFINE_ATOMICS(bits)                                                                                    \
+    static inline uint##bits##_t load_relaxed_u##bits(const uint##bits##_t *word) {                                    \
+        return __atomic_load_n(word, __ATOMIC_RELAXED);                                                                \
+    }                                                                                                                  \
+    static inline uint##bits##_t load_acquire_u##bits(const uint##bits##_t *word) {                                    \
+        return __atomic_load_n(word, __ATOMIC_ACQUIRE);                                                                \
+    }                                                                                                                  \
+    static inline uint##bits##_t load_seq_u##bits(const uint##bits##_t *word) {                                        \
+        return __atomic_load_n(word, __ATOMIC_SEQ_CST);                                                                \
+    }                                                                                                                  \
+    static inline void store_relaxed_u##bits(uint##bits##_t *word, uint##bits##_t value) {                             \
+        __atomic_store_n(word, value, __ATOMIC_RELAXED);                                                               \
+    }                                                                                                                  \
+    static inline void store_release_u##bits(uint##bits##_t *word, uint##bits##_t value) {                             \
+        __atomic_store_n(word, value, __ATOMIC_RELEASE);                                                               \
+    }                                                                                                                  \
+    static inline void store_seq_u##bits(uint##bits##_t *word, uint##bits##_t value) {                                 \
+        __atomic_store_n(word, value, __ATOMIC_SEQ_CST);                                                               \
+    }                                                                                                                  \
+    static inline uint##bits##_t exchange_acquire_u##bits(uint##bits##_t *word, uint##bits##_t value) {                \
+        return __atomic_exchange_n(word, value, __ATOMIC_ACQUIRE);                                                     \
+    }                                                                                                                  \
+    static inline uint##bits##_t exchange_release_u##bits(uint##bits##_t *word, uint##bits##_t value) {                \
+        return __atomic_exchange_n(word, value, __ATOMIC_RELEASE);                                                     \
+    }                                                                                                                  \
+    static inline uint##bits##_t exchange_seq_u##bits(uint##bits##_t *word, uint##bits##_t value) {                    \
+        return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);                                                     \
+    }                                                                                                                  \
+    static inline uint##bits##_t add_relaxed_u##bits(uint##bits##_t *word, uint##bits##_t value) {                     \
+        return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);                                                      \
+    }                                                                                                                  \
+    /* One strong compare-and-swap; on failure *expected receives what was there. */                                   \
+    static inline int cas_seq_u##bits(uint##bits##_t *word, uint##bits##_t *expected, uint##bits##_t value) {          \
+        return __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);              \
     }
 
 SHMKIT_DEFINE_ATOMICS(32)

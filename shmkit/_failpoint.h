@@ -16,20 +16,21 @@
 
 static char failpoint_name[64];
 static uint64_t failpoint_skip;
+static int failpoint_known;
 
-/* Arms one failpoint: "name" or "name:skip"; NULL or "" disarms. */
-static inline void failpoint_arm(const char *wish) {
-    const char *colon = wish ? strrchr(wish, ':') : NULL;
+/* Each extension module (each translation unit) reads the environment when it first passes a failpoint. */
+static inline void failpoint_read(void) {
+    const char *wish = getenv("SHMKIT_FAILPOINT"), *colon = wish ? strrchr(wish, ':') : NULL;
     size_t length = wish ? (colon ? (size_t)(colon - wish) : strlen(wish)) : 0;
-    if (length >= sizeof failpoint_name)
-        length = sizeof failpoint_name - 1;
-    if (length)
+    if (length < sizeof failpoint_name && length != 0)
         memcpy(failpoint_name, wish, length);
-    failpoint_name[length] = 0;
     failpoint_skip = colon ? strtoull(colon + 1, NULL, 10) : 0;
+    failpoint_known = 1;
 }
 
 static inline void failpoint_pass(const char *name) {
+    if (!failpoint_known)
+        failpoint_read();
     if (failpoint_name[0] == 0 || strcmp(name, failpoint_name) != 0)
         return;
     if (failpoint_skip-- == 0)
@@ -40,7 +41,6 @@ static inline void failpoint_pass(const char *name) {
 
 #else
 
-static inline void failpoint_arm(const char *wish) { (void)wish; }
 #define FAILPOINT(name) ((void)0)
 
 #endif

@@ -34,9 +34,10 @@ typedef struct {
     uint64_t size;
 } lease_t;
 
-/* Takes the lease on `byte` of the file behind `fd`.  Returns 0, EAGAIN (somebody else holds it) or another errno.
+/* Takes the lease on `byte` of the file behind `fd`, which must be `inode`.  Returns 0, EAGAIN (somebody else holds it),
+ * EBADF (the descriptor was closed behind our back, and may name another file by now) or another errno.
  * Call it with the GIL held: a fork between the lock and the close would let the child share the lock. */
-static inline int lease_take(lease_t *lease, int fd, int64_t byte) {
+static inline int lease_take(lease_t *lease, int fd, uint64_t inode, int64_t byte) {
     char path[40];
     struct stat file;
     int own, error;
@@ -44,14 +45,18 @@ static inline int lease_take(lease_t *lease, int fd, int64_t byte) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     own = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (own < 0)
-        return errno;
+        return errno == ENOENT ? EBADF : errno;
+    if (fstat(own, &file) != 0 || (uint64_t)file.st_ino != inode) {
+        close(own);
+        return EBADF;
+    }
     struct flock lock;
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     lock.l_start = byte;
     lock.l_len = 1;
-    if (fcntl(own, F_OFD_SETLK, &lock) != 0 || fstat(own, &file) != 0) {
+    if (fcntl(own, F_OFD_SETLK, &lock) != 0) {
         error = errno == EACCES ? EAGAIN : errno;
         close(own);
         return error;

@@ -24,11 +24,6 @@
 #define RING_LINGER_BATCH 16u
 #define RING_PACE_STREAM 8u
 
-/* Commits of this process, on any ring: tells a consumer whether its process answers what it receives.  A hint. */
-static uint64_t ring_commits;
-
-static inline uint64_t ring_commits_seen(void) { return load_relaxed_u64(&ring_commits); /* relaxed: a hint */ }
-
 typedef struct {
     ring_header_t *shared;
     uint8_t *data;
@@ -41,6 +36,8 @@ typedef struct {
     uint64_t data_at;   /* … and where its payload starts, from the word */
     uint64_t records;
     uint64_t bytes;
+    uint64_t *commits; /* where this process counts its commits, on any ring: see ring_next */
+    uint64_t own_commits;
     waiter_t waiter;
     lease_t lease;
 } ring_producer_t;
@@ -54,12 +51,17 @@ typedef struct {
     uint64_t span;      /* of the record at next, once ring_next has said OK */
     uint64_t records;
     uint64_t bytes;
-    uint64_t batch;     /* records since tail was last looked at */
-    uint64_t commits;   /* ring_commits then */
+    uint64_t batch;          /* records since tail was last looked at */
+    uint64_t batch_from;     /* and the position then */
+    uint64_t commits_seen;   /* *commits then */
+    const uint64_t *commits; /* where this process counts what it sends, on any ring */
+    uint64_t own_commits;
     uint32_t pace;
+    uint32_t within;      /* see ring_within */
     uint32_t views_first; /* a queue of records held by views: positions, bit 0 set when released out of turn */
     uint32_t views_count;
     uint64_t views[RING_VIEWS_MOST];
+    uint64_t ordinals[RING_VIEWS_MOST]; /* how many records came before each */
     waiter_t waiter;
     lease_t lease;
 } ring_consumer_t;
@@ -84,7 +86,8 @@ static inline uint64_t record_nbytes(uint64_t word) {
 
 /* The most payload bytes that a record with `head_bytes` before its payload can have. */
 static inline uint64_t ring_most(uint64_t capacity, uint64_t head_bytes, uint64_t align) {
-    return capacity - round_up(head_bytes, align);
+    const uint64_t data_at = round_up(head_bytes, align);
+    return data_at < capacity ? capacity - data_at : 0;
 }
 
 /* --- producer ------------------------------------------------------------------------------------------------ */
@@ -94,7 +97,8 @@ static inline uint64_t ring_most(uint64_t capacity, uint64_t head_bytes, uint64_
  * A reservation that is neither committed nor followed by another has not happened. */
 static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uint64_t nbytes, uint64_t align) {
     const uint64_t capacity = p->capacity;
-    if (nbytes > capacity || head_bytes > RECORD_DATA_AT_MOST - align || ring_most(capacity, head_bytes, align) < nbytes)
+    if (nbytes > capacity || head_bytes > RECORD_DATA_AT_MOST - align || head_bytes + align > capacity ||
+        ring_most(capacity, head_bytes, align) < nbytes)
         return TOO_LARGE;
 
     const uint64_t index = p->tail & (capacity - 1), room = capacity - index;
@@ -126,7 +130,8 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
         }
     }
     if (capacity - (p->tail - p->head_seen) < pad + span) {
-        p->need = p->tail + pad + span - capacity;
+        /* Where not even the pad has room, wait for that: it then goes out alone. */
+        p->need = p->tail + (pad != 0 && free < pad ? pad : pad + span) - capacity;
         return FULL;
     }
     p->at = p->tail + pad;
@@ -155,7 +160,7 @@ static inline void ring_fill(ring_producer_t *p, uint32_t kind, uint64_t nbytes)
 /* Makes everything up to the private tail the consumer's, and wakes it if it sleeps. */
 static inline void ring_publish(ring_producer_t *p) {
     ring_header_t *shared = p->shared;
-    store_relaxed_u64(&ring_commits, ring_commits_seen() + 1); /* relaxed: a hint */
+    store_relaxed_u64(p->commits, load_relaxed_u64(p->commits) + 1); /* relaxed: a hint */
     FAILPOINT("ring.publish.before");
 #ifdef MUTANT_RELAXED_PUBLISH
     store_relaxed_u64(&shared->tail, p->tail);
@@ -200,8 +205,8 @@ static inline status_t ring_wait_room(ring_producer_t *p, uint64_t deadline_ns) 
 
 /* --- consumer ------------------------------------------------------------------------------------------------ */
 
-/* Gives everything below `head` back to the producer, and wakes it if it sleeps. */
-static inline void ring_release_to(ring_consumer_t *c, uint64_t head) {
+/* Gives everything below `head`, `records` in all, back to the producer, and wakes it if it sleeps. */
+static inline void ring_release_to(ring_consumer_t *c, uint64_t head, uint64_t records) {
     ring_header_t *shared = c->shared;
     FAILPOINT("ring.release.before");
 #ifdef SHMKIT_DEBUG
@@ -217,7 +222,36 @@ static inline void ring_release_to(ring_consumer_t *c, uint64_t head) {
      * seq, and not release, so that the look at the bell below is not reordered before it (SYNC bell) */
     store_seq_u64(&shared->head, head);
     FAILPOINT("ring.release.head");
+    /* relaxed: a statistic with one writer */
+    store_relaxed_u64(&shared->consumer_count.records, records);
     ring_bell(&shared->producer_bell, &shared->consumer_count.wakes);
+}
+
+/* A view may die in any thread, beside the thread whose turn it is to receive.  With the GIL both are under it; without
+ * one, the few lines that touch the list of views and head are a critical section of this process. */
+static inline void ring_within(ring_consumer_t *c) {
+#ifdef Py_GIL_DISABLED
+    while (exchange_acquire_u32(&c->within, 1) != 0)
+        cpu_relax();
+#else
+    (void)c;
+#endif
+}
+
+static inline void ring_without(ring_consumer_t *c) {
+#ifdef Py_GIL_DISABLED
+    store_release_u32(&c->within, 0);
+#else
+    (void)c;
+#endif
+}
+
+/* Gives back all that is not held by views. */
+static inline void ring_release_passed(ring_consumer_t *c) {
+    ring_within(c);
+    if (c->views_count == 0)
+        ring_release_to(c, c->next, c->records);
+    ring_without(c);
 }
 
 /* Looks at the next record.  OK: it is at c->next, whole, its word in *word, c->span long.  EMPTY or CORRUPT else. */
@@ -226,14 +260,16 @@ static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
     for (;;) {
         if (c->next == c->tail_seen) {
             /* Both sides in lockstep would move the line with tail from core to core for each record.  A consumer that
-             * only consumes lets a few records gather first; one that answers (it has sent since) does not wait. */
-            int answers = c->commits != ring_commits_seen();
+             * only consumes lets a few small ones gather first; one that answers (it has sent since) does not wait. */
+            const uint64_t commits = load_relaxed_u64(c->commits); /* relaxed: a hint */
+            const int answers = commits != c->commits_seen;
             c->pace = answers ? 1 : RING_PACE_STREAM;
-            if (c->batch != 0 && c->batch < RING_LINGER_BATCH && !answers)
+            if (c->batch != 0 && c->batch < RING_LINGER_BATCH && !answers && c->next - c->batch_from < capacity / 16)
                 for (uint32_t i = 0; i < RING_LINGER_PAUSES; i++)
                     cpu_relax();
             c->batch = 0;
-            c->commits = ring_commits_seen();
+            c->batch_from = c->next;
+            c->commits_seen = commits;
             /* SYNC ring-tail: pairs with store_seq(tail) in ring_publish; the records below it are whole */
             uint64_t tail = load_acquire_u64(&c->shared->tail);
             if (tail == c->next)
@@ -250,8 +286,7 @@ static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
             return CORRUPT;
         if (kind == RECORD_PAD) {
             c->next += span;
-            if (c->views_count == 0)
-                ring_release_to(c, c->next);
+            ring_release_passed(c);
             continue;
         }
         const uint64_t data_at = record_data_at(*word), tailpad = (*word >> RECORD_SPAN_BITS) & 7;
@@ -268,8 +303,7 @@ static inline uint8_t *ring_record(const ring_consumer_t *c) { return c->data + 
 static inline void ring_count_received(ring_consumer_t *c, uint64_t nbytes) {
     c->records++;
     c->bytes += nbytes;
-    /* relaxed: statistics with one writer */
-    store_relaxed_u64(&c->shared->consumer_count.records, c->records);
+    /* relaxed: a statistic with one writer */
     store_relaxed_u64(&c->shared->consumer_count.bytes, c->bytes);
 }
 
@@ -277,36 +311,44 @@ static inline void ring_count_received(ring_consumer_t *c, uint64_t nbytes) {
 static inline void ring_pass(ring_consumer_t *c, uint64_t nbytes) {
     c->next += c->span;
     ring_count_received(c, nbytes);
-    if (c->views_count == 0)
-        ring_release_to(c, c->next);
+    ring_release_passed(c);
 }
 
 /* Moves on, but keeps the record at next for a view, whose ticket is the record's position.  OK or TOO_MANY. */
 static inline status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *ticket) {
     if (c->views_count == RING_VIEWS_MOST)
         return TOO_MANY;
+    ring_within(c);
     *ticket = c->next;
-    c->views[(c->views_first + c->views_count++) % RING_VIEWS_MOST] = c->next;
+    const uint32_t at = (c->views_first + c->views_count++) % RING_VIEWS_MOST;
+    c->views[at] = c->next;
+    c->ordinals[at] = c->records;
     c->next += c->span;
+    ring_without(c);
     ring_count_received(c, nbytes);
     return OK;
 }
 
 /* A view is done with its record.  Head moves to the oldest record still held (or to next, if none is). */
 static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
+    ring_within(c);
     uint32_t at = c->views_first;
     for (uint32_t left = c->views_count; left != 0; left--, at = (at + 1) % RING_VIEWS_MOST)
         if (c->views[at] == ticket) {
             c->views[at] |= 1;
             break;
         }
-    if (c->views_count == 0 || (c->views[c->views_first] & 1) == 0)
-        return;
-    while (c->views_count != 0 && (c->views[c->views_first] & 1) != 0) {
-        c->views_first = (c->views_first + 1) % RING_VIEWS_MOST;
-        c->views_count--;
+    if (c->views_count != 0 && (c->views[c->views_first] & 1) != 0) {
+        do {
+            c->views_first = (c->views_first + 1) % RING_VIEWS_MOST;
+            c->views_count--;
+        } while (c->views_count != 0 && (c->views[c->views_first] & 1) != 0);
+        if (c->views_count != 0)
+            ring_release_to(c, c->views[c->views_first], c->ordinals[c->views_first]);
+        else
+            ring_release_to(c, c->next, c->records);
     }
-    ring_release_to(c, c->views_count != 0 ? c->views[c->views_first] : c->next);
+    ring_without(c);
 }
 
 /* Is there a record (or a pad), or will there be none any more? */
@@ -330,168 +372,67 @@ static inline status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_n
                       load_relaxed_u32(&shared->producer_role.cpu), c->pace, &shared->consumer_count.parks);
 }
 
-/* --- roles --------------------------------------------------------------------------------------------------- */
+/* --- many at once -------------------------------------------------------------------------------------------- */
 
-/* Writes who now has the role.  The caller holds the role's lease; epoch goes first (see ring_ask). */
-static inline void ring_role_open(ring_role_t *role, uint32_t pid, uint64_t start) {
-    FAILPOINT("ring.claim.leased");
-    /* relaxed: read for messages only */
-    store_relaxed_u32(&role->pid, pid);
-    store_relaxed_u64(&role->start, start);
-    store_relaxed_u32(&role->cpu, CPU_UNKNOWN);
-    /* SYNC role-epoch: pairs with the second load of epoch in ring_ask: whoever sees this OPEN sees this epoch */
-    store_seq_u32(&role->epoch, load_relaxed_u32(&role->epoch) + 1);
-    FAILPOINT("ring.claim.epoch");
-    /* SYNC role-state: pairs with load_seq(state) in ring_ask */
-    store_seq_u32(&role->state, ROLE_OPEN);
-    FAILPOINT("ring.claim.open");
-}
+#define RING_ROWS_BATCH 32u /* records per publication */
 
-static inline void ring_attach_memory(void *payload, ring_header_t **shared, uint8_t **data, uint64_t *capacity,
-                                      uint64_t checked_capacity) {
-    *shared = (ring_header_t *)payload;
-    *data = (uint8_t *)payload + RING_DATA_AT;
-    *capacity = checked_capacity;
-}
+static inline uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-/* Formats the payload of a new segment: all zeros before. */
-static inline void ring_format(void *payload, uint64_t capacity) {
-    ring_header_t *shared = (ring_header_t *)payload;
-    shared->capacity = capacity;
-    shared->data_at = RING_DATA_AT;
-}
-
-/* Returns the capacity that a payload of `size` bytes claims, or 0 if it is not a ring that this version can trust. */
-static inline uint64_t ring_check(const void *payload, uint64_t size) {
-    const ring_header_t *shared = (const ring_header_t *)payload;
-    if (size < RING_DATA_AT)
-        return 0;
-    /* relaxed: constants since before the segment had a name */
-    uint64_t capacity = load_relaxed_u64(&shared->capacity);
-    if (capacity < RING_MIN_CAPACITY || (capacity & (capacity - 1)) != 0 || capacity > size - RING_DATA_AT)
-        return 0;
-    return load_relaxed_u64(&shared->data_at) == RING_DATA_AT ? capacity : 0;
-}
-
-/* Counts the records between head and tail, and so what `records` of the side that takes over should be: the dead one
- * may have been killed between its index and its counter.  A hint: given up if the other side keeps moving. */
-static inline uint64_t ring_recount(const ring_header_t *shared, const uint8_t *data, uint64_t capacity, int producer) {
-    for (int tries = 0; tries < 8; tries++) {
-        uint64_t head = load_acquire_u64(&shared->head), tail = load_acquire_u64(&shared->tail), waiting = 0;
-        if (tail - head > capacity)
-            break;
-        uint64_t other = load_relaxed_u64(producer ? &shared->consumer_count.records : &shared->producer_count.records);
-        for (uint64_t at = head; at != tail;) {
-            uint64_t word;
-            memcpy(&word, data + (at & (capacity - 1)), 8);
-            uint64_t span = record_span(word);
-            if (span == 0 || span > tail - at)
-                break;
-            waiting += record_kind(word) != RECORD_PAD;
-            at += span;
+/* Sends as many of `count` rows of `row_size` bytes as there is room for; *status says why not more. */
+static inline uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, uint64_t row_size, uint64_t count,
+                                      status_t *status) {
+    uint64_t done = 0;
+    *status = OK;
+    while (done < count && (*status = ring_reserve(p, 8, row_size, RECORD_ALIGN)) == OK) {
+        /* What follows without another look at head, and without a pad, needs no further questions. */
+        const uint64_t span = p->span, word = record_word(RECORD_BYTES, span, 8, row_size);
+        const uint64_t room = least(p->capacity - (p->at & (p->capacity - 1)), p->capacity - (p->at - p->head_seen));
+        const uint64_t batch = least(least(room / span, count - done), RING_ROWS_BATCH);
+        uint8_t *record = ring_reserved(p);
+        for (uint64_t i = 0; i < batch; i++, record += span, rows += row_size) {
+            memcpy(record, &word, 8);
+            memcpy(record + 8, rows, row_size);
         }
-        if (load_acquire_u64(&shared->head) == head && load_acquire_u64(&shared->tail) == tail)
-            return producer ? other + waiting : other - waiting;
+        FAILPOINT("ring.rows.filled");
+        p->tail = p->at + batch * span;
+        p->span = 0;
+        p->records += batch;
+        p->bytes += batch * row_size;
+        ring_publish(p);
+        done += batch;
     }
-    return load_relaxed_u64(producer ? &shared->producer_count.records : &shared->consumer_count.records);
+    return done;
 }
 
-/* Becomes the ring's producer.  OK, TAKEN, CORRUPT, or FAILED with errno set where no lease can be taken at all. */
-static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint32_t pid,
-                                           uint64_t start) {
-    memset(p, 0, sizeof *p);
-    ring_attach_memory(payload, &p->shared, &p->data, &p->capacity, capacity);
-    int error = lease_take(&p->lease, fd, LEASE_PRODUCER);
-    if (error != 0) {
-        errno = error;
-        return error == EAGAIN ? TAKEN : FAILED;
+/* Receives up to `count` records of `row_size` bytes; *status is TOO_LARGE before one of another size. */
+static inline uint64_t ring_recv_rows(ring_consumer_t *c, uint8_t *rows, uint64_t row_size, uint64_t count,
+                                      status_t *status) {
+    uint64_t done = 0, word;
+    *status = OK;
+    while (done < count && (*status = ring_next(c, &word)) == OK) {
+        if (record_nbytes(word) != row_size) {
+            *status = TOO_LARGE;
+            break;
+        }
+        /* Records with the very same word follow each other in the same way: no need to check each anew. */
+        const uint64_t span = c->span, data_at = record_data_at(word);
+        const uint64_t there = least(c->tail_seen - c->next, c->capacity - (c->next & (c->capacity - 1)));
+        const uint64_t batch = least(least(there / span, count - done), RING_ROWS_BATCH);
+        const uint8_t *record = ring_record(c);
+        uint64_t same = 0;
+        do {
+            memcpy(rows, record + data_at, row_size);
+            record += span, rows += row_size, same++;
+        } while (same < batch && memcmp(record, &word, 8) == 0);
+        c->next += same * span;
+        c->batch += same - 1;
+        c->records += same - 1;
+        c->bytes += (same - 1) * row_size;
+        ring_count_received(c, row_size);
+        ring_release_passed(c);
+        done += same;
     }
-    /* The kernel has released the dead one's lease after its last store: tail is final.  What it had written above
-     * tail was never committed. */
-    p->tail = load_acquire_u64(&p->shared->tail);
-    p->head_seen = load_acquire_u64(&p->shared->head);
-    if (p->tail - p->head_seen > capacity || p->tail % RECORD_ALIGN != 0 || p->head_seen % RECORD_ALIGN != 0) {
-        lease_drop(&p->lease);
-        return CORRUPT;
-    }
-    p->records = ring_recount(p->shared, p->data, capacity, 1);
-    p->bytes = load_relaxed_u64(&p->shared->producer_count.bytes);
-    waiter_init(&p->waiter);
-    store_relaxed_u32(&p->shared->producer_bell, 0); /* relaxed: the dead one's, a needless wake-up at worst */
-    ring_role_open(&p->shared->producer_role, pid, start);
-    store_relaxed_u64(&p->shared->producer_count.records, p->records);
-    return OK;
-}
-
-static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint32_t pid,
-                                           uint64_t start) {
-    memset(c, 0, sizeof *c);
-    ring_attach_memory(payload, &c->shared, &c->data, &c->capacity, capacity);
-    int error = lease_take(&c->lease, fd, LEASE_CONSUMER);
-    if (error != 0) {
-        errno = error;
-        return error == EAGAIN ? TAKEN : FAILED;
-    }
-    /* What the dead one had read but not given back is read again: its call had not returned. */
-    c->next = c->tail_seen = load_acquire_u64(&c->shared->head);
-    if (c->next % RECORD_ALIGN != 0 || load_acquire_u64(&c->shared->tail) - c->next > capacity) {
-        lease_drop(&c->lease);
-        return CORRUPT;
-    }
-    c->pace = RING_PACE_STREAM;
-    c->commits = ring_commits_seen();
-    c->records = ring_recount(c->shared, c->data, capacity, 0);
-    c->bytes = load_relaxed_u64(&c->shared->consumer_count.bytes);
-    waiter_init(&c->waiter);
-    store_relaxed_u32(&c->shared->consumer_bell, 0); /* relaxed: as above */
-    ring_role_open(&c->shared->consumer_role, pid, start);
-    store_relaxed_u64(&c->shared->consumer_count.records, c->records);
-    return OK;
-}
-
-/* Leaves in order: the other end is told, then the role is free. */
-static inline void ring_close_producer(ring_producer_t *p) {
-    /* SYNC producer-closed: pairs with load_seq(state) in ring_records_ready; every record was published before */
-    store_seq_u32(&p->shared->producer_role.state, ROLE_CLOSED);
-    FAILPOINT("ring.close.state");
-    ring_bell(&p->shared->consumer_bell, &p->shared->producer_count.wakes);
-    lease_drop(&p->lease);
-}
-
-static inline void ring_close_consumer(ring_consumer_t *c) {
-    if (c->views_count != 0) {
-        c->views_count = 0;
-        ring_release_to(c, c->next); /* what views hold has been received */
-    }
-    /* SYNC consumer-closed: pairs with load_seq(state) in ring_room_ready */
-    store_seq_u32(&c->shared->consumer_role.state, ROLE_CLOSED);
-    FAILPOINT("ring.close.state");
-    ring_bell(&c->shared->producer_bell, &c->shared->consumer_count.wakes);
-    lease_drop(&c->lease);
-}
-
-/* What became of the other end?  OK: it lives, or nobody has come yet, or it cannot be told.  CLOSED, or DIED.
- * The caller looks at the ring once more before it believes CLOSED or DIED: records may have come in between. */
-static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode, int64_t byte) {
-    for (;;) {
-        uint32_t epoch = load_seq_u32(&role->epoch);
-        if (lease_ask(fd, inode, byte) != LEASE_FREE)
-            return OK;
-        /* SYNC role-state: pairs with store_seq(state) in ring_role_open */
-        uint32_t state = load_seq_u32(&role->state);
-        /* SYNC role-epoch: pairs with store_seq(epoch) in ring_role_open; a successor came while we asked */
-        if (load_seq_u32(&role->epoch) != epoch)
-            continue;
-        return state == ROLE_OPEN ? DIED : state == ROLE_CLOSED ? CLOSED : OK;
-    }
-}
-
-static inline status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode) {
-    return ring_ask(&c->shared->producer_role, fd, inode, LEASE_PRODUCER);
-}
-
-static inline status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode) {
-    return ring_ask(&p->shared->consumer_role, fd, inode, LEASE_CONSUMER);
+    return done;
 }
 
 #endif

@@ -1,11 +1,12 @@
-/* Waiting for another process: spin, then yield, then park; each only as long as it is likely to pay.
+/* Waiting for another process: yield, then spin, then park; each only as long as it is likely to pay.
  *
+ *   yield   lets a peer on the same core run
  *   spin    reading the word, for a time that is learnt: it grows while waits turn out short and halves while they turn
  *           out long, so a process that waits for a slow peer soon does not spin worth the name.  Not at all where the
  *           other side cannot be running: one core only, or the peer was last seen on this very core
- *   yield   lets a peer on the same core run
- *   park    announces on the bell word, looks once more, and sleeps on the futex in slices that grow from 1 to 50 ms: a
- *           waker may be killed between its store and its wake, so no wait is unbounded
+ *   park    announces on the bell word, looks once more, and sleeps on the futex in slices that grow from 1 to 50 ms
+ *           (100 once a wait has lasted for a second): a waker may be killed between its store and its wake, so no wait
+ *           is unbounded
  *
  * The cost of sleeping and being woken is 5 to 60 µs; spinning about that long and then sleeping costs at most twice
  * what the best choice would (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive spinning", 1991).  */
@@ -26,15 +27,15 @@ typedef enum {
     FULL,
     EMPTY,
     TIMED_OUT,
-    INTERRUPTED,    /* a signal came: let Python look at it */
-    SLICE_OVER,     /* a whole wait slice without change: time to ask whether the other side lives */
-    CLOSED,         /* the other end has left in order */
-    DIED,           /* the other end is dead */
-    CORRUPT,        /* shared memory contradicts itself */
-    TOO_LARGE,      /* can never fit */
-    TAKEN,          /* another process has that role */
-    TOO_MANY,       /* a limit of this process is reached */
-    FAILED,         /* the system refused; errno says why */
+    INTERRUPTED, /* a signal came: let Python look at it */
+    SLICE_OVER,  /* a whole wait slice without change: time to ask whether the other side lives */
+    CLOSED,      /* the other end has left in order */
+    DIED,        /* the other end is dead */
+    CORRUPT,     /* shared memory contradicts itself */
+    TOO_LARGE,   /* can never fit */
+    TAKEN,       /* another process has that role */
+    TOO_MANY,    /* a limit of this process is reached */
+    FAILED,      /* the system refused; errno says why */
 } status_t;
 
 #define FOREVER UINT64_MAX
@@ -45,6 +46,8 @@ typedef enum {
 #define SPIN_PAYS_NS 100000u /* a wait that took less (a wake-up included) would have been worth spinning for */
 #define SLICE_FIRST_NS 1000000u
 #define SLICE_MOST_NS 50000000u
+#define SLICE_LONG_NS 100000000u        /* a timer interrupt and the way back cost up to 65 µs on a virtual machine … */
+#define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks half as often: below 0.1 % of a core */
 #define CPU_UNKNOWN UINT32_MAX
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -111,7 +114,7 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
     waiter->slice_ns = SLICE_FIRST_NS;
 }
 
-/* One round of waiting on `bell`.  The first of a wait spins and yields; each parks for one slice at most.
+/* One round of waiting on `bell`.  The first of a wait yields and spins; each parks for one slice at most.
  * Returns OK (ready), TIMED_OUT, INTERRUPTED or SLICE_OVER.  `parks` counts rounds that slept (NULL: nobody counts). */
 static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready_t ready, const void *of,
                                          uint64_t deadline_ns, uint32_t peer_cpu, uint32_t pace, uint64_t *parks) {
@@ -119,19 +122,18 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
 
     if (waiter->begun_ns == 0) {
         waiter->begun_ns = now;
+        /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
+        sched_yield();
+        if (ready(of)) {
+            wait_learn(waiter, clock_ns());
+            return OK;
+        }
         int alone = peer_cpu == this_cpu() || one_core_only();
         if (!alone) {
             uint64_t spin_ns = waiter->spin_ns;
             if (deadline_ns - now < spin_ns)
                 spin_ns = deadline_ns > now ? deadline_ns - now : 0;
             if (wait_spin(ready, of, spin_ns, pace)) {
-                wait_learn(waiter, clock_ns());
-                return OK;
-            }
-        }
-        for (int i = 0; i < 2; i++) {
-            sched_yield();
-            if (ready(of)) {
                 wait_learn(waiter, clock_ns());
                 return OK;
             }
@@ -165,7 +167,8 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
     }
     if (error == EINTR)
         return INTERRUPTED;
-    waiter->slice_ns = waiter->slice_ns * 2 < SLICE_MOST_NS ? waiter->slice_ns * 2 : SLICE_MOST_NS;
+    const uint64_t most_ns = now - waiter->begun_ns > SLICE_LONG_AFTER_NS ? SLICE_LONG_NS : SLICE_MOST_NS;
+    waiter->slice_ns = waiter->slice_ns * 2 < most_ns ? waiter->slice_ns * 2 : most_ns;
     return SLICE_OVER;
 }
 

@@ -23,6 +23,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ],  # a futex word is an atomic word; a file has a layout, and points to fail at
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
+        ["_ring_roles.h"],  # the roles of those who use it
         ["_core"],  # declares the headers to Cython, and therefore stands on them
     ],
     1: [
@@ -33,7 +34,8 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     3: [
         ["_record", "_end", "statistics"],
-        ["_ring"],  # the ring is an end that hands out records
+        ["_send"],  # an end that writes records
+        ["_ring"],  # an end that writes records and hands them out
     ],
     # The package itself: the public names, gathered from all floors below.
     6: [["__init__"]],

@@ -1,0 +1,54 @@
+"""End: one process's handle on a ring."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from shmkit._core cimport (
+    ring_consumer_t, ring_producer_t, ring_role_t, session_t, status_t, turn_t,
+)
+from shmkit._map cimport Mapping
+
+
+cdef uint64_t deadline_after(object timeout) except? 0
+cdef object timeout_clock(object timeout)
+
+
+cdef class End:
+    cdef ring_producer_t p
+    cdef ring_consumer_t c
+    cdef turn_t send_turn
+    cdef turn_t recv_turn
+    cdef session_t session            # goes on with each role taken or left, and in a forked child
+    cdef bint produces
+    cdef bint consumes
+    cdef bint shut
+    cdef uint64_t ring_capacity       # checked once; the shared one is not read again
+    cdef void *payload
+    cdef uint32_t empty_looks
+    cdef uint32_t full_looks
+    cdef uint64_t send_deadline       # where the turn had to be waited for: when that wait ends; 0: it had not
+    cdef uint64_t recv_deadline
+    cdef readonly object segment
+    cdef str label                    # what messages call it
+    cdef Mapping mapping              # outlives the segment's close()
+    cdef object __weakref__
+    cdef int usable(self) except -1
+    cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1
+    cdef int claim_producer(self) except -1
+    cdef int claim_consumer(self) except -1
+    cdef bint take_turn(self, turn_t *turn, uint64_t deadline) except -1
+    cdef uint64_t deadline(self, object timeout, uint64_t since_turn) except? 0
+    cdef int check_timeout(self, turn_t *turn, object timeout) except -1
+    cdef bint begin_send(self, object timeout, bint wait) except -1
+    cdef bint begin_recv(self, object timeout, bint wait) except -1
+    cdef int refuse_size(self, uint64_t nbytes, uint64_t head, uint64_t align) except -1
+    cdef int pass_own_pads(self) except -1
+    cdef bint room(self, uint64_t head, uint64_t nbytes, uint64_t align, object timeout, bint wait) except -1
+    cdef int await_room(self, uint64_t deadline) except -1
+    cdef int corrupt(self) except -1
+    cdef bint ended(self, uint64_t *word) except -1
+    cdef int bury(self, status_t fate, uint64_t *word) except -1
+    cdef int await_record(self, uint64_t *word, object timeout) except -1
+    cdef int next(self, uint64_t *word, object timeout) except -1
+    cdef bint try_next(self, uint64_t *word) except -1
+    cdef int finish(self, turn_t *turn) except -1
+    cdef void leave(self) noexcept

@@ -1,0 +1,6 @@
+from shmkit.segment import Segment
+
+class End:
+    segment: Segment
+    def __init__(self, segment: Segment) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,463 @@
+"""End: one process's handle on a ring: which roles it plays, whose turn it is, and how it waits.
+
+A role is a lease (``_lease.h``), taken at first use.  After a fork the child's handle knows itself by the generation
+and has no role; nothing is released by a child for its parent.  Threads take turns (``_turn.h``).
+
+Every wait is a loop: look, spin a microsecond with the GIL, then without it spin, yield and park for a slice; after
+each slice signals are handled, and after a whole slice without change the kernel is asked whether the other end lives.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EBADF, errno
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport strerror
+
+cimport cython
+
+from shmkit._core cimport *
+from shmkit._map cimport fork_generation, process_start
+
+import atexit
+import os
+import sys
+import weakref
+
+import numpy as np
+
+from shmkit import errors
+
+cdef const uint64_t *generation = fork_generation()
+
+cdef enum:
+    SPIN_WITH_GIL_NS = 1000
+    LOOKS_PER_QUESTION = 256
+
+
+cdef uint64_t deadline_after(object timeout) except? 0:
+    """The monotonic instant, in ns, that is `timeout` seconds away; None: never."""
+    if timeout is None:
+        return FOREVER
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.integer, np.floating)):
+        raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}")
+    cdef double seconds
+    try:
+        seconds = timeout
+    except OverflowError:
+        seconds = 1e300 if timeout > 0 else 0.0
+    if seconds != seconds:
+        raise ValueError("timeout must be a number of seconds or None: got nan")
+    cdef uint64_t now = clock_ns()
+    if seconds <= 0:
+        return now
+    return FOREVER if seconds > 1e9 else now + <uint64_t>(seconds * 1e9)
+
+
+cdef object timeout_clock(object timeout):
+    """A function that says how many seconds are left of `timeout`."""
+    cdef uint64_t deadline = deadline_after(timeout)
+
+    def left():
+        now = clock_ns()
+        return (deadline - now) / 1e9 if deadline > now else 0.0
+
+    return left
+
+
+# Commits of this process, on any ring: tells a consumer whether its process answers what it receives.
+cdef uint64_t process_commits = 0
+
+cdef object _rings = weakref.WeakSet()
+cdef object _exit_generation = None
+
+
+def _close_all() -> None:
+    """At the end of a process that ends in order, its ends are closed in order."""
+    for ring in list(_rings):
+        ring.close()
+
+
+def _close_at_exit() -> None:
+    """Register `_close_all` once per process: with atexit, and where multiprocessing's children end without atexit."""
+    global _exit_generation
+    if _exit_generation == generation[0]:
+        return
+    if _exit_generation is None:
+        atexit.register(_close_all)
+    _exit_generation = generation[0]
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _close_all, exitpriority=-100)
+
+
+@cython.no_gc_clear
+cdef class End:
+    """The base of Ring; see there."""
+
+    def __cinit__(self, segment):
+        self.segment = segment
+        self.mapping = segment.mapping
+        self.label = "the anonymous ring" if segment.name is None else f"ring {segment.name!r}"
+        self.payload = <uint8_t *>self.mapping.own.addr + self.mapping.payload_at
+        self.ring_capacity = ring_check(self.payload, self.mapping.payload_size)
+        if self.ring_capacity == 0:
+            raise errors.LayoutMismatch(
+                f"segment {segment.name!r} of {self.mapping.payload_size} bytes does not hold a ring that this version "
+                f"can read"
+            )
+        self.session.generation = generation[0]
+
+    # --- roles -------------------------------------------------------------------------------------------------
+
+    cdef int usable(self) except -1:
+        """Raise Closed; in a forked child, forget the parent's roles (its leases are not ours)."""
+        if self.session.generation != generation[0]:
+            lease_forget(&self.p.lease)
+            lease_forget(&self.c.lease)
+            turn_reset(&self.send_turn)
+            turn_reset(&self.recv_turn)
+            self.produces = self.consumes = False
+            self.session.number += 1
+            self.session.generation = generation[0]
+        if self.shut:
+            raise errors.Closed(f"{self.label} was closed by this process")
+        return 0
+
+    cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1:
+        if status == TAKEN:
+            raise errors.RoleTaken(
+                f"{self.label} has a {what} already: process {load_relaxed_u32(&role.pid)}. One process at a "
+                f"time may be it, until it closes the ring or ends"
+            )
+        if status == CORRUPT:
+            raise errors.RecordCorrupt(
+                f"{self.label}: head and tail contradict the capacity {self.ring_capacity}"
+            )
+        if status != OK and errno == EBADF:
+            raise errors.SegmentError(
+                f"{self.label}: this process has closed the descriptor through which the {what}'s role is taken "
+                f"(by os.closerange, say); attach to the ring anew"
+            )
+        if status != OK:
+            raise OSError(errno, f"{self.label}: no lease on its {what}'s role: {strerror(errno).decode()}")
+        _close_at_exit()
+        _rings.add(self)
+        return 0
+
+    cdef int claim_producer(self) except -1:
+        self.usable()
+        if not self.produces:
+            self.claimed(
+                ring_claim_producer(
+                    &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
+                    os.getpid(), process_start(),
+                ),
+                &(<ring_header_t *>self.payload).producer_role, "producer",
+            )
+            self.p.commits = &process_commits
+            self.produces = True
+        return 0
+
+    cdef int claim_consumer(self) except -1:
+        self.usable()
+        if not self.consumes:
+            self.claimed(
+                ring_claim_consumer(
+                    &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
+                    os.getpid(), process_start(),
+                ),
+                &(<ring_header_t *>self.payload).consumer_role, "consumer",
+            )
+            self.c.commits = &process_commits
+            self.c.commits_seen = process_commits
+            self.consumes = True
+        return 0
+
+    cdef bint take_turn(self, turn_t *turn, uint64_t deadline) except -1:
+        """Wait for this thread's turn at an end; False if there is none before `deadline`."""
+        cdef uint64_t now, limit
+        while not turn_try(turn):
+            if turn_mine(turn):
+                raise RuntimeError(f"{self.label} is in use by this very thread: called from a signal handler?")
+            now = clock_ns()
+            if now >= deadline:
+                return False
+            limit = min(deadline - now, <uint64_t>50000000)
+            turn_ask(turn)
+            with nogil:
+                turn_wait(turn, limit)
+            PyErr_CheckSignals()
+            self.usable()
+        return True
+
+    cdef uint64_t deadline(self, object timeout, uint64_t since_turn) except? 0:
+        """The end of a wait that may have begun with waiting for the turn."""
+        return since_turn if since_turn != 0 else deadline_after(timeout)
+
+    cdef bint begin_send(self, object timeout, bint wait) except -1:
+        """Become the producer, and take the turn; False where that would mean waiting and `wait` is False."""
+        cdef uint64_t deadline
+        if not (self.produces and not self.shut and self.session.generation == generation[0]
+                and turn_try(&self.send_turn)):
+            self.usable()
+            deadline = deadline_after(timeout) if wait else 0
+            if not self.take_turn(&self.send_turn, deadline):
+                if wait:
+                    raise TimeoutError(f"{self.label}: another thread was sending for {timeout} s")
+                return False
+            self.send_deadline = deadline
+            try:
+                self.claim_producer()
+            except BaseException:
+                turn_end(&self.send_turn)
+                raise
+        else:
+            self.send_deadline = 0
+            if timeout is not None and type(timeout) is not float:
+                self.check_timeout(&self.send_turn, timeout)
+        if self.p.span != 0:
+            turn_end(&self.send_turn)
+            raise RuntimeError(f"{self.label} has an open reservation: commit or abort it first")
+        return True
+
+    cdef int check_timeout(self, turn_t *turn, object timeout) except -1:
+        """Refuse what is no time-out even where nothing has to be waited for."""
+        try:
+            deadline_after(timeout)
+        except BaseException:
+            turn_end(turn)
+            raise
+        return 0
+
+    cdef bint begin_recv(self, object timeout, bint wait) except -1:
+        cdef uint64_t deadline
+        if not (self.consumes and not self.shut and self.session.generation == generation[0]
+                and turn_try(&self.recv_turn)):
+            self.usable()
+            deadline = deadline_after(timeout) if wait else 0
+            if not self.take_turn(&self.recv_turn, deadline):
+                if wait:
+                    raise TimeoutError(f"{self.label}: another thread was receiving for {timeout} s")
+                return False
+            self.recv_deadline = deadline
+            try:
+                self.claim_consumer()
+            except BaseException:
+                turn_end(&self.recv_turn)
+                raise
+        else:
+            self.recv_deadline = 0
+            if timeout is not None and type(timeout) is not float:
+                self.check_timeout(&self.recv_turn, timeout)
+        return True
+
+    # --- waiting for room --------------------------------------------------------------------------------------
+
+    cdef int refuse_size(self, uint64_t nbytes, uint64_t head, uint64_t align) except -1:
+        if head > RECORD_DATA_AT_MOST - align:
+            raise errors.RecordTooLarge(
+                f"a description of {head} bytes is too long for a record ({self.label})"
+            )
+        raise errors.RecordTooLarge(
+            f"a record of {nbytes} bytes can never fit: {self.label} of capacity {self.ring_capacity} takes at "
+            f"most {ring_most(self.ring_capacity, head, align)}"
+        )
+
+    cdef int pass_own_pads(self) except -1:
+        """Where this process is the consumer too, nobody else can pass the pad that stands before the next record."""
+        cdef uint64_t word
+        if self.consumes and self.c.views_count == 0 and turn_try(&self.recv_turn):
+            ring_next(&self.c, &word)
+            turn_end(&self.recv_turn)
+        return 0
+
+    cdef bint room(self, uint64_t head, uint64_t nbytes, uint64_t align, object timeout, bint wait) except -1:
+        """Reserve; wait until there is room.  False if there is none and `wait` is False.
+
+        TimeoutError; RecordTooLarge; Broken if the consumer has closed, PeerDied if it died, and the ring is full.
+        """
+        cdef status_t status = ring_reserve(&self.p, head, nbytes, align)
+        if status == OK:
+            return True
+        cdef uint64_t deadline = self.deadline(timeout, self.send_deadline) if wait else 0
+        cdef int fate = OK
+        self.p.waiter.begun_ns = 0
+        while True:
+            if status == TOO_LARGE:
+                self.refuse_size(nbytes, head, align)
+            if status == CORRUPT:
+                raise errors.RecordCorrupt(f"{self.label}: head contradicts the capacity {self.ring_capacity}")
+            self.pass_own_pads()
+            if load_seq_u32(&self.p.shared.consumer_role.state) == ROLE_CLOSED:
+                fate = CLOSED
+            status = ring_reserve(&self.p, head, nbytes, align)
+            if status == OK:
+                return True
+            if status == FULL:
+                if fate == CLOSED:
+                    raise errors.Broken(f"{self.label} is full and its consumer has closed it")
+                if fate == DIED:
+                    pid = load_relaxed_u32(&self.p.shared.consumer_role.pid)
+                    raise errors.PeerDied(f"{self.label} is full and its consumer, process {pid}, has died", pid)
+                if not wait:
+                    self.full_looks += 1
+                    if self.full_looks % LOOKS_PER_QUESTION == 0 and fate == OK:
+                        fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode)
+                        if fate != OK:
+                            continue
+                    return False
+                fate = self.await_room(deadline)
+                status = ring_reserve(&self.p, head, nbytes, align)
+                if status == OK:
+                    return True
+
+    cdef int await_room(self, uint64_t deadline) except -1:
+        """Wait until the consumer may have made room (OK), or has left (CLOSED, DIED).  TimeoutError."""
+        cdef status_t status, fate
+        if ring_spin_room(&self.p, SPIN_WITH_GIL_NS):
+            return OK
+        while True:
+            with nogil:
+                status = ring_wait_room(&self.p, deadline)
+            if status == OK:
+                return OK
+            PyErr_CheckSignals()
+            self.usable()
+            if status == SLICE_OVER or status == TIMED_OUT:
+                fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode)
+                if fate != OK:
+                    return fate
+            if status == TIMED_OUT:
+                raise TimeoutError(f"{self.label} was full for all of the time-out")
+
+    # --- waiting for records -----------------------------------------------------------------------------------
+
+    cdef int corrupt(self) except -1:
+        raise errors.RecordCorrupt(
+            f"{self.label}: the record at position {self.c.next} contradicts itself; what follows cannot be found"
+        )
+
+    cdef bint ended(self, uint64_t *word) except -1:
+        """Nothing is there.  False if there is after all; EndOfStream if there never will be; else True."""
+        cdef status_t status
+        if load_seq_u32(&self.c.shared.producer_role.state) != ROLE_CLOSED:
+            return True
+        status = ring_next(&self.c, word)  # what was sent before the producer closed is visible now
+        if status == CORRUPT:
+            self.corrupt()
+        if status == EMPTY:
+            raise errors.EndOfStream(f"{self.label}: its producer has closed it, and everything is received")
+        return False
+
+    cdef int bury(self, status_t fate, uint64_t *word) except -1:
+        """The producer has gone.  Return 1 with the record that it left meanwhile, 0 if it has an heir; or raise."""
+        cdef status_t status = ring_next(&self.c, word)
+        if status == OK:
+            return 1
+        if status == CORRUPT:
+            self.corrupt()
+        if fate == CLOSED:
+            return 0 if self.ended(word) else 1
+        pid = load_relaxed_u32(&self.c.shared.producer_role.pid)
+        raise errors.PeerDied(
+            f"{self.label}: its producer, process {pid}, has died; all that it had committed is received", pid
+        )
+
+    cdef int await_record(self, uint64_t *word, object timeout) except -1:
+        """Wait until ring_next says OK.  TimeoutError, EndOfStream, PeerDied, RecordCorrupt."""
+        cdef uint64_t deadline = self.deadline(timeout, self.recv_deadline)
+        cdef status_t status = EMPTY, fate
+        self.c.waiter.begun_ns = 0
+        while True:
+            if not self.ended(word):
+                return 0
+            if ring_spin_records(&self.c, SPIN_WITH_GIL_NS):
+                status = OK
+            else:
+                with nogil:
+                    status = ring_wait_records(&self.c, deadline)
+                if status != OK:
+                    PyErr_CheckSignals()
+                    self.usable()
+                if status == SLICE_OVER or status == TIMED_OUT:
+                    fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode)
+                    if fate != OK and self.bury(fate, word):
+                        return 0
+            if status == TIMED_OUT:
+                raise TimeoutError(f"{self.label} was empty for all of the time-out")
+            status = ring_next(&self.c, word)
+            if status == OK:
+                return 0
+            if status == CORRUPT:
+                self.corrupt()
+
+    cdef int next(self, uint64_t *word, object timeout) except -1:
+        """Find the next record, waiting for it; the turn is ours."""
+        cdef status_t status = ring_next(&self.c, word)
+        if status == OK:
+            return 0
+        if status == CORRUPT:
+            self.corrupt()
+        return self.await_record(word, timeout)
+
+    cdef bint try_next(self, uint64_t *word) except -1:
+        cdef status_t status = ring_next(&self.c, word)
+        if status == OK:
+            self.empty_looks = 0
+            return True
+        if status == CORRUPT:
+            self.corrupt()
+        if not self.ended(word):
+            return True
+        self.empty_looks += 1
+        if self.empty_looks % LOOKS_PER_QUESTION == 0:
+            status = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode)
+            if status != OK:
+                return self.bury(status, word)
+        return False
+
+    # --- leaving -----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the ring: the other end is told, the role is free for a successor.  It never waits.  Idempotent.
+
+        Views that are still held become invalid: their arrays stay readable, but the producer may write there.
+        """
+        if self.shut:
+            return
+        try:
+            self.usable()
+            self.shut = True
+            # A thread of this process that waits at an end is woken, finds the ring shut, and gives up its turn.
+            if self.consumes:
+                ring_bell(&self.c.shared.consumer_bell, NULL)
+                self.finish(&self.recv_turn)
+            if self.produces:
+                ring_bell(&self.p.shared.producer_bell, NULL)
+                self.finish(&self.send_turn)
+        finally:
+            self.shut = True
+            self.leave()
+            self.segment.close()
+
+    cdef int finish(self, turn_t *turn) except -1:
+        while not turn_try(turn):
+            if turn_mine(turn):
+                return 0
+            turn_ask(turn)
+            with nogil:
+                turn_wait(turn, 1000000)
+        turn_end(turn)
+        return 0
+
+    cdef void leave(self) noexcept:
+        if self.session.generation == generation[0]:
+            self.session.number += 1
+            if self.produces:
+                ring_close_producer(&self.p)
+            if self.consumes:
+                ring_close_consumer(&self.c)
+        self.produces = self.consumes = False
+
+    def __dealloc__(self):
+        if self.mapping is not None:
+            self.leave()

@@ -1,0 +1,237 @@
+"""Records as Python sees them: copied out, viewed in place, reserved in place.
+
+A record is bytes, or an array with its dtype and shape.  Whatever a record says of itself is copied to private memory,
+checked there, and not read again: the other process may be anything.  The layout is "record" in ``_layout.h``.
+"""
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+cimport cython
+cimport numpy as cnp
+
+from shmkit._core cimport (
+    RECORD_ARRAY, RECORD_BYTES, record_array_t, record_data_at, record_kind, record_nbytes, ring_abort, ring_commit,
+    ring_unhold,
+)
+from shmkit._describe cimport Memo, array_over
+from shmkit._map cimport fork_generation
+
+from shmkit.errors import RecordCorrupt
+
+cnp.import_array()
+
+cdef const uint64_t *generation = fork_generation()
+
+
+cdef void copy(void *target, const void *source, size_t nbytes) noexcept:
+    """memcpy that lets other threads run while it copies much."""
+    if nbytes < COPY_WITHOUT_GIL:
+        memcpy(target, source, nbytes)
+    else:
+        with nogil:
+            memcpy(target, source, nbytes)
+
+
+cdef int read_description(Payload payload, const uint8_t *record, uint64_t word, Memo memo) except -1:
+    """Fill `payload` with what the record at `record` says of itself; RecordCorrupt if that cannot be true."""
+    cdef record_array_t head
+    cdef int64_t shape[DIMENSIONS_MOST]
+    cdef uint64_t nbytes = record_nbytes(word), data_at = record_data_at(word), elements = 1
+    cdef int axis
+    payload.data = <uint8_t *>record + data_at
+    payload.nbytes = nbytes
+    payload.dtype = None
+    payload.ndim = 1
+    payload.fortran = False
+    if record_kind(word) == RECORD_BYTES:
+        return 0
+    if data_at < 8 + sizeof(head):
+        raise RecordCorrupt(f"an array record needs 16 bytes before its payload: it says {data_at}")
+    memcpy(&head, record + 8, sizeof(head))
+    if head.ndim > DIMENSIONS_MOST or <uint64_t>16 + 8 * head.ndim + head.descr_size > data_at:
+        raise RecordCorrupt(
+            f"a description of {head.ndim} dimensions and {head.descr_size} bytes of dtype does not fit {data_at} bytes"
+        )
+    memcpy(shape, record + 16, 8 * head.ndim)
+    try:
+        payload.dtype = memo.find(<const char *>record + 16 + 8 * head.ndim, head.descr_size)
+    except ValueError as error:
+        raise RecordCorrupt(str(error)) from None
+    payload.ndim = head.ndim
+    payload.fortran = head.order == 70  # "F"
+    for axis in range(head.ndim):
+        if shape[axis] < 0 or (elements != 0 and <uint64_t>shape[axis] > (<uint64_t>1 << 62) // elements):
+            raise RecordCorrupt(f"dimension {axis} of an array record cannot be {shape[axis]}")
+        elements *= <uint64_t>shape[axis]
+        payload.shape[axis] = shape[axis]
+    cdef uint64_t itemsize = cnp.PyDataType_ELSIZE(payload.dtype)
+    if (nbytes % itemsize != 0 or nbytes // itemsize != elements) if itemsize != 0 else nbytes != 0:
+        raise RecordCorrupt(f"{elements} elements of {itemsize} bytes ({payload.dtype}) cannot take {nbytes} bytes")
+    return 0
+
+
+cdef void write_description(uint8_t *record, int ndim, const cnp.npy_intp *shape, bint fortran, bytes text) noexcept:
+    cdef record_array_t head
+    head.ndim = ndim
+    head.order = 70 if fortran else 67  # "F", "C"
+    head.descr_size = PyBytes_GET_SIZE(text)
+    head.pad = 0
+    memcpy(record + 8, &head, sizeof(head))
+    memcpy(record + 16, shape, 8 * ndim)
+    memcpy(record + 16 + 8 * ndim, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+
+cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo, Payload scratch):
+    """The record as an object of the receiver's own: bytes, or an ndarray."""
+    cdef uint64_t nbytes = record_nbytes(word)
+    if record_kind(word) == RECORD_BYTES:
+        if nbytes < COPY_WITHOUT_GIL:
+            return PyBytes_FromStringAndSize(<const char *>record + record_data_at(word), nbytes)
+        item = PyBytes_FromStringAndSize(NULL, nbytes)
+        copy(PyBytes_AS_STRING(item), record + record_data_at(word), nbytes)
+        return item
+    read_description(scratch, record, word, memo)
+    item = array_over(scratch.dtype, scratch.ndim, scratch.shape, scratch.fortran, NULL, None)
+    copy(cnp.PyArray_DATA(<cnp.ndarray>item), scratch.data, nbytes)
+    return item
+
+
+@cython.freelist(32)
+@cython.no_gc  # it holds a ring, which holds no views: no cycle
+cdef class Payload:
+    """Memory inside a ring: exports its bytes, and makes an array of itself where it is one."""
+
+    cdef bint live(self):
+        """Whether it still means something: not done, the ring not closed, this process not a forked child."""
+        return not self.done and (
+            self.current.number == self.session.number and self.session.generation == generation[0]
+        )
+
+    cdef object over(self):
+        if self.dtype is None:
+            return memoryview(self)
+        return array_over(self.dtype, self.ndim, self.shape, self.fortran, self.data, self)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.nbytes, False, flags)
+
+    def __len__(self):
+        return self.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the payload."""
+        return self.nbytes
+
+    @property
+    def buf(self) -> memoryview:
+        """The payload as a memoryview of bytes."""
+        return memoryview(self)
+
+    @property
+    def array(self):
+        """The payload as an ndarray in the ring itself: the array that it is, or the bytes as uint8."""
+        if self.dtype is not None:
+            return self.over()
+        self.shape[0] = self.nbytes
+        return array_over(cnp.PyArray_DescrFromType(cnp.NPY_UINT8), 1, self.shape, False, self.data, self)
+
+
+@cython.final
+@cython.no_gc
+cdef class RecordView(Payload):
+    """A received record, read where it lies in the ring.
+
+    As a context manager it gives the ndarray (or the memoryview, for bytes) and releases the record on exit; otherwise
+    the record is released by ``release()``, or when the view and every array made from it are gone.  The memory is the
+    receiver's to read and to write until then.  What is kept beyond an explicit release shows what the producer writes
+    there next; it cannot crash, since the mapping lives as long as anything that points into it.
+    """
+
+    cdef void let_go(self) noexcept:
+        if self.live():
+            self.done = True
+            ring_unhold(self.consumer, self.ticket)
+        self.done = True
+
+    def release(self) -> None:
+        """Give the record back to the producer.  Idempotent."""
+        self.let_go()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the record is still held: False after release(), after the ring's close(), and in a forked child."""
+        return self.live()
+
+    def __enter__(self):
+        return self.over()
+
+    def __exit__(self, *exc_info) -> None:
+        self.let_go()
+
+    def __dealloc__(self):
+        if self.ring is not None:
+            self.let_go()
+
+    def __repr__(self) -> str:
+        kind = "bytes" if self.dtype is None else str(self.dtype)
+        return f"<RecordView of {self.nbytes} bytes ({kind}), {'held' if self.live() else 'released'}>"
+
+
+@cython.final
+@cython.no_gc
+cdef class Reservation(Payload):
+    """Room in a ring, written in place and then sent.
+
+    As a context manager it gives the ndarray (or the memoryview), commits on a clean exit and aborts on an exception;
+    otherwise ``commit()`` or ``abort()``.  A reservation that is dropped uncommitted has not happened.
+    """
+
+    def commit(self, nbytes=None) -> None:
+        """Send the record; `nbytes` (bytes reservations only) sends the first so many bytes of it.
+
+        ValueError when it was committed or aborted before, or more bytes are asked for than were reserved.
+        """
+        cdef uint64_t size = self.nbytes
+        if not self.live():
+            raise ValueError("this reservation has been committed or aborted, or its ring was closed")
+        if nbytes is not None:
+            if self.dtype is not None:
+                raise ValueError("an array reservation is committed whole: reserve bytes to send fewer than reserved")
+            if not 0 <= nbytes <= self.nbytes:
+                raise ValueError(f"nbytes must be from 0 to the {self.nbytes} reserved: got {nbytes}")
+            size = nbytes
+        self.done = True
+        ring_commit(self.producer, RECORD_BYTES if self.dtype is None else RECORD_ARRAY, size)
+
+    def abort(self) -> None:
+        """Give the room back; nothing is sent.  Idempotent."""
+        if self.live():
+            ring_abort(self.producer)
+        self.done = True
+
+    @property
+    def valid(self) -> bool:
+        """Whether the reservation is still to be committed or aborted."""
+        return self.live()
+
+    def __enter__(self):
+        return self.over()
+
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
+        if exc_type is None:
+            if not self.done:
+                self.commit()
+        else:
+            self.abort()
+
+    def __dealloc__(self):
+        if self.ring is not None and self.live():
+            ring_abort(self.producer)
+
+    def __repr__(self) -> str:
+        kind = "bytes" if self.dtype is None else str(self.dtype)
+        return f"<Reservation of {self.nbytes} bytes ({kind}), {'open' if self.live() else 'done'}>"
