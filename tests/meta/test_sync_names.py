@@ -79,9 +79,11 @@ for place in PLACES:
 def rows() -> dict[str, list[str]]:
     """The table of docs/memory-model.md: name → its other cells."""
     found = {}
-    for line in MODEL.read_text().splitlines():
+    lines = MODEL.read_text().splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if line.startswith("|") and re.fullmatch(r"`?[a-z][a-z0-9-]*`?", cells[0]):
+        headings = re.match(r"\|[\s:]*-", below)
+        if line.startswith("|") and not headings and re.fullmatch(r"`?[a-z][a-z0-9-]*`?", cells[0]):
             found[cells[0].strip("`")] = cells[1:]
     return found
 
