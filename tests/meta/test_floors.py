@@ -45,6 +45,7 @@ FLOORS: dict[int, list[list[str]]] = {
 
 # Which run-time dependencies there are is a promise; what the tools of the top floor can do with an extra is not.
 TOOLS = "cli/"
+AT_RUN_TIME = (".py", ".pyx", ".pxd", ".h")
 
 
 def place(entry: str) -> tuple[int, int] | None:
