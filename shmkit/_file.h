@@ -103,7 +103,8 @@ static inline int file_shape(file_t *file, uint32_t mode, uint64_t size) {
 }
 
 /* `token` makes the name of a half-made file unique; it matters only where O_TMPFILE is not known (or not `wanted`). */
-static inline int file_make(file_t *file, const char *folder, uint32_t mode, uint64_t size, uint64_t token, int wanted) {
+static inline int file_make(file_t *file, const char *folder, uint32_t mode, uint64_t size, uint64_t token,
+                            int wanted) {
     int error;
 
     file->path[0] = 0;
@@ -112,8 +113,8 @@ static inline int file_make(file_t *file, const char *folder, uint32_t mode, uin
         /* EISDIR: a kernel that ignores the flag; EOPNOTSUPP, EINVAL: a file system without it. */
         if (wanted && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
             return errno;
-        int length = snprintf(file->path, sizeof file->path, "%s/" FILE_UNFINISHED "%016llx", folder,
-                              (unsigned long long)token);
+        int length =
+            snprintf(file->path, sizeof file->path, "%s/" FILE_UNFINISHED "%016llx", folder, (unsigned long long)token);
         if (length < 0 || (size_t)length >= sizeof file->path) {
             file->path[0] = 0;
             return ENAMETOOLONG;

@@ -30,10 +30,10 @@
 #define SEGMENT_KIND_IDLE 0u
 
 typedef struct {
-    char *addr;    /* the first mapped byte: the segment's header, or a raw segment's first byte */
-    uint64_t size; /* mapped bytes */
-    uint32_t how;  /* HOLDING_… */
-    int fd;        /* of the file to take and ask leases through (SysV: the companion file); -1: not kept open */
+    char *addr;          /* the first mapped byte: the segment's header, or a raw segment's first byte */
+    uint64_t size;       /* mapped bytes */
+    uint32_t how;        /* HOLDING_… */
+    int fd;              /* of the file to take and ask leases through (SysV: the companion file); -1: not kept open */
     uint64_t inode, dev; /* of that file, whether its descriptor is kept or not */
     char *lease_path;    /* from malloc: leased; who is last removes this name.  NULL: not leased */
     int shmid;           /* SysV segment that goes with that name, or -1 */

@@ -14,17 +14,11 @@ from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPER
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_NONE, mmap
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from posix.unistd cimport close, geteuid, getpid, pwrite
+from posix.unistd cimport close, pwrite
 
 from shmkit._core cimport *
-from shmkit._map cimport (
-    Facts, Mapping, fail, fork_generation, forks_seen, hold_lease, map_file, new_facts, new_mapping, process_start,
-    take_warm,
-)
-
-import os
-from typing import NamedTuple
+from shmkit._header cimport fill_header, new_identity, store_header, write_header
+from shmkit._map cimport Mapping, fail, forks_seen, hold_lease, map_file, new_facts, new_mapping, take_warm
 
 cdef enum:
     # Work on more bytes than this lets other threads run meanwhile.
@@ -32,130 +26,6 @@ cdef enum:
     RESERVE_PIECE = 1 << 24
 
 cdef int64_t LONGEST = 1 << 62
-
-MAGIC = SHMKIT_MAGIC
-LAYOUT_VERSION = SHMKIT_LAYOUT_VERSION
-HEADER_SIZE = sizeof(segment_header_t)
-PAGE_SIZE = PAGE
-META_LIMIT = SEGMENT_META_LIMIT
-KIND_IDLE = SEGMENT_KIND_IDLE
-KIND_BYTES = SEGMENT_KIND_BYTES
-KIND_ARRAY = SEGMENT_KIND_ARRAY
-KIND_RING = SEGMENT_KIND_RING
-LEASED = SEGMENT_LEASED
-HUGE = SEGMENT_HUGE
-
-
-class Header(NamedTuple):
-    """A segment header's fields, in private memory."""
-
-    magic: int
-    layout_version: int
-    header_size: int
-    payload_size: int
-    kind: int
-    flags: int
-    identity: int
-    creator_pid: int
-    creator_uid: int
-    creator_start: int
-    created_ns: int
-    meta_size: int
-
-
-# ----------------------------------------------------------------------------------------------------------- identity
-
-
-cdef uint64_t identity_state = 0
-cdef uint64_t identity_generation = 0
-
-
-cdef uint64_t new_identity() except 0:
-    """A number that no other segment has (splitmix64, seeded by the kernel once in each process)."""
-    global identity_state, identity_generation
-    cdef uint64_t generation = fork_generation()[0]
-    cdef uint64_t seed, mixed
-    if identity_state == 0 or identity_generation != generation:
-        bits = os.urandom(8)
-        memcpy(&seed, PyBytes_AS_STRING(bits), 8)
-        identity_generation = generation
-        identity_state = seed | 1
-    # relaxed: only that no two threads get the same one counts
-    mixed = add_relaxed_u64(&identity_state, <uint64_t>0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
-    mixed ^= mixed >> 31
-    return mixed or 1
-
-
-def token():
-    """A number for a name, or an identity, that nobody else makes."""
-    return new_identity()
-
-
-# ------------------------------------------------------------------------------------------------------------- header
-
-
-cdef int fill_header(
-    segment_header_t *head, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity
-) except -1:
-    cdef timespec now
-    cdef Py_ssize_t meta_size = PyBytes_GET_SIZE(meta)
-    memset(head, 0, sizeof(segment_header_t))
-    clock_gettime(CLOCK_REALTIME, &now)
-    head.magic = SHMKIT_MAGIC
-    head.layout_version = SHMKIT_LAYOUT_VERSION
-    head.header_size = <uint32_t>((sizeof(segment_header_t) + meta_size + PAGE - 1) // PAGE * PAGE)
-    head.payload_size = payload_size
-    head.kind = kind
-    head.flags = flags
-    head.identity = identity
-    head.creator_pid = getpid()
-    head.creator_uid = geteuid()
-    head.creator_start = process_start(0)
-    head.created_ns = <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec
-    head.meta_size = <uint32_t>meta_size
-    return 0
-
-
-cdef void store_header(char *addr, const segment_header_t *head, bytes meta) noexcept:
-    """Writes a header into mapped memory, magic last: where the name exists already, attachers wait for it."""
-    cdef segment_header_t *shared = <segment_header_t *>addr
-    memcpy(addr + sizeof(uint64_t), <const char *>head + sizeof(uint64_t), sizeof(segment_header_t) - sizeof(uint64_t))
-    memcpy(addr + sizeof(segment_header_t), PyBytes_AS_STRING(meta), PyBytes_GET_SIZE(meta))
-    # SYNC segment-ready: pairs with load_acquire(magic) in Mapping.peek
-    store_release_u64(&shared.magic, head.magic)
-
-
-cdef int write_header(int fd, const segment_header_t *head, bytes meta) except -1:
-    """Writes a header into a file that has no name yet: in which order is nobody's concern."""
-    cdef Py_ssize_t meta_size = PyBytes_GET_SIZE(meta)
-    if pwrite(fd, head, sizeof(segment_header_t), 0) != <Py_ssize_t>sizeof(segment_header_t):
-        fail(errno)
-    if meta_size and pwrite(fd, PyBytes_AS_STRING(meta), meta_size, sizeof(segment_header_t)) != meta_size:
-        fail(errno)
-    return 0
-
-
-def parse_header(bytes raw):
-    """The fields of a header that was copied from a segment; `raw` has at least HEADER_SIZE bytes."""
-    cdef const segment_header_t *head = <const segment_header_t *>PyBytes_AS_STRING(raw)
-    if PyBytes_GET_SIZE(raw) < <Py_ssize_t>sizeof(segment_header_t):
-        raise ValueError(f"a header has {sizeof(segment_header_t)} bytes: got {len(raw)}")
-    return Header(
-        head.magic,
-        head.layout_version,
-        head.header_size,
-        head.payload_size,
-        head.kind,
-        head.flags,
-        head.identity,
-        head.creator_pid,
-        head.creator_uid,
-        head.creator_start,
-        head.created_ns,
-        head.meta_size,
-    )
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -318,7 +188,9 @@ cdef uint64_t size_class(uint64_t size) noexcept nogil:
     return (size + step - 1) // step * step
 
 
-def create_memory(uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bint reserve, uint64_t huge_page, object init):
+def create_memory(
+    uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bint reserve, uint64_t huge_page, object init
+):
     """Makes an anonymous segment (a memfd); `huge_page` is the size of its pages, 0: ordinary ones."""
     cdef file_t file
     cdef segment_header_t head
@@ -329,7 +201,8 @@ def create_memory(uint64_t payload_size, uint32_t kind, bytes meta, bint raw, bi
     if raw:
         head.payload_size = payload_size
     else:
-        fill_header(&head, payload_size, kind, SEGMENT_LEASED | (SEGMENT_HUGE if huge_page else 0), meta, new_identity())
+        flags = SEGMENT_LEASED | SEGMENT_HUGE if huge_page else SEGMENT_LEASED
+        fill_header(&head, payload_size, kind, flags, meta, new_identity())
     size = head.header_size + payload_size
     if huge_page:
         size = (size + huge_page - 1) // huge_page * huge_page
@@ -384,7 +257,7 @@ def array_bytes(object shape, uint64_t itemsize):
 
 
 def take_memory(uint64_t nbytes, uint64_t recyclable_most):
-    """Memory for an anonymous array of `nbytes`: warm where there is some, new otherwise; then recycled when it dies."""
+    """Memory for an anonymous array of `nbytes`: warm where there is some, new otherwise, and recycled when it dies."""
     cdef segment_header_t head
     cdef Mapping mapping
     cdef uint64_t size = PAGE + nbytes
@@ -444,9 +317,10 @@ def attach_sysv(int shmid, uint64_t size, bint readonly):
     return mapping
 
 
-def format_sysv(Mapping mapping, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity,
-                object init):
-    """Formats a new SysV segment's payload by `init(mapping, payload_at)`, then publishes its header; returns it as bytes."""
+def format_sysv(
+    Mapping mapping, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity, object init
+):
+    """Formats a new SysV segment's payload by `init(mapping, payload_at)`, then publishes its header; returns that."""
     cdef segment_header_t head
     fill_header(&head, payload_size, kind, flags, meta, identity)
     mapping.payload_at = head.header_size
@@ -461,7 +335,7 @@ def adopt_sysv(
     Mapping mapping, bytes raw_header, object name, int shmid, int fd, uint64_t dev, uint64_t inode, bytes path,
     bint leased, bint removed, bint keep_fd,
 ):
-    """Gives a mapped SysV segment its checked header (b"": raw) and its companion file, whose `fd` is ours from here on.
+    """Gives a mapped SysV segment its checked header (b"": raw) and companion file; takes `fd` over in any case.
 
     `removed`: the kernel has been told to free it with its last process, so that only the companion is left to remove.
     """
@@ -480,9 +354,7 @@ def adopt_sysv(
                 fail(errno)
             mapping.own.pin = <char *>pin
             mapping.own.dev, mapping.own.inode = dev, inode
-        mapping.facts = new_facts(
-            &head, head.payload_size, "sysv", name, path, &mapping.own, shmid, mapping.readonly
-        )
+        mapping.facts = new_facts(&head, head.payload_size, "sysv", name, path, &mapping.own, shmid, mapping.readonly)
         if leased:
             hold_lease(mapping, path, -1 if removed else shmid)
     except BaseException:

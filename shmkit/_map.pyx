@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
-"""Mapping: owns the address range of a segment, exports its payload as a buffer, and lives until its last view has died.
+"""Mapping: owns the address range of a segment, exports its payload as a buffer, lives until its last view has died.
 
 Any thread may call anything here.  What a Mapping owns is given back in its ``__dealloc__`` and nowhere else, so no
 memory is pulled from under a view.  In a forked child it gives back the child's copy; whether the name of a leased
@@ -10,7 +10,7 @@ The layout is "segment header" in ``_layout.h``; the system calls are in ``_file
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset, strdup
@@ -70,7 +70,7 @@ cpdef uint64_t process_start(uint32_t pid=0) noexcept:
 @cython.final
 @cython.no_gc
 cdef class Facts:
-    """What a segment was when it was made or attached.  Nothing here changes, nor is it read from shared memory again."""
+    """What a segment was when it was made or attached.  It does not change, nor is it read from shared memory again."""
 
     def __init__(self):
         raise TypeError("Facts are made by shmkit.Segment")
@@ -98,6 +98,10 @@ cdef class Facts:
     @property
     def creator_pid(self):
         return self.head.creator_pid
+
+    @property
+    def creator_uid(self):
+        return self.head.creator_uid
 
     @property
     def creator_start(self):
@@ -155,7 +159,8 @@ cdef class Mapping:
             kept_unpark(UNPARK_LOOKS)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.own.addr + self.payload_at, <Py_ssize_t>self.payload_size, self.readonly, flags)
+        cdef char *payload = self.own.addr + self.payload_at
+        PyBuffer_FillInfo(view, self, payload, <Py_ssize_t>self.payload_size, self.readonly, flags)
 
     def __len__(self):
         return self.payload_size

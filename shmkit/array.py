@@ -14,12 +14,12 @@ import ast
 import math
 import os
 from operator import index
-from typing import Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from shmkit import _make
+from shmkit import _header, _make
 from shmkit._describe import describe, restore
 from shmkit._map import Mapping, trim
 from shmkit.errors import LayoutMismatch, ShmkitError
@@ -28,6 +28,9 @@ from shmkit.segment.base import Backing, Lifetime, segment_of
 from shmkit.segment.handle import Handle, make_handle, open_handle
 from shmkit.segment.trouble import check_room, explain, label
 from shmkit.sizes import MOST
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "SharedArray",
@@ -69,15 +72,15 @@ def mapping_of(array: np.ndarray[Any, Any]) -> Mapping | None:
 
 
 class SharedArray(np.ndarray[Any, Any]):
-    """An array in shared memory: made by ``shmkit.empty`` and its kin, ``create``, ``attach``, or by a view of another."""
+    """An array in shared memory: made by ``shmkit.empty`` and its kin, ``create``, ``attach``, or as another's view."""
 
     __slots__ = ()
 
     # Where arrays of several types meet (in np.concatenate, say), the result is none of this one.
     __array_priority__ = -100.0
 
-    def __new__(cls, shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
-        return empty(shape, dtype, order)
+    def __new__(cls, shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Self:
+        return empty(shape, dtype, order)  # type: ignore[return-value]
 
     @property
     def segment(self) -> Segment | None:
@@ -98,9 +101,7 @@ class SharedArray(np.ndarray[Any, Any]):
 
     # ------------------------------------------------------------------------------- results that are not shared
 
-    def __array_wrap__(  # type: ignore[override]
-        self, result: np.ndarray[Any, Any], context: Any = None, return_scalar: bool = False
-    ) -> Any:
+    def __array_wrap__(self, result: np.ndarray[Any, Any], context: Any = None, return_scalar: bool = False) -> Any:
         if result is self:
             return result
         plain = result.view(np.ndarray)
@@ -116,10 +117,10 @@ class SharedArray(np.ndarray[Any, Any]):
             return item.view(np.ndarray)
         return item
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> np.ndarray[Any, Any]:
+    def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         return self.view(np.ndarray).__deepcopy__(memo)
 
-    def __copy__(self) -> np.ndarray[Any, Any]:
+    def __copy__(self) -> Any:
         return self.copy("K")
 
     # ---------------------------------------------------------------------------------------------------- pickle
@@ -217,7 +218,15 @@ def _over(
     strides: tuple[int, ...] | None = None,
     order: Order = "C",
 ) -> SharedArray:
-    made: SharedArray = np.ndarray.__new__(SharedArray, shape, dtype, mapping, offset, strides, order)
+    made: SharedArray = np.ndarray.__new__(
+        SharedArray,
+        shape,
+        dtype,
+        mapping,  # type: ignore[arg-type]
+        offset,
+        strides,
+        order,
+    )
     return made
 
 
@@ -263,14 +272,14 @@ def ones(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Shar
     return full(shape, 1, dtype, order)
 
 
-def full(shape: Shape, fill_value: Any, dtype: npt.DTypeLike = None, order: Order = "C") -> SharedArray:
+def full(shape: Shape, fill_value: Any, dtype: npt.DTypeLike | None = None, order: Order = "C") -> SharedArray:
     """A shared array of one value; its dtype is the value's, if none is given."""
     made = empty(shape, np.asarray(fill_value).dtype if dtype is None else dtype, order)
     made[...] = fill_value
     return made
 
 
-def array(source: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K") -> SharedArray:
+def array(source: Any, dtype: npt.DTypeLike | None = None, order: LikeOrder = "K") -> SharedArray:
     """A shared copy of an array, or of whatever NumPy makes an array of."""
     if isinstance(source, np.ma.MaskedArray):
         raise TypeError("a masked array would lose its mask: share its data and its mask")
@@ -280,40 +289,43 @@ def array(source: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K") -> S
     return made
 
 
-def asarray(source: Any, dtype: npt.DTypeLike = None) -> SharedArray:
+def asarray(source: Any, dtype: npt.DTypeLike | None = None) -> SharedArray:
     """``source`` itself, if it is an array in shared memory (and of that dtype); a shared copy otherwise."""
-    if isinstance(source, np.ndarray) and (dtype is None or np.dtype(dtype) == source.dtype):
-        if mapping_of(source) is not None:
-            return source if type(source) is SharedArray else source.view(SharedArray)
+    if isinstance(source, np.ndarray) and mapping_of(source) is not None and dtype in (None, source.dtype):
+        return source if type(source) is SharedArray else source.view(SharedArray)
     return array(source, dtype)
 
 
 def empty_like(
-    prototype: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K", shape: Shape | None = None
+    prototype: Any, dtype: npt.DTypeLike | None = None, order: LikeOrder = "K", shape: Shape | None = None
 ) -> SharedArray:
     """A shared array of another's shape, dtype and layout, unless told otherwise, with anything in it."""
     # NumPy knows how to lay it out; untouched memory costs next to nothing.
-    model = np.empty_like(np.asarray(prototype), dtype, order, subok=False, shape=shape)  # type: ignore[arg-type]
+    model = np.empty_like(np.asarray(prototype), dtype, order, subok=False, shape=shape)
     kind = _dtype(model.dtype)
     return _over(_memory(model.shape, kind), model.shape, kind, 0, model.strides if model.size else None)
 
 
 def zeros_like(
-    prototype: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K", shape: Shape | None = None
+    prototype: Any, dtype: npt.DTypeLike | None = None, order: LikeOrder = "K", shape: Shape | None = None
 ) -> SharedArray:
     """``empty_like``, filled with zeros."""
     return full_like(prototype, 0, dtype, order, shape)
 
 
 def ones_like(
-    prototype: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K", shape: Shape | None = None
+    prototype: Any, dtype: npt.DTypeLike | None = None, order: LikeOrder = "K", shape: Shape | None = None
 ) -> SharedArray:
     """``empty_like``, filled with ones."""
     return full_like(prototype, 1, dtype, order, shape)
 
 
 def full_like(
-    prototype: Any, fill_value: Any, dtype: npt.DTypeLike = None, order: LikeOrder = "K", shape: Shape | None = None
+    prototype: Any,
+    fill_value: Any,
+    dtype: npt.DTypeLike | None = None,
+    order: LikeOrder = "K",
+    shape: Shape | None = None,
 ) -> SharedArray:
     """``empty_like``, filled with one value."""
     made = empty_like(prototype, dtype, order, shape)
@@ -357,7 +369,7 @@ def create(
         mode=mode,
         lifetime=lifetime,
         reserve=reserve,
-        kind=_make.KIND_ARRAY,
+        kind=_header.KIND_ARRAY,
         meta=meta,
     )
     return _over(segment.mapping, sides, kind, order=order)
@@ -371,7 +383,7 @@ def attach(
     owner: int | None = None,
 ) -> SharedArray:
     """Finds the array ``name``: its shape and dtype come with it.  Raises as ``Segment.attach`` does."""
-    mapping = Segment._attach(name, readonly=readonly, backing=backing, owner=owner, kind=_make.KIND_ARRAY).mapping
+    mapping = Segment._attach(name, readonly=readonly, backing=backing, owner=owner, kind=_header.KIND_ARRAY).mapping
     meta = mapping.facts.meta or {}
     shape, fortran, descr = meta.get("shape"), meta.get("fortran_order"), meta.get("descr")
     try:

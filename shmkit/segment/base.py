@@ -7,21 +7,25 @@ view of it has died, so nothing is ever pulled from under an array.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 from collections.abc import Mapping as AnyMapping
 from types import TracebackType
-from typing import Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from shmkit import _make
+from shmkit import _header, _make
 from shmkit._map import Facts, Mapping
 from shmkit.errors import Closed, LayoutMismatch, SegmentExists, SegmentNotFound
 from shmkit.segment import collect, file, handle, header, listing, memfd, posix, sysv
 from shmkit.segment.trouble import Name, label
 from shmkit.sizes import MOST, parse_size
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Backing", "Lifetime", "Segment", "segment_of", "unlink"]
 
@@ -57,8 +61,8 @@ class Segment:
         """Makes a segment of ``size`` bytes (a number, or text such as ``"64 MiB"``), all zeros.
 
         ``backing``: "memfd", anonymous memory (the default without a name); "posix", a file of /dev/shm (the default
-        with a name; made up if there is none); "file", whose name is a path, and which persists; "sysv", whose name is a
-        key, or text that is hashed to one.
+        with a name; made up if there is none); "file", whose name is a path, and which persists; "sysv", whose name is
+        a key, or text that is hashed to one.
 
         ``lifetime``: "named", until it is unlinked (the default with a name); "leased", until its last process has gone
         (the default without).  ``mode`` holds exactly, whatever the umask.  ``raw`` leaves out the header, to share
@@ -92,12 +96,14 @@ class Segment:
         hugepages: bool = False,
         raw: bool = False,
         reserve: bool = True,
-        kind: int = _make.KIND_BYTES,
+        kind: int = _header.KIND_BYTES,
         meta: AnyMapping[str, Any] | None = None,
         init: file.Init | None = None,
     ) -> Segment:
-        """``create`` for what is built on segments: ``init(mapping, payload_at)`` formats the payload before others see
-        it; ``meta`` is kept with the header."""
+        """``create`` for what is built on segments.
+
+        ``init(mapping, payload_at)`` formats the payload before others see it; ``meta`` is kept with the header.
+        """
         nbytes = size if type(size) is int and 0 <= size <= MOST else parse_size(size)
         if backing is None:
             backing = "memfd" if name is None else "posix"
@@ -119,7 +125,15 @@ class Segment:
                 name = posix.generated_name()
             _refuse_raw_lease(raw, leased, name)
             mapping = posix.create(
-                name, nbytes, kind, header.format_meta(meta), mode, leased, raw, reserve, init  # type: ignore[arg-type]
+                name,
+                nbytes,
+                kind,
+                header.format_meta(meta),
+                mode,
+                leased,
+                raw,
+                reserve,
+                init,
             )
         elif backing == "memfd":
             if name is not None:
@@ -137,8 +151,8 @@ class Segment:
                 sysv.key_of(name)
                 _refuse_raw_lease(raw, leased, name)
             elif not leased:
-                raise ValueError("a SysV segment without a name has no key that could keep it: its lifetime is 'leased'")
-            mapping = sysv.create(name, nbytes, kind, dict(meta or {}), mode, leased, raw, hugepages, init)  # type: ignore[arg-type]
+                raise ValueError("a SysV segment without a name has no key to keep it by: its lifetime is 'leased'")
+            mapping = sysv.create(name, nbytes, kind, dict(meta or {}), mode, leased, raw, hugepages, init)
         else:
             raise _unknown_backing(backing)
         return segment_of(mapping)
@@ -155,9 +169,9 @@ class Segment:
     ) -> Segment:
         """Finds the segment ``name`` and maps it.
 
-        Nothing is believed that was not checked: ``SegmentNotFound``, ``SegmentPermission`` if it belongs to another user
-        (``owner``: one that is accepted) or its mode forbids it, ``LayoutMismatch`` if it is not a whole segment of this
-        version.  ``raw`` maps any shared memory as it is.  ``readonly``: its views cannot be written to.
+        Nothing is believed that was not checked: ``SegmentNotFound``, ``SegmentPermission`` if it belongs to another
+        user (``owner``: one that is accepted) or its mode forbids it, ``LayoutMismatch`` if it is not a whole segment
+        of this version.  ``raw`` maps any shared memory as it is.  ``readonly``: its views cannot be written to.
         """
         return cls._attach(name, readonly=readonly, backing=backing, raw=raw, owner=owner)
 
@@ -174,11 +188,11 @@ class Segment:
     ) -> Segment:
         """``attach`` for what is built on segments: to one of that ``kind`` only."""
         if backing is None or backing == "posix":
-            mapping = posix.attach(name, readonly, raw, owner, kind)  # type: ignore[arg-type]
+            mapping = posix.attach(name, readonly, raw, owner, kind)
         elif backing == "file":
             mapping = file.attach(name, readonly, raw, owner, kind)
         elif backing == "sysv":
-            mapping = sysv.attach(name, readonly, raw, owner, kind)  # type: ignore[arg-type]
+            mapping = sysv.attach(name, readonly, raw, owner, kind)
         elif backing == "memfd":
             raise ValueError("a memfd has no name to attach to: it is inherited, or pickled to another process")
         else:
@@ -210,10 +224,10 @@ class Segment:
                     )
                 except SegmentExists:
                     continue
-            # SysV sizes of raw segments are what was asked for; files of raw ones too.
             if segment.size != nbytes or segment.kind not in ("bytes", "raw"):
                 raise LayoutMismatch(
-                    f"the segment must hold {nbytes} bytes: got {segment.size}, of kind {segment.kind!r} ({label(segment.name)})"
+                    f"the segment must hold {nbytes} bytes: got {segment.size}, of kind {segment.kind!r} "
+                    f"({label(segment.name)})"
                 )
             return segment
 
@@ -231,7 +245,7 @@ class Segment:
 
     @property
     def backing(self) -> str:
-        """"posix", "sysv", "file" or "memfd"."""
+        """One of "posix", "sysv", "file" and "memfd"."""
         return self._facts.backing
 
     @property
@@ -241,7 +255,7 @@ class Segment:
 
     @property
     def lifetime(self) -> str:
-        """"named": until it is unlinked; "leased": until its last process has gone."""
+        """Either "named", until it is unlinked, or "leased", until its last process has gone."""
         leased = self._facts.leased or self._facts.backing == "memfd" or self._facts.name is None
         return "leased" if leased else "named"
 
@@ -307,7 +321,15 @@ class Segment:
         if kind.hasobject:
             raise TypeError(f"an array of Python objects cannot live in shared memory: got dtype {kind!r}")
         try:
-            return np.ndarray(shape, kind, mapping, offset, strides, order)
+            made: np.ndarray[Any, Any] = np.ndarray(
+                shape,
+                kind,
+                mapping,  # type: ignore[arg-type]
+                offset,
+                strides,
+                order,
+            )
+            return made
         except (ValueError, TypeError) as error:
             # NumPy says which rule was broken, and that too little memory is a TypeError.
             if isinstance(error, ValueError) or "too small" in str(error):
@@ -342,15 +364,15 @@ class Segment:
         try:
             if facts.backing == "sysv":
                 sysv.unlink_id(facts.shmid, facts.name, None if facts.path is None else os.fsdecode(facts.path))
-            elif _make.is_at(facts.path, facts.dev, facts.inode):
-                file.unlink_at(os.fsdecode(facts.path), facts.name)
+            elif _make.is_at(facts.path or b"", facts.dev, facts.inode):
+                file.unlink_at(os.fsdecode(facts.path or b""), facts.name)
             else:
                 raise SegmentNotFound(f"there is no {label(facts.name)}, or another one has its name by now")
         except SegmentNotFound:
             if not missing_ok:
                 raise
 
-    def __enter__(self) -> Segment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -362,7 +384,7 @@ class Segment:
         return _open_segment, (handle.make_handle(self.mapping),)
 
     @staticmethod
-    def list() -> list[listing.SegmentInfo]:
+    def list() -> builtins.list[listing.SegmentInfo]:
         """The segments of this machine that this user may look at, whoever made them."""
         return listing.segments()
 
@@ -388,21 +410,19 @@ def _unknown_backing(backing: object) -> ValueError:
     return ValueError(f"backing must be 'posix', 'sysv', 'file', 'memfd' or None: got {backing!r}")
 
 
-def unlink(
-    name: str | int | os.PathLike[str], missing_ok: bool = False, *, backing: Backing | None = None
-) -> None:
+def unlink(name: str | int | os.PathLike[str], missing_ok: bool = False, *, backing: Backing | None = None) -> None:
     """Removes the name of a segment, of shmkit or not; who has it mapped keeps it.
 
     ``SegmentNotFound`` if there is none, unless ``missing_ok``.
     """
     try:
         if backing is None or backing == "posix":
-            posix.unlink(name)  # type: ignore[arg-type]
+            posix.unlink(name)
         elif backing == "file":
             path = file.path_of(name)
             file.unlink_at(path, path)
         elif backing == "sysv":
-            sysv.unlink(name)  # type: ignore[arg-type]
+            sysv.unlink(name)
         else:
             raise _unknown_backing(backing)
     except SegmentNotFound:

@@ -10,14 +10,17 @@ import os
 import stat
 import time
 
-from shmkit import _make
+from shmkit import _header, _make
 from shmkit.segment import posix, sysv
 
 __all__ = ["collect", "collect_if_due"]
 
 # A create may spend this part of its time on looking around.
 _SHARE = 0.01
-_due = 0.0
+
+
+class _Next:
+    due = 0.0
 
 
 def collect() -> list[str]:
@@ -35,7 +38,7 @@ def collect() -> list[str]:
                     status = entry.stat(follow_symlinks=False)
                 except OSError:
                     continue
-                if status.st_uid != user or not stat.S_ISREG(status.st_mode) or status.st_size < _make.HEADER_SIZE:
+                if status.st_uid != user or not stat.S_ISREG(status.st_mode) or status.st_size < _header.HEADER_SIZE:
                     continue
                 if _make.reclaim(os.fsencode(entry.path), entry.name.startswith(posix.UNFINISHED)):
                     removed.append(entry.path)
@@ -48,11 +51,10 @@ def collect() -> list[str]:
 
 def collect_if_due() -> None:
     """Collects, but never so often that it takes more than a small share of this process's time."""
-    global _due
     now = time.monotonic()
-    if now >= _due:
+    if now >= _Next.due:
         # Set first, so that threads do not all start.
-        _due = now + 1.0
+        _Next.due = now + 1.0
         collect()
         done = time.monotonic()
-        _due = done + (done - now) / _SHARE
+        _Next.due = done + (done - now) / _SHARE

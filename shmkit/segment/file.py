@@ -1,7 +1,7 @@
 """Segments in files: named by a path, they persist.  ``posix`` uses the same code for the files of /dev/shm.
 
-A file is made without a name, laid out, and linked when it is whole.  Attaching believes nothing: it opens what is there
-without following links or waiting, and reads and checks the header before it maps anything.
+A file is made without a name, laid out, and linked when it is whole.  Attaching believes nothing: it opens what is
+there without following links or waiting, and reads and checks the header before it maps anything.
 """
 
 from __future__ import annotations
@@ -13,14 +13,24 @@ import time
 from collections.abc import Callable
 from fcntl import LOCK_NB, LOCK_SH, flock
 
-from shmkit import _make
+from shmkit import _header, _make
+from shmkit._header import HEADER_SIZE, PAGE_SIZE
 from shmkit._map import Mapping
-from shmkit._make import HEADER_SIZE, PAGE_SIZE
 from shmkit.errors import LayoutMismatch, NotReady, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import header
 from shmkit.segment.trouble import Name, check_room, explain, label
 
-__all__ = ["attach", "attach_at", "create", "create_at", "open_checked", "path_of", "sync_folder", "unlink_at"]
+__all__ = [
+    "attach",
+    "attach_at",
+    "create",
+    "create_at",
+    "open_checked",
+    "path_of",
+    "share_lease",
+    "sync_folder",
+    "unlink_at",
+]
 
 Init = Callable[[Mapping, int], object]
 
@@ -94,7 +104,7 @@ def create_at(
             raw,
             leased,
             reserve,
-            kind == _make.KIND_RING,
+            kind == _header.KIND_RING,
             init,
             NAMELESS,
         )
@@ -127,7 +137,7 @@ def attach_at(
                 text = os.pread(fd, header.READ_SIZE, 0)
                 checked = header.check(text, size, name, kind)
                 meta = header.parse_meta(text, checked, name)
-                if checked.flags & _make.LEASED and not share_lease(fd, path, status, name):
+                if checked.flags & _header.LEASED and not share_lease(fd, path, status, name):
                     os.close(fd)
                     continue
                 kind, size = checked.kind, checked.header_size + checked.payload_size
@@ -144,7 +154,7 @@ def attach_at(
                 text[:HEADER_SIZE],
                 size,
                 readonly,
-                kind == _make.KIND_RING,
+                kind == _header.KIND_RING,
                 backing,
                 name,
                 os.fsencode(path),
@@ -178,7 +188,8 @@ def open_checked(path: str, name: Name, readonly: bool, owner: int | None) -> tu
 
 
 def _not_regular(mode: int, name: Name) -> LayoutMismatch:
-    return LayoutMismatch(f"a segment is a regular file: got {_KINDS.get(stat.S_IFMT(mode), 'no file')} ({label(name)})")
+    what = _KINDS.get(stat.S_IFMT(mode), "no file")
+    return LayoutMismatch(f"a segment is a regular file: got {what} ({label(name)})")
 
 
 def _refused(error: OSError, path: str, name: Name, readonly: bool) -> Exception:
@@ -204,7 +215,7 @@ def share_lease(fd: int, path: str, status: os.stat_result, name: Name) -> bool:
         except BlockingIOError:
             # Somebody makes sure that nobody uses it any more, which takes microseconds.
             if time.monotonic() > give_up:
-                raise NotReady(f"the lease of {label(name)} is held by somebody who neither uses nor removes it") from None
+                raise NotReady(f"somebody holds the lease of {label(name)}, but neither uses nor removes it") from None
             time.sleep(0.0001)
     return bool(_make.is_at(os.fsencode(path), status.st_dev, status.st_ino))
 

@@ -19,9 +19,10 @@ import errno
 import os
 import sys
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from shmkit import _make
 from shmkit._map import Mapping, process_start
 from shmkit.errors import SegmentError, SegmentNotFound, SegmentPermission
 from shmkit.segment import file, memfd, sysv
@@ -54,7 +55,7 @@ def make_handle(mapping: Mapping) -> Handle:
         mapping.refer()
     if facts.backing == "sysv":
         return "sysv", user, same, mapping.readonly, facts.name, facts.shmid, facts.leased
-    path = os.fsdecode(facts.path)
+    path = os.fsdecode(facts.path or b"")
     return facts.backing, user, same, mapping.readonly, facts.name, path, facts.leased, facts.creator_uid
 
 
@@ -66,7 +67,7 @@ def _give_to_child(fd: int, inode: int) -> Any:
         intact = False
     if not intact:
         raise SegmentError(
-            f"an anonymous segment cannot be handed on: its descriptor {fd} was closed by somebody else (os.closerange?)"
+            f"an anonymous segment cannot be handed on: somebody else closed its descriptor {fd} (os.closerange?)"
         )
     context = sys.modules.get("multiprocessing.context")
     popen = context.get_spawning_popen() if context is not None else None
@@ -130,7 +131,7 @@ def _open_memfd(same: tuple[int, int, int], readonly: bool, pid: int, start: int
 
 
 def _open_named(
-    same: tuple[int, int, int], readonly: bool, name: str, path: str, leased: bool, owner: int, backing: str
+    backing: str, same: tuple[int, int, int], readonly: bool, name: str, path: str, leased: bool, owner: int
 ) -> Mapping:
     raw = same[0] == 0
     mapping = file.attach_at(path, backing, name, readonly, raw, None if raw else owner, None)
@@ -140,21 +141,16 @@ def _open_named(
     return mapping
 
 
-def _open_posix(same: tuple[int, int, int], readonly: bool, *rest: Any) -> Mapping:
-    return _open_named(same, readonly, *rest, backing="posix")
-
-
-def _open_file(same: tuple[int, int, int], readonly: bool, *rest: Any) -> Mapping:
-    return _open_named(same, readonly, *rest, backing="file")
-
-
-def _open_sysv(
-    same: tuple[int, int, int], readonly: bool, name: str | int | None, shmid: int, leased: bool
-) -> Mapping:
+def _open_sysv(same: tuple[int, int, int], readonly: bool, name: str | int | None, shmid: int, leased: bool) -> Mapping:
     for entry in sysv.entries():
         if entry.shmid == shmid:
             return sysv.attach_id(entry, name, readonly, same[0] == 0, None, same[0])
     raise SegmentNotFound(f"{label(name)} is gone (SysV id {shmid})")
 
 
-_OPENERS = {"memfd": _open_memfd, "posix": _open_posix, "file": _open_file, "sysv": _open_sysv}
+_OPENERS: dict[str, Callable[..., Mapping]] = {
+    "memfd": _open_memfd,
+    "posix": partial(_open_named, "posix"),
+    "file": partial(_open_named, "file"),
+    "sysv": _open_sysv,
+}

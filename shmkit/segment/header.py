@@ -1,7 +1,7 @@
 """The rules that a segment's header has to keep before anything in the segment is believed.
 
-What is checked is a private copy; the shared one is never read again.  Each complaint is a ``LayoutMismatch`` that names
-the segment, the rule and the value.
+What is checked is a private copy; the shared one is never read again.  Each complaint is a ``LayoutMismatch`` that
+names the segment, the rule and the value.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from shmkit import _make
-from shmkit._make import HEADER_SIZE, LAYOUT_VERSION, MAGIC, META_LIMIT, PAGE_SIZE, Header
+from shmkit import _header
+from shmkit._header import HEADER_SIZE, LAYOUT_VERSION, MAGIC, META_LIMIT, PAGE_SIZE, Header
 from shmkit.errors import LayoutMismatch
 from shmkit.segment.trouble import Name, label
 
 __all__ = ["KINDS", "READ_SIZE", "check", "format_meta", "parse_meta"]
 
 KINDS = {
-    _make.KIND_IDLE: "idle",
-    _make.KIND_BYTES: "bytes",
-    _make.KIND_ARRAY: "array",
-    _make.KIND_RING: "ring",
+    _header.KIND_IDLE: "idle",
+    _header.KIND_BYTES: "bytes",
+    _header.KIND_ARRAY: "array",
+    _header.KIND_RING: "ring",
 }
 READ_SIZE = HEADER_SIZE + META_LIMIT
-_FLAGS = _make.LEASED | _make.HUGE
+_FLAGS = _header.LEASED | _header.HUGE
 _DEEPEST = 32
 # What a literal of names, numbers, tuples, lists and dicts consists of, once its strings are out of the way: no
 # operators, whose nesting could exhaust the parser's stack.
@@ -41,7 +41,7 @@ def check(raw: bytes, room: int, name: Name, kind: int | None = None, idle_too: 
 
     if len(raw) < HEADER_SIZE or room < HEADER_SIZE:
         raise refuse(f"a segment has at least {HEADER_SIZE} bytes", min(len(raw), room))
-    header = _make.parse_header(raw)
+    header = _header.parse_header(raw)
     if header.magic != MAGIC:
         raise refuse(
             f"a segment of shmkit begins with the magic {MAGIC:#x} (raw=True attaches to memory without a header)",
@@ -58,7 +58,7 @@ def check(raw: bytes, room: int, name: Name, kind: int | None = None, idle_too: 
             "header and payload must fit into the segment, or it was truncated",
             f"{header.header_size} + {header.payload_size} bytes in {room}",
         )
-    if header.kind not in KINDS or (header.kind == _make.KIND_IDLE and not idle_too):
+    if header.kind not in KINDS or (header.kind == _header.KIND_IDLE and not idle_too):
         raise refuse("the kind must be one that is known", header.kind)
     if header.flags & ~_FLAGS:
         raise refuse("the flags must be known ones", f"{header.flags:#x}")

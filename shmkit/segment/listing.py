@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shmkit import _make
-from shmkit._make import Header
+from shmkit import _header
+from shmkit._header import Header
 from shmkit._map import process_start
 from shmkit.errors import LayoutMismatch
 from shmkit.segment import header, posix, sysv
@@ -42,7 +42,7 @@ def _info(checked: Header, name: Name, backing: str, mode: int, uid: int) -> Seg
         backing,
         header.KINDS[checked.kind],
         checked.payload_size,
-        "leased" if checked.flags & _make.LEASED else "named",
+        "leased" if checked.flags & _header.LEASED else "named",
         mode & 0o777,
         uid,
         checked.creator_pid,
@@ -67,7 +67,7 @@ def _read(path: str, flags: int = 0) -> tuple[bytes, os.stat_result] | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return None
-        return os.pread(fd, _make.HEADER_SIZE, 0), status
+        return os.pread(fd, _header.HEADER_SIZE, 0), status
     except OSError:
         return None
     finally:

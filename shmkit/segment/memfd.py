@@ -10,9 +10,9 @@ import errno
 import os
 import stat
 
-from shmkit import _make
+from shmkit import _header, _make
+from shmkit._header import HEADER_SIZE, PAGE_SIZE
 from shmkit._map import Mapping
-from shmkit._make import HEADER_SIZE, PAGE_SIZE
 from shmkit.errors import NoSpace, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import file, header
 from shmkit.segment.trouble import check_room, explain
@@ -56,8 +56,8 @@ def no_huge_pages(pages: int, size: int) -> NoSpace:
     free = max(0, _from_meminfo("HugePages_Free:") - _from_meminfo("HugePages_Rsvd:"))
     total = _from_meminfo("HugePages_Total:")
     return NoSpace(
-        f"no room for a segment of huge pages: asked for {pages} of {format_size(size)}, {free} free of the {total} that "
-        f"are reserved; root reserves more with `sysctl vm.nr_hugepages={total + pages - free}`, or leave out "
+        f"no room for a segment of huge pages: asked for {pages} of {format_size(size)}, {free} free of the {total} "
+        f"that are reserved; root reserves more with `sysctl vm.nr_hugepages={total + pages - free}`, or leave out "
         "hugepages=True"
     )
 
@@ -71,7 +71,7 @@ def _from_meminfo(key: str) -> int:
 
 
 def adopt(fd: int, inode: int, identity: int, readonly: bool, where: str) -> Mapping:
-    """Maps the anonymous segment behind ``fd`` if it is the one that is meant.  ``fd`` is this function's from here on."""
+    """Maps the anonymous segment behind ``fd``, if it is the one that is meant; takes ``fd`` over in any case."""
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_ino != inode:
@@ -86,7 +86,7 @@ def adopt(fd: int, inode: int, identity: int, readonly: bool, where: str) -> Map
             checked = header.check(text, size, None)
             if checked.identity != identity:
                 raise SegmentNotFound(f"an anonymous segment is gone: {where}")
-            if not checked.flags & _make.HUGE:
+            if not checked.flags & _header.HUGE:
                 size = checked.header_size + checked.payload_size
     except BaseException:
         os.close(fd)

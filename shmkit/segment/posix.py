@@ -10,7 +10,7 @@ import os
 
 import posix_ipc
 
-from shmkit import _make
+from shmkit import _header, _make
 from shmkit._map import Mapping
 from shmkit.errors import ShmkitError
 from shmkit.segment import file
@@ -26,7 +26,7 @@ UNFINISHED = ".shmkit-unfinished-"
 
 def path_of(name: object) -> str:
     """The file that ``name`` means; a leading slash, as shm_open has it, is no part of the name."""
-    if type(name) is not str:
+    if not isinstance(name, str):
         raise TypeError(f"the name of a POSIX segment is text: got {name!r}")
     bare = name[1:] if name.startswith("/") else name
     if not bare or "/" in bare or "\0" in bare or bare in (".", ".."):
@@ -37,17 +37,17 @@ def path_of(name: object) -> str:
     if bare.startswith((COMPANION, UNFINISHED)):
         raise ValueError(f"names that begin with {COMPANION!r} or {UNFINISHED!r} are shmkit's own: got {name!r}")
     if len(bare) > 63 and len(os.fsencode(bare)) > 255:
-        raise ValueError(f"the name of a POSIX segment takes at most 255 bytes: got {len(os.fsencode(bare))} ({name!r})")
+        raise ValueError(f"the name of a POSIX segment takes at most 255 bytes: got {len(os.fsencode(bare))}, {name!r}")
     return f"{FOLDER}/{bare}"
 
 
 def generated_name() -> str:
     """A name that nobody else has."""
-    return f"shmkit.{_make.token():016x}"
+    return f"shmkit.{_header.token():016x}"
 
 
 def create(
-    name: str,
+    name: object,
     size: int,
     kind: int,
     meta: bytes,
@@ -60,11 +60,11 @@ def create(
     """Makes the segment and maps it."""
     path = path_of(name)
     if raw:
-        return _create_raw(name, path, size, mode, reserve)
+        return _create_raw(path, size, mode, reserve)
     return file.create_at(path, "posix", path[len(FOLDER) + 1 :], size, kind, meta, mode, leased, raw, reserve, init)
 
 
-def _create_raw(name: str, path: str, size: int, mode: int, reserve: bool) -> Mapping:
+def _create_raw(path: str, size: int, mode: int, reserve: bool) -> Mapping:
     bare = path[len(FOLDER) + 1 :]
     try:
         if reserve:
@@ -100,13 +100,13 @@ def _create_raw(name: str, path: str, size: int, mode: int, reserve: bool) -> Ma
         raise explain(error, bare, size, FOLDER) from None
 
 
-def attach(name: str, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:
+def attach(name: object, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:
     """Maps the segment that is there."""
     path = path_of(name)
     return file.attach_at(path, "posix", path[len(FOLDER) + 1 :], readonly, raw, owner, kind)
 
 
-def unlink(name: str) -> None:
+def unlink(name: object) -> None:
     """Removes the name."""
     path = path_of(name)
     file.unlink_at(path, path[len(FOLDER) + 1 :])

@@ -17,9 +17,9 @@ from typing import Any
 
 import sysv_ipc
 
-from shmkit import _make
+from shmkit import _header, _make
+from shmkit._header import HEADER_SIZE, PAGE_SIZE, Header
 from shmkit._map import Mapping, process_start
-from shmkit._make import HEADER_SIZE, PAGE_SIZE, Header
 from shmkit.errors import (
     LayoutMismatch,
     NotReady,
@@ -28,7 +28,7 @@ from shmkit.errors import (
     SegmentPermission,
     ShmkitError,
 )
-from shmkit.segment import file, header, posix
+from shmkit.segment import file, header, memfd, posix
 from shmkit.segment.trouble import Name, check_room, explain, label, no_space
 
 __all__ = ["Entry", "attach", "attach_id", "collect", "create", "entries", "key_of", "peek", "unlink", "unlink_id"]
@@ -49,7 +49,6 @@ class Entry:
     creator_pid: int
     attached: int
     uid: int
-    changed: int
 
     @property
     def removed(self) -> bool:
@@ -61,11 +60,14 @@ def entries() -> list[Entry]:
     """The kernel's table; empty where it is not shown."""
     try:
         with open("/proc/sysvipc/shm") as table:
-            rows = [[int(word, 8 if column == 2 else 10) for column, word in enumerate(line.split())] for line in list(table)[1:]]
+            rows = [line.split() for line in list(table)[1:]]
     except OSError:
         return []
     # key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime …
-    return [Entry(row[0], row[1], row[2], row[3], row[4], row[6], row[7], row[13]) for row in rows]
+    return [
+        Entry(*(int(row[at], 8 if at == 2 else 10) for at in (0, 1, 2, 3, 4, 6, 7)))  # the mode is octal
+        for row in rows
+    ]
 
 
 def key_of(name: object) -> int:
@@ -90,7 +92,7 @@ def _companion_path(identity: int) -> str:
 
 
 def create(
-    name: str | int | None,
+    name: Any,
     size: int,
     kind: int,
     meta: dict[str, Any],
@@ -109,7 +111,7 @@ def create(
     check_room(name, total, None)
     if raw:
         return _create_raw(name, key, total, mode, hugepages)
-    identity = _make.token()
+    identity = _header.token()
     path = _companion_path(identity)
     line = f"{key} {os.getpid()} {process_start()} {identity}\n".encode()
     try:
@@ -125,7 +127,7 @@ def create(
         if name is None:
             # From here on the kernel frees it with its last process; it can still be attached to by its id.
             sysv_ipc.remove_shared_memory(shmid)
-        flags = (_make.LEASED if leased else 0) | (_make.HUGE if hugepages else 0)
+        flags = (_header.LEASED if leased else 0) | (_header.HUGE if hugepages else 0)
         checked = _make.format_sysv(mapping, size, kind, flags, text, identity, init)
         status = os.fstat(fd)
     except BaseException as error:
@@ -147,7 +149,7 @@ def create(
         os.fsencode(path),
         leased,
         name is None,
-        kind == _make.KIND_RING,
+        kind == _header.KIND_RING,
     )
     return mapping
 
@@ -168,33 +170,37 @@ def _create_raw(name: Name, key: int, size: int, mode: int, hugepages: bool) -> 
 
 
 def _make_memory(name: Name, key: int, size: int, mode: int, hugepages: bool) -> sysv_ipc.SharedMemory:
-    for attempt in range(2):
+    flags = sysv_ipc.IPC_CREX | (sysv_ipc.SHM_HUGETLB if hugepages else 0)
+
+    def make() -> sysv_ipc.SharedMemory:
+        # Filled with zeros: the fill reserves the room, and zero is the magic of what is not ready.
+        return sysv_ipc.SharedMemory(key or None, flags, mode, size, b"\0")
+
+    try:
         try:
-            flags = sysv_ipc.IPC_CREX | (sysv_ipc.SHM_HUGETLB if hugepages else 0)
-            # Filled with zeros: the fill reserves the room, and zero is the magic of what is not ready.
-            return sysv_ipc.SharedMemory(key or None, flags, mode, size, b"\0")
+            return make()
         except sysv_ipc.ExistentialError:
-            # Perhaps what a crash left.
-            if attempt == 0 and collect(key):
-                continue
-            raise SegmentExists(
-                f"{label(name)} exists (SysV key {key:#x}): attach to it, unlink it, or use create_or_attach"
-            ) from None
-        except sysv_ipc.PermissionsError:
-            raise SegmentPermission(f"{label(name)}: user {os.geteuid()} may not use SysV key {key:#x}") from None
-        except (MemoryError, ValueError, OSError, sysv_ipc.Error) as error:
-            if hugepages:
-                raise OSError(errno.ENOMEM, f"no huge pages for {label(name)}: {error}") from None
-            failed = no_space(name, size, None)
-            failed.strerror = f"{failed.strerror} ({error}; kernel.shmmax, shmall and shmmni bound SysV segments)"
-            raise failed from None
-    raise AssertionError
+            # Perhaps a crash left it.
+            collect(key)
+            return make()
+    except sysv_ipc.ExistentialError:
+        raise SegmentExists(
+            f"{label(name)} exists (SysV key {key:#x}): attach to it, unlink it, or use create_or_attach"
+        ) from None
+    except sysv_ipc.PermissionsError:
+        raise SegmentPermission(f"{label(name)}: user {os.geteuid()} may not use SysV key {key:#x}") from None
+    except (MemoryError, ValueError, OSError, sysv_ipc.Error) as error:
+        if hugepages:
+            raise memfd.no_huge_pages(-(-size // memfd.huge_page_size()), memfd.huge_page_size()) from None
+        failed = no_space(name, size, None)
+        failed.strerror = f"{failed.strerror} ({error}; kernel.shmmax, shmall and shmmni bound SysV segments)"
+        raise failed from None
 
 
 # ------------------------------------------------------------------------------------------------------------- attach
 
 
-def _find(name: str | int) -> Entry:
+def _find(name: Any) -> Entry:
     key = key_of(name)
     for entry in entries():
         if entry.key == key and not entry.removed:
@@ -202,7 +208,7 @@ def _find(name: str | int) -> Entry:
     raise SegmentNotFound(f"there is no {label(name)} (SysV key {key:#x})")
 
 
-def attach(name: str | int, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:
+def attach(name: Any, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:
     """Maps the segment that is there."""
     entry = _find(name)
     if entry.uid not in (os.geteuid(), owner):
@@ -233,7 +239,7 @@ def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | N
         raise SegmentNotFound(
             f"there is no {label(name)}: its SysV key {entry.key:#x} is that of segment {meta.get('name', entry.key)!r}"
         )
-    leased = bool(checked.flags & _make.LEASED)
+    leased = bool(checked.flags & _header.LEASED)
     path = _companion_path(checked.identity)
     fd, status = _companion(path, checked, entry, name, readonly)
     _make.adopt_sysv(
@@ -247,7 +253,7 @@ def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | N
         os.fsencode(path),
         leased,
         entry.removed,
-        checked.kind == _make.KIND_RING,
+        checked.kind == _header.KIND_RING,
     )
     mapping.facts.meta = meta
     return mapping
@@ -260,7 +266,9 @@ def _wait_for_header(mapping: Mapping, entry: Entry, name: Name) -> bytes:
         if text is not None:
             return text
         if not process_start(entry.creator_pid):
-            raise NotReady(f"{label(name)} has no header: its creator, process {entry.creator_pid}, ended before it wrote one")
+            raise NotReady(
+                f"{label(name)} has no header: its creator, process {entry.creator_pid}, ended before it wrote one"
+            )
         if time.monotonic() > give_up:
             raise NotReady(
                 f"{label(name)} has no header after {PATIENCE:g} s: process {entry.creator_pid} has not written one "
@@ -275,7 +283,7 @@ def _companion(path: str, checked: Header, entry: Entry, name: Name, readonly: b
         try:
             fd, status = file.open_checked(path, name, readonly, entry.uid)
         except SegmentNotFound:
-            if checked.flags & _make.LEASED or entry.uid != os.geteuid():
+            if checked.flags & _header.LEASED or entry.uid != os.geteuid():
                 raise SegmentNotFound(f"there is no {label(name)} any more: its last user has just left") from None
             # Somebody cleaned /dev/shm; a segment that lives until it is unlinked gets a new one.
             line = f"{entry.key} {checked.creator_pid} {checked.creator_start} {checked.identity}\n".encode()
@@ -317,7 +325,7 @@ def peek(entry: Entry) -> tuple[Header, dict[str, Any]] | None:
         return None
 
 
-def unlink(name: str | int) -> None:
+def unlink(name: Any) -> None:
     """Removes the segment's key; who has it attached keeps it."""
     entry = _find(name)
     found = peek(entry)
@@ -340,8 +348,10 @@ def unlink_id(shmid: int, name: Name, path: str | None) -> None:
 
 
 def collect(wanted: int | None = None) -> list[str]:
-    """Removes what crashes left (only of the key ``wanted``, if given): half-made and leased segments without users, and
-    companions without segments.  Returns what was removed."""
+    """Removes what crashes left, and returns what that was; of the key ``wanted`` only, if one is given.
+
+    That is half-made segments, leased ones without users, and companions without segments.
+    """
     removed: list[str] = []
     try:
         names = [name for name in os.listdir(posix.FOLDER) if name.startswith(posix.COMPANION)]
@@ -386,10 +396,10 @@ def _abandoned(key: int, pid: int, identity: int, removed: list[str]) -> bool:
             if entry.attached:
                 return False
         else:
-            checked = _make.parse_header(text) if len(text) >= HEADER_SIZE else None
-            if checked is None or checked.magic != _make.MAGIC or checked.identity != identity:
+            checked = _header.parse_header(text) if len(text) >= HEADER_SIZE else None
+            if checked is None or checked.magic != _header.MAGIC or checked.identity != identity:
                 continue
-            if not checked.flags & _make.LEASED:
+            if not checked.flags & _header.LEASED:
                 return False
         _remove(entry.shmid)
         removed.append(f"SysV segment {entry.shmid}")

@@ -51,8 +51,8 @@ def _file_too_large(name: Name, asked: int, folder: str | None) -> NoSpace:
     if limit == resource.RLIM_INFINITY or asked <= limit:
         return no_space(name, asked, folder)
     return NoSpace(
-        f"no room for {label(name)}: asked for {format_size(asked)} ({asked} bytes), but this process may make files of "
-        f"at most {format_size(limit)} (RLIMIT_FSIZE: raise it with ulimit -f or resource.setrlimit)"
+        f"no room for {label(name)}: asked for {format_size(asked)} ({asked} bytes), but this process may make files "
+        f"of at most {format_size(limit)} (RLIMIT_FSIZE: raise it with ulimit -f or resource.setrlimit)"
     )
 
 
@@ -65,7 +65,7 @@ def _out_of_memory(name: Name, asked: int) -> OSError:
     except (OSError, ValueError):
         mapped, most = 0, 1
     if mapped >= most - 16:
-        remedy = f"this process has {mapped} memory mappings, and vm.max_map_count is {most}: use fewer, larger segments"
+        remedy = f"this process has {mapped} mappings, and vm.max_map_count is {most}: use fewer, larger segments"
     else:
         remedy = "the system refuses to map that much (ulimit -v, vm.overcommit_memory or the address space bound it)"
     return OSError(errno.ENOMEM, f"{label(name)} of {format_size(asked)} could not be mapped: {remedy}")
@@ -77,8 +77,9 @@ def _too_many_files(error: OSError, name: Name) -> OSError:
     else:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         remedy = (
-            f"this process may have {soft} files open, and has; each anonymous segment or ring keeps one open.  Put small "
-            f"arrays together into large ones, or raise the limit (hard limit {hard}) with ulimit -n or resource.setrlimit"
+            f"this process may have {soft} files open, and has; each anonymous segment or ring keeps one open.  Put "
+            f"small arrays together into large ones, or raise the limit (its hard limit is {hard}) with ulimit -n or "
+            "resource.setrlimit"
         )
     return OSError(error.errno, f"{label(name)} could not be opened: {remedy}")
 

@@ -1,0 +1,30 @@
+from typing import NamedTuple
+
+MAGIC: int
+LAYOUT_VERSION: int
+HEADER_SIZE: int
+PAGE_SIZE: int
+META_LIMIT: int
+KIND_IDLE: int
+KIND_BYTES: int
+KIND_ARRAY: int
+KIND_RING: int
+LEASED: int
+HUGE: int
+
+class Header(NamedTuple):
+    magic: int
+    layout_version: int
+    header_size: int
+    payload_size: int
+    kind: int
+    flags: int
+    identity: int
+    creator_pid: int
+    creator_uid: int
+    creator_start: int
+    created_ns: int
+    meta_size: int
+
+def token() -> int: ...
+def parse_header(raw: bytes) -> Header: ...
