@@ -8,8 +8,9 @@
  *           (100 once a wait has lasted for a second): a waker may be killed between its store and its wake, so no wait
  *           is unbounded
  *
- * The cost of sleeping and being woken is 5 to 60 µs; spinning about that long and then sleeping costs at most twice
- * what the best choice would (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive spinning", 1991).  */
+ * The cost of sleeping and being woken is 5 to 80 µs; spinning about that long and then sleeping costs at most twice
+ * what the best choice would (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive spinning", 1991).  The
+ * limit lies above the cost of a wake-up, so that two processes that wake each other find back to spinning.  */
 #ifndef SHMKIT_WAIT_H
 #define SHMKIT_WAIT_H
 
@@ -40,10 +41,10 @@ typedef enum {
 
 #define FOREVER UINT64_MAX
 
-#define SPIN_FIRST_NS 20000u
+#define SPIN_FIRST_NS 50000u
 #define SPIN_LEAST_NS 1000u
-#define SPIN_MOST_NS 50000u
-#define SPIN_PAYS_NS 100000u /* a wait that took less (a wake-up included) would have been worth spinning for */
+#define SPIN_MOST_NS 100000u
+#define SPIN_PAYS_NS 250000u /* a wait that took less, two wake-ups included, would have been worth spinning for */
 #define SLICE_FIRST_NS 1000000u
 #define SLICE_MOST_NS 50000000u
 #define SLICE_LONG_NS 100000000u        /* a timer interrupt and the way back cost up to 65 µs on a virtual machine … */
