@@ -48,10 +48,13 @@ cpdef bytes describe(object dtype):
         except (TypeError, ValueError):
             pass
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # metadata is dropped: it is no part of the bytes
-            descr = np.lib.format.dtype_to_descr(dtype)
-        text, restored = repr(descr), np.lib.format.descr_to_dtype(descr)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # metadata is dropped: it is no part of the bytes
+                descr = np.lib.format.dtype_to_descr(dtype)
+            text, restored = repr(descr), np.lib.format.descr_to_dtype(descr)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"dtype {dtype!r} cannot be described in shared memory: {error}") from None
     if restored != dtype or restored.itemsize != dtype.itemsize:
         raise TypeError(f"dtype {dtype!r} cannot be described in shared memory: NumPy would restore it as {restored!r}")
     encoded = text.encode()

@@ -29,7 +29,7 @@ cdef class End:
     cdef uint64_t recv_deadline
     cdef readonly object segment
     cdef str label                    # what messages call it
-    cdef Mapping mapping              # outlives the segment's close()
+    cdef Mapping mapping              # None once closed
     cdef object __weakref__
     cdef int usable(self) except -1
     cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1

@@ -422,6 +422,7 @@ cdef class End:
 
         Views that are still held become invalid: their arrays stay readable, but the producer may write there.
         """
+        cdef bint within = False
         if self.shut:
             return
         try:
@@ -430,19 +431,22 @@ cdef class End:
             # A thread of this process that waits at an end is woken, finds the ring shut, and gives up its turn.
             if self.consumes:
                 ring_bell(&self.c.shared.consumer_bell, NULL)
-                self.finish(&self.recv_turn)
+                within |= self.finish(&self.recv_turn)
             if self.produces:
                 ring_bell(&self.p.shared.producer_bell, NULL)
-                self.finish(&self.send_turn)
+                within |= self.finish(&self.send_turn)
         finally:
             self.shut = True
             self.leave()
+            if not within:  # else whoever called this within an operation of ours still looks at the memory
+                self.mapping = None
             self.segment.close()
 
     cdef int finish(self, turn_t *turn) except -1:
+        """Wait until no thread is within an operation at that end; 1: this very thread is."""
         while not turn_try(turn):
             if turn_mine(turn):
-                return 0
+                return 1
             turn_ask(turn)
             with nogil:
                 turn_wait(turn, 1000000)

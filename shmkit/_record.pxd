@@ -14,7 +14,8 @@ cdef enum:
 
 # Memory inside a ring.  One struct serves views and reservations, so that one free list does.
 cdef class Payload:
-    cdef object ring                     # keeps the ring, and so the mapping, alive
+    cdef object ring                     # whose counters the release goes to
+    cdef object mapping                  # outlives the ring's close()
     cdef uint8_t *data
     cdef uint64_t nbytes
     cdef cnp.dtype dtype                 # None: the payload is bytes

@@ -6,6 +6,7 @@ checked there, and not read again: the other process may be anything.  The layou
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -199,6 +200,7 @@ cdef class Reservation(Payload):
         if not self.live():
             raise ValueError("this reservation has been committed or aborted, or its ring was closed")
         if nbytes is not None:
+            nbytes = PyNumber_Index(nbytes)
             if self.dtype is not None:
                 raise ValueError("an array reservation is committed whole: reserve bytes to send fewer than reserved")
             if not 0 <= nbytes <= self.nbytes:

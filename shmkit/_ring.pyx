@@ -285,7 +285,7 @@ cdef class Ring(SendingEnd):
                 raise RuntimeError(f"{self.label}: {RING_VIEWS_MOST} views are held already; release some")
             view.consumer = &self.c
             view.current, view.session = &self.session, self.session
-            view.ring = self
+            view.ring, view.mapping = self, self.mapping
             return view
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
@@ -331,7 +331,9 @@ cdef class Ring(SendingEnd):
         return True
 
     def statistics(self) -> RingStatistics:
-        """The ring's counters now, of all processes together."""
+        """The ring's counters now, of all processes together.  Closed after close()."""
+        if self.mapping is None:
+            self.usable()
         cdef ring_header_t *ring = <ring_header_t *>self.payload
         # relaxed: each is whole; together they are of one moment only when both ends rest
         cdef uint64_t received = load_relaxed_u64(&ring.consumer_count.records)

@@ -6,6 +6,7 @@ reservation is not copied at all.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport uint8_t, uint64_t
 
 cimport cython
@@ -163,8 +164,11 @@ cdef class SendingEnd(End):
                 self.put(item, timeout if timeout is None else timeout(), True)
                 sent[0] += 1
         finally:
-            if unpublished:
-                ring_publish(&self.p)
+            if self.produces:
+                if unpublished:
+                    ring_publish(&self.p)
+            else:
+                sent[0] -= unpublished
         return sent[0]
 
     cdef Py_ssize_t put_rows(self, object items, object itemsize, object timeout, Py_ssize_t *sent) except -1:
@@ -217,7 +221,7 @@ cdef class SendingEnd(End):
             if dtype is not None:
                 write_description(ring_reserved(&self.p), ndim, slot.shape, slot.fortran, text)
             slot.nbytes = nbytes
-            slot.ring, slot.producer = self, &self.p
+            slot.ring, slot.mapping, slot.producer = self, self.mapping, &self.p
             slot.current, slot.session = &self.session, self.session
         finally:
             turn_end(&self.send_turn)
@@ -242,7 +246,7 @@ cdef class SendingEnd(End):
         nbytes = cnp.PyDataType_ELSIZE(slot.dtype)
         for axis in range(len(shape)):
             try:
-                slot.shape[axis] = shape[axis]
+                slot.shape[axis] = PyNumber_Index(shape[axis])
             except OverflowError:
                 raise errors.RecordTooLarge(
                     f"an array of shape {shape!r} can never fit ({self.label})"
