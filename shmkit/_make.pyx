@@ -256,6 +256,23 @@ def array_bytes(object shape, uint64_t itemsize):
     return nbytes
 
 
+def fits(object shape, int64_t itemsize, object offset, object strides, int64_t size):
+    """Whether an array of that shape lies within `size` bytes.  NumPy lets some negative and huge offsets pass."""
+    low = high = offset
+    sides = shape if isinstance(shape, (tuple, list)) else (shape,)
+    if strides is None:
+        high = offset + array_bytes(sides, itemsize)
+    elif 0 not in sides:
+        # A length that differs is for NumPy to complain of.
+        for side, stride in zip(sides, strides):
+            if stride < 0:
+                low += (side - 1) * stride
+            else:
+                high += (side - 1) * stride
+        high += itemsize
+    return 0 <= low and high <= size
+
+
 def take_memory(uint64_t nbytes, uint64_t recyclable_most):
     """Memory for an anonymous array of `nbytes`: warm where there is some, new otherwise, and recycled when it dies."""
     cdef segment_header_t head

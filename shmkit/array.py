@@ -204,7 +204,10 @@ def _restore(
     writeable: bool,
 ) -> SharedArray:
     """What a pickle calls: the array that another process (or this one) referred to."""
-    array = _over(open_handle(handle), shape, dtype, offset, strides)
+    mapping = open_handle(handle)
+    if not _make.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
+        raise ValueError(f"a reference to an array beyond its {mapping.payload_size} bytes: {shape!r} at {offset}")
+    array = _over(mapping, shape, dtype, offset, strides)
     if not writeable:
         array.flags.writeable = False
     return array

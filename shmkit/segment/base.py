@@ -320,24 +320,24 @@ class Segment:
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise TypeError(f"an array of Python objects cannot live in shared memory: got dtype {kind!r}")
+        problem = "it does not fit"
         try:
-            made: np.ndarray[Any, Any] = np.ndarray(
-                shape,
-                kind,
-                mapping,  # type: ignore[arg-type]
-                offset,
-                strides,
-                order,
-            )
-            return made
-        except (ValueError, TypeError) as error:
-            # NumPy says which rule was broken, and that too little memory is a TypeError.
-            if isinstance(error, ValueError) or "too small" in str(error):
-                raise ValueError(
-                    f"{error}: shape {shape!r}, dtype {kind}, offset {offset}, strides {strides} in {self.size} bytes "
-                    f"({label(self.name)})"
-                ) from None
-            raise
+            if _make.fits(shape, kind.itemsize, offset, strides, self.size):
+                made: np.ndarray[Any, Any] = np.ndarray(
+                    shape,
+                    kind,
+                    mapping,  # type: ignore[arg-type]
+                    offset,
+                    strides,
+                    order,
+                )
+                return made
+        except ValueError as error:
+            problem = str(error)
+        raise ValueError(
+            f"{problem}: shape {shape!r}, dtype {kind}, offset {offset}, strides {strides} in {self.size} bytes "
+            f"({label(self.name)})"
+        )
 
     def flush(self) -> None:
         """Returns when a file has all changes on its disk; for memory there is nothing to do."""

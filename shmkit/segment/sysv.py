@@ -334,6 +334,8 @@ def unlink(name: Any) -> None:
 
 def unlink_id(shmid: int, name: Name, path: str | None) -> None:
     """Removes the segment of that id, and its companion."""
+    if not any(entry.shmid == shmid and not entry.removed for entry in entries()):
+        raise SegmentNotFound(f"there is no {label(name)} any more (SysV id {shmid})")
     try:
         sysv_ipc.remove_shared_memory(shmid)
     except sysv_ipc.ExistentialError:
