@@ -118,7 +118,8 @@ typedef struct {
     uint64_t bytes;   /* payload bytes of those */
     uint64_t parks;   /* waits that slept */
     uint64_t wakes;   /* wake-ups given to the other end */
-    uint8_t pad[LINE - 32];
+    uint64_t below;   /* the consumer's: records below head; fewer than received while views hold some */
+    uint8_t pad[LINE - 40];
 } ring_count_t;
 
 typedef struct {

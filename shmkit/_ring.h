@@ -223,7 +223,7 @@ static inline void ring_release_to(ring_consumer_t *c, uint64_t head, uint64_t r
     store_seq_u64(&shared->head, head);
     FAILPOINT("ring.release.head");
     /* relaxed: a statistic with one writer */
-    store_relaxed_u64(&shared->consumer_count.records, records);
+    store_relaxed_u64(&shared->consumer_count.below, records);
     ring_bell(&shared->producer_bell, &shared->consumer_count.wakes);
 }
 
@@ -303,7 +303,8 @@ static inline uint8_t *ring_record(const ring_consumer_t *c) { return c->data + 
 static inline void ring_count_received(ring_consumer_t *c, uint64_t nbytes) {
     c->records++;
     c->bytes += nbytes;
-    /* relaxed: a statistic with one writer */
+    /* relaxed: statistics with one writer */
+    store_relaxed_u64(&c->shared->consumer_count.records, c->records);
     store_relaxed_u64(&c->shared->consumer_count.bytes, c->bytes);
 }
 

@@ -55,7 +55,7 @@ static inline uint64_t ring_recount(const ring_header_t *shared, const uint8_t *
         uint64_t head = load_acquire_u64(&shared->head), tail = load_acquire_u64(&shared->tail), waiting = 0;
         if (tail - head > capacity || (head | tail) % RECORD_ALIGN != 0)
             break;
-        uint64_t other = load_relaxed_u64(producer ? &shared->consumer_count.records : &shared->producer_count.records);
+        uint64_t other = load_relaxed_u64(producer ? &shared->consumer_count.below : &shared->producer_count.records);
         for (uint64_t at = head; at != tail;) {
             uint64_t word;
             memcpy(&word, data + (at & (capacity - 1)), 8);
@@ -122,6 +122,7 @@ static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, ui
     store_relaxed_u32(&c->shared->consumer_bell, 0); /* relaxed: as above */
     ring_role_open(&c->shared->consumer_role, pid, start);
     store_relaxed_u64(&c->shared->consumer_count.records, c->records);
+    store_relaxed_u64(&c->shared->consumer_count.below, c->records);
     return OK;
 }
 

@@ -15,11 +15,11 @@ class RingStatistics(NamedTuple):
     used: int
     """Bytes of those in use now."""
     waiting: int
-    """Records sent and not yet received, or still held by a view."""
+    """Records sent and not yet received."""
     sent: int
     """Records sent since the ring was made."""
     received: int
-    """Records received, and given back, since then."""
+    """Records received since then, those that views still hold included."""
     bytes_sent: int
     """Payload bytes of those sent."""
     bytes_received: int
