@@ -251,14 +251,17 @@ cdef extern from "_ring.h" nogil:
     bint ring_spin_records(ring_consumer_t *c, uint64_t limit_ns)
     status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_ns)
     const uint64_t RING_ROWS_BATCH
-    uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, uint64_t row_size, uint64_t count, status_t *status)
+    uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, uint64_t row_size, uint64_t count,
+                            status_t *status)
     uint64_t ring_recv_rows(ring_consumer_t *c, uint8_t *rows, uint64_t row_size, uint64_t count, status_t *status)
 
 cdef extern from "_ring_roles.h" nogil:
     void ring_format(void *payload, uint64_t capacity)
     uint64_t ring_check(const void *payload, uint64_t size)
-    status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t inode, uint32_t pid, uint64_t start)
-    status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t inode, uint32_t pid, uint64_t start)
+    status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t inode,
+                                 uint32_t pid, uint64_t start)
+    status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t inode,
+                                 uint32_t pid, uint64_t start)
     void ring_close_producer(ring_producer_t *p)
     void ring_close_consumer(ring_consumer_t *c)
     status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode)

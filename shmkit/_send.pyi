@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -8,12 +8,14 @@ from typing_extensions import Buffer
 from shmkit._end import End
 from shmkit._record import Reservation
 
+_Data: TypeAlias = Buffer | npt.NDArray[Any] | np.generic
+
 class SendingEnd(End):
-    def send(self, data: Buffer | np.generic, timeout: float | None = None) -> None: ...
-    def try_send(self, data: Buffer | np.generic) -> bool: ...
+    def send(self, data: _Data, timeout: float | None = None) -> None: ...
+    def try_send(self, data: _Data) -> bool: ...
     def send_many(
         self,
-        items: Iterable[Buffer | np.generic] | Buffer,
+        items: Iterable[_Data] | Buffer,
         timeout: float | None = None,
         *,
         itemsize: int | None = None,
