@@ -26,7 +26,7 @@ from patterns import size_name
 
 RESULTS = Path(__file__).parent / "results"
 OURS, CYTHON, RING, FUTEX = "shmkit", "LIMIT bare Cython ring", "LIMIT C ring", "LIMIT C futex"
-NAMED, WARM = "shmkit.Segment, named, reserve=False", "shmkit.empty, warm pool"
+NAMED, WARM = "shmkit.Segment, reserve=False", "shmkit.empty, warm pool"
 FAR_NS = 200  # a cache-line round trip above this: the two CPUs are far apart
 
 Cells = list[dict[str, Any]]

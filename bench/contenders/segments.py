@@ -83,7 +83,7 @@ class _Segments(Contender):
 class ShmkitNamed(_Segments):
     """By default: room for every byte is taken, so that a full /dev/shm is an exception now, not SIGBUS later."""
 
-    name = "shmkit.Segment, named"
+    name = "shmkit.Segment"
     family = "shmkit"
     module = "shmkit"
     kinds = frozenset({"cycles", "attaches"})
@@ -115,7 +115,7 @@ class ShmkitNamed(_Segments):
 
 
 class ShmkitUnreserved(ShmkitNamed):
-    name = "shmkit.Segment, named, reserve=False"
+    name = "shmkit.Segment, reserve=False"
     kinds = frozenset({"cycles"})
     reserve = False
 
@@ -170,7 +170,7 @@ class StdlibSharedMemory(_Segments):
 
 
 class ByHandMemfd(_Segments):
-    name = "memfd and mmap by hand"
+    name = "memfd by hand"
     family = "stdlib"
 
     def cycles(self, name: str, size: int, count: int) -> None:
@@ -182,7 +182,7 @@ class ByHandMemfd(_Segments):
 
 
 class ByHandPosix(_Segments):
-    name = "posix_ipc and mmap by hand"
+    name = "posix_ipc by hand"
     family = "peer"
     module = "posix_ipc"
     kinds = frozenset({"cycles", "attaches"})
