@@ -336,6 +336,11 @@ def parked():
     return kept_parked.count, kept_parked.bytes
 
 
+def forget_references():
+    """Lets go of what is kept for references under way, which will then find nothing; returns how many bytes."""
+    return kept_clear(&kept_parked)
+
+
 def limit_warm(uint32_t count, uint64_t nbytes):
     """Bounds the warm pool; returns the former bounds."""
     before = kept_warm.count_limit, kept_warm.bytes_limit
