@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .command import Command, CommandError
+from .command import INTERRUPTED, Command, CommandError, say_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["build_parser", "main"]
 
 COMMANDS = ("demo",)
-
-# What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
-INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"shmkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("shmkit: interrupted", file=sys.stderr)
+        say_interrupted()
         return INTERRUPTED
     return status

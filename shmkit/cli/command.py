@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
-__all__ = ["Command", "CommandError"]
+__all__ = ["INTERRUPTED", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted"]
+
+# What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
+INTERRUPTED = 130
+
+# To a terminal, in case that a bar of progress has hidden it.
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Command(Protocol):
@@ -28,3 +39,29 @@ class Command(Protocol):
 
 class CommandError(Exception):
     """A subcommand cannot go on; the message is for the user, and the exit status is 1."""
+
+
+def say_interrupted() -> None:
+    """What a user sees who has pressed Ctrl-C."""
+    print("shmkit: interrupted", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def nothing_to_tidy_up() -> Iterator[None]:
+    """Ctrl-C ends the process at once, for as long as this lasts.
+
+    A KeyboardInterrupt would now and then be raised in the callback of a weak reference (imports have many), where
+    Python reports it and goes on.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), SHOW_CURSOR)
+        say_interrupted()
+        os._exit(INTERRUPTED)
+
+    previous = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

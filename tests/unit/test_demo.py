@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -282,7 +283,7 @@ def test_ctrl_c_ends_everything_with_one_line(
     over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """Ctrl-C reaches every process of the terminal's group: all go, without a traceback, and nothing is left."""
-    program = process.python(PROGRAM, over.name, method, stderr=-1, start_new_session=True)
+    program = process.python(PROGRAM, over.name, method, stderr=subprocess.PIPE, start_new_session=True)
     family = wait_until(lambda: streaming(program.pid))
     os.killpg(program.pid, signal.SIGINT)
     _, complaint = program.communicate(timeout=60)
@@ -296,7 +297,7 @@ def test_ctrl_c_is_answered_while_processes_start(
     over: transport.Transport, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """The same at the first instant at which there is a child."""
-    program = process.python(PROGRAM, over.name, "spawn", stderr=-1, start_new_session=True)
+    program = process.python(PROGRAM, over.name, "spawn", stderr=subprocess.PIPE, start_new_session=True)
     wait_until(lambda: descendants(program.pid))
     family = descendants(program.pid)
     os.killpg(program.pid, signal.SIGINT)
@@ -312,7 +313,7 @@ def test_no_process_outlives_a_killed_demo(
     over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """SIGKILL of the collector: the kernel tells the others, and they go too."""
-    program = process.python(PROGRAM, over.name, method, stderr=-1, start_new_session=True)
+    program = process.python(PROGRAM, over.name, method, stderr=subprocess.PIPE, start_new_session=True)
     family = wait_until(lambda: streaming(program.pid))
     program.kill()
     program.communicate(timeout=60)
@@ -353,20 +354,23 @@ def test_json_can_be_read_by_a_program(outcomes: list[pipeline.Outcome], small: 
     assert set(read["photographs"]) == set(photographs.AUTHORS)
 
 
-def test_the_picture_is_a_png(outcomes: list[pipeline.Outcome], small: Photographs, tmp_path: Path) -> None:
-    """It is as large as a screen and not empty."""
+@pytest.mark.parametrize("names", [["fig"], list(photographs.AUTHORS)], ids=["one", "all"])
+def test_the_picture_is_a_png(names: list[str], tmp_path: Path, process: Processes) -> None:
+    """``python -m shmkit demo`` draws one as large as a screen, and not empty, of one photograph or of all."""
     pytest.importorskip("matplotlib", reason="the picture is drawn by matplotlib (shmkit[demo])")
     from PIL import Image
 
-    from shmkit.cli.demo.picture import draw
-
-    for number in (1, 5):
-        path = tmp_path / f"{number}.png"
-        draw(small[:number], outcomes, path)
-        with Image.open(path) as image:
-            assert image.format == "PNG"
-            assert image.width > 1000
-            assert len(np.unique(np.asarray(image.convert("L")))) > 100
+    path = tmp_path / "demo.png"
+    wanted = [word for name in names for word in ("--photograph", name)]
+    command = [sys.executable, "-m", "shmkit", "demo", "--frames", "5", "--size", "eighth", "--output", path, *wanted]
+    program = process.popen(command, stdout=subprocess.PIPE)
+    output, _ = program.communicate(timeout=100)
+    assert program.returncode == 0
+    assert output.endswith(f"Picture: {path}\n")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > 1000
+        assert len(np.unique(np.asarray(image.convert("L")))) > 100
 
 
 def test_the_command_prints_figures_and_succeeds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -119,9 +119,9 @@ def _cpu(ax: Axes, outcomes: Sequence[Outcome]) -> None:
         ax.text(x + 0.25, examining[x] / 2, f"examine {examining[x]:.1f}", **beside)
         ax.text(x + 0.25, examining[x] + moving[x] / 2, f"move {moving[x]:.1f}", **beside)
     ax.set_xlim(-0.5, 1.65)
-    _title(
-        ax, "CPU time", "milliseconds per frame, all processes together; less is better", values, more_is_better=False
-    )
+    factor = ratio(moving[0], moving[1], more_is_better=False)
+    alone = "" if factor is None else f" (moving alone: {factor:.1f} ×)"
+    _title(ax, "CPU time", f"ms per frame, all processes; less is better{alone}", values, more_is_better=False)
 
 
 def _memory(ax: Axes, outcomes: Sequence[Outcome]) -> None:

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import signal
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+from shmkit import asarray
 from shmkit.cli.command import CommandError
 
+from .crew import PATIENCE, Crew
 from .examine import RESULT, examine
 from .stages import GO, Meter, Plan, Usage, produce, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable, Sequence
     from multiprocessing.context import DefaultContext
-    from multiprocessing.process import BaseProcess
 
     import numpy as np
     from numpy.typing import NDArray
@@ -35,12 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["WORKERS", "Outcome", "run_pipeline"]
 
 WORKERS = 2
-
-# How often a collector that gets no result asks whether the other processes live, in seconds.
-PATIENCE = 0.2
-
-# A stage that was told to go gets this long to do so, in seconds, before it is killed.
-GRACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Outcome:
     cpu: float  # seconds, user and system
     computing: float  # seconds of cpu that went into examining frames
     minor_faults: int
-    worker_waits: float  # share of the workers' time in which they had no frame
+    getting_frames: float  # share of the workers' time that went into waiting for frames and receiving them
     results: tuple[NDArray[np.void], ...]  # one per photograph, as a worker saw it
 
     @property
@@ -90,14 +81,6 @@ class Outcome:
         return self.minor_faults / self.frames
 
 
-@dataclass
-class _Stage:
-    name: str
-    process: BaseProcess
-    control: Connection
-    usage: Usage | None = None
-
-
 def run_pipeline(
     transport: Transport,
     photographs: Sequence[Photograph],
@@ -108,40 +91,30 @@ def run_pipeline(
 ) -> Outcome:
     """Stream ``plan``'s frames through ``transport``; raises CommandError when a process dies or a frame is wrong."""
     context = cast("DefaultContext", multiprocessing.get_context(start_method))
-    largest = max(photograph.pixels.nbytes + photograph.pixels.shape[1] * 3 for photograph in photographs)
-    frame_links = [transport.frame_link(context, largest) for _ in range(WORKERS)]
-    result_links = [transport.result_link(context, RESULT.itemsize + 1024) for _ in range(WORKERS)]
-    arrays = [photograph.pixels for photograph in photographs]
-
-    stages: list[_Stage] = []
-
-    def start(name: str, target: Callable[..., None], *arguments: object) -> None:
-        ours, theirs = context.Pipe()
-        with theirs, _interrupts_held_back():
-            process = context.Process(target=target, args=(theirs, *arguments, plan), name=name, daemon=True)
-            process.start()
-            stages.append(_Stage(name, process, ours))
-
-    try:
-        start("producer", produce, frame_links, arrays)
-        for number, (frames, results) in enumerate(zip(frame_links, result_links, strict=True)):
-            start(f"worker {number}", work, frames, results)
-        for stage in stages:
-            _hear(stage, stages)
-        for link in frame_links:
-            link.close()
-        for stage in stages:
-            stage.control.send(GO)
-        collected = _collect(result_links, photographs, plan, stages, progress)
-        for stage in stages:
-            stage.usage = _hear(stage, stages)
-        return _outcome(transport, photographs, plan, collected, stages)
-    except (ConnectionError, EOFError) as error:
-        raise _obituary(stages) from error
-    finally:
-        _end(stages)
-        for result_link in result_links:
-            result_link.close()
+    # The pixels, and the row that a ring's frame ends with.
+    largest = max(photograph.pixels.nbytes + photograph.pixels[0].nbytes for photograph in photographs)
+    with Crew(context) as crew:
+        frame_links = [transport.frame_link(context, largest) for _ in range(WORKERS)]
+        result_links = [transport.result_link(context, RESULT.itemsize + 1024) for _ in range(WORKERS)]
+        # Shared, so that they reach the producer by reference: they are decoded once, and not sent to it either.
+        arrays = [asarray(photograph.pixels) for photograph in photographs]
+        try:
+            crew.start("producer", produce, frame_links, arrays, plan)
+            for number, (frames, results) in enumerate(zip(frame_links, result_links, strict=True)):
+                crew.start(f"worker {number}", work, frames, results, plan)
+            crew.hear()
+            for link in frame_links:
+                link.close()
+            crew.tell(GO)
+            collected = _collect(crew, result_links, photographs, plan, progress)
+            usages = crew.hear()
+        except (ConnectionError, EOFError) as error:
+            raise crew.obituary() from error
+        finally:
+            for result_link in result_links:
+                result_link.close()
+        crew.dismiss()
+    return _outcome(transport, photographs, plan, collected, usages)
 
 
 @dataclass(frozen=True)
@@ -152,10 +125,10 @@ class _Collected:
 
 
 def _collect(
+    crew: Crew,
     links: Sequence[ResultLink],
     photographs: Sequence[Photograph],
     plan: Plan,
-    stages: Sequence[_Stage],
     progress: Callable[[int], None],
 ) -> _Collected:
     expected = [examine(0, photograph.pixels) for photograph in photographs]
@@ -165,7 +138,7 @@ def _collect(
     while True:
         if verified == plan.warm_up:
             meter.start()
-        result = _next_result(links[verified % len(links)], stages)
+        result = _next_result(crew, links[verified % len(links)])
         if result is None:
             break
         photograph = verified % len(photographs)
@@ -181,11 +154,11 @@ def _collect(
     return _Collected(verified, usage, tuple(latest[number] for number in sorted(latest)))
 
 
-def _next_result(link: ResultLink, stages: Sequence[_Stage]) -> NDArray[np.void] | None:
-    while not any(stage.process.exitcode for stage in stages):
+def _next_result(crew: Crew, link: ResultLink) -> NDArray[np.void] | None:
+    while True:
+        crew.check()
         with suppress(TimeoutError):
             return link.receive(PATIENCE)
-    raise _obituary(stages)
 
 
 def _difference(result: NDArray[np.void], wanted: NDArray[np.void], name: str) -> str:
@@ -196,68 +169,14 @@ def _difference(result: NDArray[np.void], wanted: NDArray[np.void], name: str) -
     )
 
 
-def _hear(stage: _Stage, stages: Sequence[_Stage]) -> Any:
-    """What a stage has to say next; CommandError when some stage dies instead."""
-    while True:
-        wait([stage.control, *(each.process.sentinel for each in stages)], PATIENCE)
-        if stage.control.poll():
-            return stage.control.recv()
-        if any(each.process.exitcode for each in stages):
-            raise _obituary(stages)
-
-
-def _obituary(stages: Sequence[_Stage]) -> CommandError:
-    """Who died first: the one that a signal killed, for the others end in an orderly way when a neighbour is gone."""
-    deadline = time.monotonic() + GRACE
-    while True:
-        for stage in stages:
-            if (code := stage.process.exitcode) is not None and code < 0:
-                return _end_of(stage, f"was killed by {signal.Signals(-code).name}")
-        living = [stage.process.sentinel for stage in stages if stage.process.exitcode is None]
-        if not living or not wait(living, deadline - time.monotonic()):
-            break
-    for stage in stages:
-        if stage.process.exitcode:
-            return _end_of(stage, f"ended with status {stage.process.exitcode}")
-    return CommandError("a process of the pipeline left before the stream ended")
-
-
-def _end_of(stage: _Stage, how: str) -> CommandError:
-    return CommandError(f"the demo's {stage.name} (process {stage.process.pid}) {how}; the others were stopped")
-
-
-def _end(stages: Sequence[_Stage]) -> None:
-    with _interrupts_held_back():
-        finished = all(stage.usage is not None for stage in stages)
-        deadline = time.monotonic() + GRACE
-        for stage in stages:
-            if finished:
-                stage.process.join(max(0.0, deadline - time.monotonic()))
-            # Nothing that a stage owns outlives it, so there is nothing that it need be asked to tidy up.
-            stage.process.kill()
-            stage.process.join()
-            stage.control.close()
-            stage.process.close()
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C waits until this is over; a process that is started meanwhile is born with it held back."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
 def _outcome(
     transport: Transport,
     photographs: Sequence[Photograph],
     plan: Plan,
     collected: _Collected,
-    stages: Sequence[_Stage],
+    usages: Sequence[Usage],
 ) -> Outcome:
-    producer, *workers = [stage.usage for stage in stages if stage.usage is not None]
+    producer, *workers = usages
     if producer.frames != collected.usage.frames:
         raise CommandError(f"the producer sent {producer.frames} frames, {collected.usage.frames} came back")
     every = [producer, *workers, collected.usage]
@@ -272,6 +191,6 @@ def _outcome(
         cpu=sum(usage.cpu for usage in every),
         computing=sum(usage.computing for usage in workers),
         minor_faults=sum(usage.minor_faults for usage in every),
-        worker_waits=sum(usage.transferring for usage in workers) / sum(usage.wall for usage in workers),
+        getting_frames=sum(usage.transferring for usage in workers) / sum(usage.wall for usage in workers),
         results=collected.results,
     )

@@ -32,7 +32,7 @@ ROWS = (
     _Row("  to move it", "ms", lambda run: run.moving_per_frame * 1e3, 2, False),
     _Row("copies of each frame", "", lambda run: len(run.copies), 0, False),
     _Row("page faults per frame", "", lambda run: run.faults_per_frame, 1, False),
-    _Row("workers without a frame", "% of time", lambda run: run.worker_waits * 100, 0, False),
+    _Row("workers getting frames", "% of time", lambda run: run.getting_frames * 100, 0, False),
 )
 
 
@@ -96,7 +96,7 @@ def as_json(photographs: Sequence[Photograph], outcomes: Sequence[Outcome]) -> d
                 "copies_per_frame": len(run.copies),
                 "copies": list(run.copies),
                 "minor_faults_per_frame": run.faults_per_frame,
-                "workers_without_frame": run.worker_waits,
+                "workers_getting_frames": run.getting_frames,
             }
             for run in outcomes
         ],

@@ -158,9 +158,7 @@ class RingTransport:
     """``shmkit.Ring``, on anonymous memory: no name that could be left behind."""
 
     name = "shmkit.Ring"
-    copies: tuple[str, ...] = (
-        "producer: its array → the ring; the worker computes on the frame where it lies in the ring",
-    )
+    copies: tuple[str, ...] = ("producer: array → the ring, where the worker finds it",)
 
     def frame_link(self, context: BaseContext, largest: int) -> RingFrames:
         from shmkit import Ring
