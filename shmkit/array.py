@@ -170,6 +170,8 @@ def _plain_method(name: str) -> Any:
 
 # The methods whose result is a new array, at least sometimes.
 for _name in (
+    "argmax",
+    "argmin",
     "argpartition",
     "argsort",
     "astype",
@@ -360,6 +362,8 @@ def create(
     sides = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F': got {order!r}")
+    # NumPy bounds the number of dimensions; better to hear of it before the name exists.
+    np.empty((0,) * len(sides))
     meta = {
         "descr": ast.literal_eval(text) if text.startswith("[") else text,
         "fortran_order": order == "F",
