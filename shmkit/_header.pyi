@@ -11,6 +11,7 @@ KIND_ARRAY: int
 KIND_RING: int
 LEASED: int
 HUGE: int
+FIELDS: dict[str, tuple[int, int]]
 
 class Header(NamedTuple):
     magic: int

@@ -31,6 +31,32 @@ LEASED = SEGMENT_LEASED
 HUGE = SEGMENT_HUGE
 
 
+cdef segment_header_t _probe
+
+
+cdef tuple place(void *field, size_t size):
+    return <size_t>field - <size_t>&_probe, size
+
+
+# Where each field stands in a segment, and its bytes: for tools, and for programs in other languages to be checked by.
+FIELDS = {
+    "magic": place(&_probe.magic, sizeof(_probe.magic)),
+    "layout_version": place(&_probe.layout_version, sizeof(_probe.layout_version)),
+    "header_size": place(&_probe.header_size, sizeof(_probe.header_size)),
+    "payload_size": place(&_probe.payload_size, sizeof(_probe.payload_size)),
+    "kind": place(&_probe.kind, sizeof(_probe.kind)),
+    "flags": place(&_probe.flags, sizeof(_probe.flags)),
+    "identity": place(&_probe.identity, sizeof(_probe.identity)),
+    "creator_pid": place(&_probe.creator_pid, sizeof(_probe.creator_pid)),
+    "creator_uid": place(&_probe.creator_uid, sizeof(_probe.creator_uid)),
+    "creator_start": place(&_probe.creator_start, sizeof(_probe.creator_start)),
+    "created_ns": place(&_probe.created_ns, sizeof(_probe.created_ns)),
+    "meta_size": place(&_probe.meta_size, sizeof(_probe.meta_size)),
+    "references_made": place(&_probe.references_made, sizeof(_probe.references_made)),
+    "references_taken": place(&_probe.references_taken, sizeof(_probe.references_taken)),
+}
+
+
 class Header(NamedTuple):
     """A segment header's fields, in private memory."""
 
