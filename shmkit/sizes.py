@@ -67,11 +67,7 @@ def format_size(nbytes: int) -> str:
     sign, rest = ("-", -nbytes) if nbytes < 0 else ("", nbytes)
     if rest < 1024:
         return f"{sign}{rest} B"
-    tenths, unit = 0, ""
-    for unit, factor in _BINARY.items():
-        # Rounded before the unit is chosen: 1023.96 KiB must not read "1024 KiB".
-        tenths = (rest * 10 + factor // 2) // factor
-        if tenths < 10240:
-            break
-    whole, tenth = divmod(tenths, 10)
+    # Rounded before the unit is chosen: 1023.96 KiB must not read "1024 KiB".
+    unit = next((unit for unit, factor in _BINARY.items() if rest * 10 + factor // 2 < 10240 * factor), "TiB")
+    whole, tenth = divmod((rest * 10 + _BINARY[unit] // 2) // _BINARY[unit], 10)
     return f"{sign}{whole}.{tenth} {unit}" if tenth else f"{sign}{whole} {unit}"

@@ -100,7 +100,7 @@ def _books_balance(request: pytest.FixtureRequest, _elsewhere: None) -> Iterator
     # A failed test's traceback still holds its locals, so their descriptors and mappings are no second failure.
     left = settle(before, memory_too=not request.node.stash.get(call_failed, False))
     if left:
-        clean_up(before)
+        clean_up(left)
         pytest.fail("left behind: " + "; ".join(f"{what}: {', '.join(which)}" for what, which in left.items()))
 
 

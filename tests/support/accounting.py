@@ -27,7 +27,7 @@ SHARED_MAPPINGS = ("/dev/shm/", "/memfd:", "/SYSV")
 class Books:
     """What exists now.  Each entry's key says what it is, so that a reused number is not taken for the old thing."""
 
-    files: dict[tuple[str, int], str] = field(default_factory=dict)
+    files: set[tuple[str, int]] = field(default_factory=set)
     sysv: dict[int, int] = field(default_factory=dict)
     descriptors: dict[tuple[int, int, int], str] = field(default_factory=dict)
     mappings: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -38,8 +38,8 @@ class Books:
         return cls(_files(), _sysv(), _descriptors(), _mappings(), set(_children()))
 
 
-def _files() -> dict[tuple[str, int], str]:
-    return {(entry.name, entry.inode()): entry.name for entry in os.scandir(SHM)}
+def _files() -> set[tuple[str, int]]:
+    return {(entry.name, entry.inode()) for entry in os.scandir(SHM)}
 
 
 def _sysv() -> dict[int, int]:
@@ -105,29 +105,42 @@ def _somebody_elses(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def _creators() -> dict[str, int]:
-    """Name → creator's pid of the segments that say so."""
-    with contextlib.suppress(Exception):
-        import shmkit
+def _used_elsewhere(files: dict[int, str]) -> set[int]:
+    """The inodes, of these files in /dev/shm, that only processes of other programs use.
 
-        return {Path(str(info.name)).name: info.creator_pid for info in shmkit.Segment.list()}
-    return {}
+    By inode, since a mapping goes by the name that its file had first: a semaphore's is made under another.
+    """
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        # Processes end while one looks, and those of other users do not show what they use.
+        with contextlib.suppress(OSError):
+            mapped = (entry / "maps").read_text().splitlines()
+            used = {int(line.split(None, 5)[4]) for line in mapped if f" {SHM}/" in line}
+            links = [link for link in (entry / "fd").iterdir() if os.readlink(link).startswith(f"{SHM}/")]
+            used |= {link.stat().st_ino for link in links}
+            if used & files.keys():
+                (theirs if _somebody_elses(int(entry.name)) else ours).update(used & files.keys())
+    return theirs - ours
 
 
 def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
     now = Books.now()
     pids, fds = _helpers()
-    creators: dict[str, int] | None = None
-    files = []
-    for key, name in now.files.items():
-        if key in before.files or belongs_to_another_session(name) or name.startswith(JOBLIB_FOLDER):
-            continue
-        if creators is None:
-            creators = _creators()
-        if name not in creators or not _somebody_elses(creators[name]):
-            files.append(name)
+    files = {
+        inode: name
+        for (name, inode) in now.files
+        if (name, inode) not in before.files
+        and not belongs_to_another_session(name)
+        and not name.startswith(JOBLIB_FOLDER)
+        # The standard library's semaphores have a name as long as their object lives, and a finalizer that insists.
+        and (memory_too or not name.startswith("sem."))
+    }
+    elsewhere = _used_elsewhere(files) if files else set()
     left = {
-        "in /dev/shm": files,
+        "in /dev/shm": [name for inode, name in files.items() if inode not in elsewhere],
         "SysV segments": [
             str(key) for key, pid in now.sysv.items() if key not in before.sysv and not _somebody_elses(pid)
         ],
@@ -161,9 +174,8 @@ def settle(before: Books, memory_too: bool = True, grace: float = 3.0) -> dict[s
     return left
 
 
-def clean_up(before: Books) -> None:
-    """Removes what was left, so that the next test does not suffer."""
-    left = _left(before, memory_too=False)
+def clean_up(left: dict[str, list[str]]) -> None:
+    """Removes what was left, descriptors and mappings aside, so that the next test does not suffer."""
     for pid in left.get("children", []):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
