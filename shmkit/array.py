@@ -22,11 +22,11 @@ import numpy.typing as npt
 from shmkit import _header, _make
 from shmkit._describe import describe, restore
 from shmkit._map import Mapping, trim
-from shmkit.errors import LayoutMismatch, ShmkitError
+from shmkit.errors import LayoutMismatch
 from shmkit.segment import Segment
 from shmkit.segment.base import Backing, Lifetime, segment_of
 from shmkit.segment.handle import Handle, make_handle, open_handle
-from shmkit.segment.trouble import check_room, explain, label
+from shmkit.segment.trouble import check_room, explain, frees_by_trimming, label
 from shmkit.sizes import MOST
 
 if TYPE_CHECKING:
@@ -249,11 +249,18 @@ def _memory(shape: Any, kind: np.dtype[Any]) -> Mapping:
     """Memory for an array of that shape."""
     nbytes = _make.array_bytes(shape, kind.itemsize)
     try:
-        if nbytes > RECYCLED_MOST:
-            check_room(None, nbytes, None)
+        return _take(nbytes)
+    except OSError as error:
+        if not frees_by_trimming(error):
+            raise
+    return _take(nbytes)
+
+
+def _take(nbytes: int) -> Mapping:
+    if nbytes > RECYCLED_MOST:
+        check_room(None, nbytes, None)
+    try:
         return _make.take_memory(nbytes, RECYCLED_MOST)
-    except ShmkitError:
-        raise
     except OSError as error:
         raise explain(error, None, nbytes) from None
 

@@ -21,7 +21,7 @@ from shmkit import _header, _make
 from shmkit._map import Facts, Mapping
 from shmkit.errors import Closed, LayoutMismatch, SegmentExists, SegmentNotFound
 from shmkit.segment import collect, file, handle, header, listing, memfd, posix, sysv
-from shmkit.segment.trouble import Name, label
+from shmkit.segment.trouble import Name, frees_by_trimming, label
 from shmkit.sizes import MOST, parse_size
 
 if TYPE_CHECKING:
@@ -120,42 +120,13 @@ class Segment:
         if hugepages and backing not in ("memfd", "sysv"):
             raise ValueError(f"hugepages=True goes with backing 'memfd' (no name) or 'sysv': got {backing!r}")
         collect.collect_if_due()
-        if backing == "posix":
-            if name is None:
-                name = posix.generated_name()
-            _refuse_raw_lease(raw, leased, name)
-            mapping = posix.create(
-                name,
-                nbytes,
-                kind,
-                header.format_meta(meta),
-                mode,
-                leased,
-                raw,
-                reserve,
-                init,
-            )
-        elif backing == "memfd":
-            if name is not None:
-                raise ValueError(f"a memfd has no name: got {name!r} (backing 'posix', 'sysv' and 'file' have)")
-            if not leased:
-                raise ValueError("a memfd has no name that could keep it: its lifetime is 'leased'")
-            mapping = memfd.create(nbytes, kind, header.format_meta(meta), raw, reserve, hugepages, init)
-        elif backing == "file":
-            if name is None:
-                raise ValueError("backing 'file' needs a path for a name")
-            _refuse_raw_lease(raw, leased, name)
-            mapping = file.create(name, nbytes, kind, header.format_meta(meta), mode, leased, raw, reserve, init)
-        elif backing == "sysv":
-            if name is not None:
-                sysv.key_of(name)
-                _refuse_raw_lease(raw, leased, name)
-            elif not leased:
-                raise ValueError("a SysV segment without a name has no key to keep it by: its lifetime is 'leased'")
-            mapping = sysv.create(name, nbytes, kind, dict(meta or {}), mode, leased, raw, hugepages, init)
-        else:
-            raise _unknown_backing(backing)
-        return segment_of(mapping)
+        arguments = (backing, name, nbytes, mode, leased, hugepages, raw, reserve, kind, meta, init)
+        try:
+            return segment_of(_make_mapping(*arguments))
+        except OSError as error:
+            if not frees_by_trimming(error):
+                raise
+        return segment_of(_make_mapping(*arguments))
 
     @classmethod
     def attach(
@@ -401,9 +372,43 @@ def _open_segment(reference: handle.Handle) -> Segment:
     return segment_of(handle.open_handle(reference))
 
 
-def _refuse_raw_lease(raw: bool, leased: bool, name: object) -> None:
-    if raw and leased:
-        raise ValueError(f"a raw segment has no header to say that it is leased: lifetime='named' it is ({name!r})")
+def _make_mapping(
+    backing: str,
+    name: object,
+    nbytes: int,
+    mode: int,
+    leased: bool,
+    hugepages: bool,
+    raw: bool,
+    reserve: bool,
+    kind: int,
+    meta: AnyMapping[str, Any] | None,
+    init: file.Init | None,
+) -> Mapping:
+    """What ``Segment.create`` makes, by its backing."""
+    if backing == "memfd":
+        if name is not None:
+            raise ValueError(f"a memfd has no name: got {name!r} (backing 'posix', 'sysv' and 'file' have)")
+        if not leased:
+            raise ValueError("a memfd has no name that could keep it: its lifetime is 'leased'")
+        return memfd.create(nbytes, kind, header.format_meta(meta), raw, reserve, hugepages, init)
+    if raw and leased and (name is not None or backing == "posix"):
+        raise ValueError(
+            f"a raw segment has no header to say that it is leased: it lives until it is unlinked ({name!r})"
+        )
+    if backing == "posix":
+        if name is None:
+            name = posix.generated_name()
+        return posix.create(name, nbytes, kind, header.format_meta(meta), mode, leased, raw, reserve, init)
+    if backing == "file":
+        if name is None:
+            raise ValueError("backing 'file' needs a path for a name")
+        return file.create(name, nbytes, kind, header.format_meta(meta), mode, leased, raw, reserve, init)
+    if backing == "sysv":
+        if name is None and not leased:
+            raise ValueError("a SysV segment without a name has no key to keep it by: its lifetime is 'leased'")
+        return sysv.create(name, nbytes, kind, dict(meta or {}), mode, leased, raw, hugepages, init)
+    raise _unknown_backing(backing)
 
 
 def _unknown_backing(backing: object) -> ValueError:

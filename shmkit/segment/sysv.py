@@ -61,7 +61,7 @@ def entries() -> list[Entry]:
     try:
         with open("/proc/sysvipc/shm") as table:
             rows = [line.split() for line in list(table)[1:]]
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return []
     # key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime …
     return [
@@ -202,7 +202,11 @@ def _make_memory(name: Name, key: int, size: int, mode: int, hugepages: bool) ->
 
 def _find(name: Any) -> Entry:
     key = key_of(name)
-    for entry in entries():
+    try:
+        table = entries()
+    except OSError as error:
+        raise explain(error, name) from None
+    for entry in table:
         if entry.key == key and not entry.removed:
             return entry
     raise SegmentNotFound(f"there is no {label(name)} (SysV key {key:#x})")

@@ -6,11 +6,14 @@ import errno
 import os
 import resource
 
+from shmkit._map import trim
 from shmkit.errors import NoSpace, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.segment import room
 from shmkit.sizes import format_size
 
-__all__ = ["Name", "check_room", "explain", "label", "no_space"]
+__all__ = ["Name", "check_room", "explain", "frees_by_trimming", "label", "no_space"]
+
+_SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 # A name: text, a SysV key, or none at all.
 Name = str | int | None
@@ -82,6 +85,11 @@ def _too_many_files(error: OSError, name: Name) -> OSError:
             "resource.setrlimit"
         )
     return OSError(error.errno, f"{label(name)} could not be opened: {remedy}")
+
+
+def frees_by_trimming(error: OSError) -> bool:
+    """Whether what was lacking lay in the warm pool, which has then been given back: trying again is worth it."""
+    return error.errno in _SCARCE and trim() > 0
 
 
 def explain(error: OSError, name: Name, asked: int = 0, folder: str | None = None) -> OSError:
