@@ -11,6 +11,7 @@ from pathlib import Path
 from support import PACKAGE
 
 HERE = Path(__file__).resolve().parent
+ALWAYS = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
 def compiler() -> list[str] | None:
@@ -26,8 +27,7 @@ def compile_driver(source: Path, into: Path, *options: str) -> Path:
     assert words is not None
     binary = into / "-".join([source.stem, *(option.strip("-").replace("=", "-") for option in options)])
     done = subprocess.run(
-        [*words, "-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{PACKAGE}", *options]
-        + ["-o", str(binary), str(source)],
+        [*words, *ALWAYS, f"-I{PACKAGE}", *options, "-o", str(binary), str(source)],
         check=False,
         capture_output=True,
         text=True,

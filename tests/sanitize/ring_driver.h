@@ -19,9 +19,11 @@
 
 #define DRIVER_MINUTE 60000000000u
 
+static char driver_context[200]; /* what is being tried, for the message of a failure */
+
 #define FAIL(...)                                                                                                      \
     do {                                                                                                               \
-        fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                                \
+        fprintf(stderr, "%s:%d: %s", __FILE__, __LINE__, driver_context);                                              \
         fprintf(stderr, __VA_ARGS__);                                                                                  \
         fputc('\n', stderr);                                                                                           \
         exit(1);                                                                                                       \

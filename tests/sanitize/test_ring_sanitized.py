@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 from sanitize.compiling import HERE, compile_driver, compiler
 
 SOURCE = HERE / "ring_threads.c"
