@@ -235,34 +235,37 @@ static inline int file_lease(file_t *file, int anew) {
 
 static inline void file_end_lease(file_t *file) { flock(file->fd, LOCK_UN); }
 
+static inline int file_link_unfinished(file_t *file, const char *path) {
+    if (link(file->path, path) == 0) {
+        FAILPOINT("file.linked");
+        unlink(file->path);
+    } else if (errno != EPERM && errno != EOPNOTSUPP) {
+        return errno;
+    } else if (syscall(SYS_renameat2, AT_FDCWD, file->path, AT_FDCWD, path, RENAME_NOREPLACE) != 0) {
+        /* A file system without hard links, and without this either. */
+        return errno;
+    }
+    file->path[0] = 0;
+    return 0;
+}
+
 /* Gives the file its name.  EEXIST: somebody else's already. */
 static inline int file_link(file_t *file, const char *path) {
     char self[40];
-    int error;
 
     FAILPOINT("file.link");
-    if (file->path[0]) {
-        if (link(file->path, path) == 0) {
-            unlink(file->path);
-            file->path[0] = 0;
-            return 0;
-        }
-        error = errno;
-        if (error != EPERM && error != EOPNOTSUPP)
-            return error;
-        /* A file system without hard links. */
-        if (syscall(SYS_renameat2, AT_FDCWD, file->path, AT_FDCWD, path, RENAME_NOREPLACE) != 0)
-            return errno;
-        file->path[0] = 0;
-        return 0;
-    }
+    if (file->path[0])
+        return file_link_unfinished(file, path);
     /* Since Linux 6.10 whoever opened the file may; before, only root, and others go through /proc. */
-    if (linkat(file->fd, "", AT_FDCWD, path, AT_EMPTY_PATH) == 0)
-        return 0;
-    if (errno != ENOENT)
-        return errno;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", file->fd);
-    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+    if (linkat(file->fd, "", AT_FDCWD, path, AT_EMPTY_PATH) != 0) {
+        if (errno != ENOENT)
+            return errno;
+        snprintf(self, sizeof self, "/proc/self/fd/%d", file->fd);
+        if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
+            return errno;
+    }
+    FAILPOINT("file.linked");
+    return 0;
 }
 
 /* Called when a process has unmapped a leased segment: if nobody else has it mapped, its name goes, and with it the

@@ -119,7 +119,7 @@ class Segment:
             raise ValueError("a raw segment has at least one byte: got size 0")
         if hugepages and backing not in ("memfd", "sysv"):
             raise ValueError(f"hugepages=True goes with backing 'memfd' (no name) or 'sysv': got {backing!r}")
-        collect.collect_if_due()
+        collect.collect_if_due(os.path.dirname(file.path_of(name)) if backing == "file" and name is not None else None)
         arguments = (backing, name, nbytes, mode, leased, hugepages, raw, reserve, kind, meta, init)
         try:
             return segment_of(_make_mapping(*arguments))

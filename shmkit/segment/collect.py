@@ -12,6 +12,7 @@ import time
 
 from shmkit import _header, _make
 from shmkit.segment import posix, sysv
+from shmkit.segment.file import UNFINISHED
 
 __all__ = ["collect", "collect_if_due"]
 
@@ -23,38 +24,55 @@ class _Next:
     due = 0.0
 
 
-def collect() -> list[str]:
-    """Removes what dead processes left, and returns what that was."""
-    removed = []
-    user = os.geteuid()
+def collect(folder: str | os.PathLike[str] = posix.FOLDER) -> list[str]:
+    """Removes what dead processes left, and returns what that was; in /dev/shm (and of SysV), or in another folder."""
+    where = os.fspath(folder)
+    removed, companions = _collect_files(where, half_made_only=False)
+    if companions and where == posix.FOLDER:
+        removed += sysv.collect()
+    return removed
+
+
+def _collect_files(folder: str, half_made_only: bool) -> tuple[list[str], bool]:
+    """What was removed, and whether there are companions of SysV segments."""
+    removed: list[str] = []
     companions = False
+    user = os.geteuid()
     try:
-        with os.scandir(posix.FOLDER) as entries:
+        with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(posix.COMPANION):
-                    companions = True
+                half_made = entry.name.startswith(UNFINISHED)
+                companions = companions or entry.name.startswith(posix.COMPANION)
+                if not half_made and (half_made_only or entry.name.startswith(posix.COMPANION)):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except OSError:
                     continue
-                if status.st_uid != user or not stat.S_ISREG(status.st_mode) or status.st_size < _header.HEADER_SIZE:
+                if status.st_uid != user or not stat.S_ISREG(status.st_mode):
                     continue
-                if _make.reclaim(os.fsencode(entry.path), entry.name.startswith(posix.UNFINISHED)):
+                # One that was killed at once has no header yet.
+                if status.st_size < _header.HEADER_SIZE and not half_made:
+                    continue
+                if _make.reclaim(os.fsencode(entry.path), half_made):
                     removed.append(entry.path)
     except OSError:
-        return removed
-    if companions:
-        removed += sysv.collect()
-    return removed
+        # The folder is not there, or not to be read.
+        pass
+    return removed, companions
 
 
-def collect_if_due() -> None:
-    """Collects, but never so often that it takes more than a small share of this process's time."""
+def collect_if_due(folder: str | None = None) -> None:
+    """Collects, but never so often that it takes more than a small share of this process's time.
+
+    In ``folder``, somebody's own, only what shmkit left half made there.
+    """
     now = time.monotonic()
     if now >= _Next.due:
         # Set first, so that threads do not all start.
         _Next.due = now + 1.0
         collect()
+        if folder is not None:
+            _collect_files(folder, half_made_only=True)
         done = time.monotonic()
         _Next.due = done + (done - now) / _SHARE

@@ -21,6 +21,7 @@ from shmkit.segment import header
 from shmkit.segment.trouble import Name, check_room, explain, label
 
 __all__ = [
+    "UNFINISHED",
     "attach",
     "attach_at",
     "create",
@@ -34,6 +35,8 @@ __all__ = [
 
 Init = Callable[[Mapping, int], object]
 
+# What a file is called before it is whole, where the file system knows no unnamed ones.
+UNFINISHED = ".shmkit-unfinished-"
 # False in tests: makes files as on file systems that know no unnamed ones.
 NAMELESS = True
 

@@ -19,9 +19,8 @@ from shmkit.segment.trouble import check_room, explain
 __all__ = ["COMPANION", "FOLDER", "attach", "create", "generated_name", "path_of", "unlink"]
 
 FOLDER = "/dev/shm"
-# The names of shmkit's own: the companions of SysV segments, and files whose maker was killed.
+# How the names of the companions of SysV segments begin.
 COMPANION = "shmkit.lease."
-UNFINISHED = ".shmkit-unfinished-"
 
 
 def path_of(name: object) -> str:
@@ -34,8 +33,8 @@ def path_of(name: object) -> str:
             f"the name of a POSIX segment is neither empty nor '.' or '..', and has no slash or NUL: got {name!r} "
             "(backing='file' takes a path)"
         )
-    if bare.startswith((COMPANION, UNFINISHED)):
-        raise ValueError(f"names that begin with {COMPANION!r} or {UNFINISHED!r} are shmkit's own: got {name!r}")
+    if bare.startswith((COMPANION, file.UNFINISHED)):
+        raise ValueError(f"names that begin with {COMPANION!r} or {file.UNFINISHED!r} are shmkit's own: got {name!r}")
     if len(bare) > 63 and len(os.fsencode(bare)) > 255:
         raise ValueError(f"the name of a POSIX segment takes at most 255 bytes: got {len(os.fsencode(bare))}, {name!r}")
     return f"{FOLDER}/{bare}"
