@@ -22,12 +22,14 @@ from hypothesis import HealthCheck, settings
 
 from support import DEBUG_TREE, REPOSITORY, Processes, debug_environment, unique_name, wait_until
 from support.accounting import Books, clean_up, settle
+from support.isolation import isolate
 
 PR_SET_CHILD_SUBREAPER = 36
 SECONDS_TO_FAIL_IN = 60
 
 stderr = pytest.StashKey[int]()
 call_failed = pytest.StashKey[bool]()
+shared_memory = pytest.StashKey[str]()
 
 settings.register_profile(
     "shmkit",
@@ -48,9 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
             f"shmkit was imported from the checkout ({origin}), not from an installed package: "
             "run `make test`, or set SHMKIT_TEST_IN_PLACE=1 to test an in-place build"
         )
+    config.stash[shared_memory] = isolate()
     # Orphaned grandchildren come to this process, which then sees and ends them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     config.stash[stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"shmkit: {Path(sys.modules['shmkit'].__file__ or '').parent}; /dev/shm is {config.stash[shared_memory]}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

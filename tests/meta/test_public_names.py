@@ -16,11 +16,16 @@ PUBLIC = sorted(shmkit.__all__)
 
 
 def methods(name: str) -> list[tuple[str, object]]:
-    """The public attributes that the class itself defines, if it is one."""
+    """The public attributes that the class adds, if it is one; what it overrides of NumPy's is described there."""
     owner = getattr(shmkit, name)
     if not inspect.isclass(owner):
         return []
-    return [(attribute, value) for attribute, value in vars(owner).items() if not attribute.startswith("_")]
+    foreign = [base for base in owner.__mro__[1:] if base.__module__.split(".")[0] != "shmkit"]
+    return [
+        (attribute, value)
+        for attribute, value in vars(owner).items()
+        if not attribute.startswith("_") and not any(hasattr(base, attribute) for base in foreign)
+    ]
 
 
 def needs_words(value: object) -> bool:
