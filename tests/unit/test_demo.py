@@ -258,6 +258,14 @@ def test_the_command_fails_when_a_worker_is_killed(
     assert re.fullmatch(r"shmkit: the demo's worker 1 \(process \d+\) was killed by .*\n", capsys.readouterr().err)
 
 
+def wait_for_the_end_of(family: list[int], wait_until: Callable[..., Any]) -> None:
+    try:
+        wait_until(lambda: not any(alive(pid) for pid in family))
+    except AssertionError:
+        left = [pid for pid in family if alive(pid)]
+        pytest.fail(f"still there: {[Path(f'/proc/{pid}/stat').read_text() for pid in left]}")
+
+
 def streaming(pid: int) -> list[int]:
     """the program's children, once each of them has used a tenth of a second of CPU time"""
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -289,7 +297,7 @@ def test_ctrl_c_ends_everything_with_one_line(
     _, complaint = program.communicate(timeout=60)
     assert complaint == "shmkit: interrupted\n"
     assert program.returncode == 130
-    wait_until(lambda: not any(alive(child) for child in family))
+    wait_for_the_end_of(family, wait_until)
 
 
 @each_transport
@@ -304,7 +312,7 @@ def test_ctrl_c_is_answered_while_processes_start(
     _, complaint = program.communicate(timeout=60)
     assert complaint == "shmkit: interrupted\n"
     assert program.returncode == 130
-    wait_until(lambda: not any(alive(child) for child in family))
+    wait_for_the_end_of(family, wait_until)
 
 
 @each_method
@@ -317,7 +325,7 @@ def test_no_process_outlives_a_killed_demo(
     family = wait_until(lambda: streaming(program.pid))
     program.kill()
     program.communicate(timeout=60)
-    wait_until(lambda: not any(alive(child) for child in family))
+    wait_for_the_end_of(family, wait_until)
 
 
 # ── what is reported ────────────────────────────────────────────────────────────────────────────────────────────────
