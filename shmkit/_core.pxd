@@ -65,6 +65,7 @@ cdef extern from "_file.h" nogil:
     void file_end_lease(file_t *file)
     int file_link(file_t *file, const char *path)
     int file_is_at(const char *path, uint64_t dev, uint64_t inode)
+    int file_is_behind(int fd, uint64_t dev, uint64_t inode)
     int file_reclaim(const char *path, int unfinished)
     void file_abandon(file_t *file)
 
@@ -142,6 +143,10 @@ cdef extern from "_wait.h" nogil:
         uint64_t spin_ns
         uint64_t slice_ns
         uint64_t begun_ns
+
+cdef extern from "_futex.h" nogil:
+    int futex_wait(uint32_t *word, uint32_t expected, uint64_t limit_ns)
+
 
 cdef extern from "_turn.h" nogil:
     ctypedef struct turn_t:
@@ -223,6 +228,7 @@ cdef extern from "_ring.h" nogil:
         ring_header_t *shared
         uint64_t capacity
         uint64_t next
+        uint64_t tail_seen
         uint64_t span
         const uint64_t *commits
         uint64_t commits_seen

@@ -134,7 +134,7 @@ cdef void store_header(char *addr, const segment_header_t *head, bytes meta) noe
     cdef segment_header_t *shared = <segment_header_t *>addr
     memcpy(addr + sizeof(uint64_t), <const char *>head + sizeof(uint64_t), sizeof(segment_header_t) - sizeof(uint64_t))
     memcpy(addr + sizeof(segment_header_t), PyBytes_AS_STRING(meta), PyBytes_GET_SIZE(meta))
-    # SYNC segment-ready: pairs with load_acquire(magic) in Mapping.peek
+    # SYNC segment-magic: pairs with load_acquire(magic) in Mapping.peek
     store_release_u64(&shared.magic, head.magic)
 
 

@@ -176,6 +176,11 @@ cdef class Mapping:
         return self.own.fd
 
     @property
+    def intact(self):
+        """Whether the descriptor still is of this segment's file: somebody may have closed it."""
+        return self.own.fd >= 0 and file_is_behind(self.own.fd, self.own.dev, self.own.inode) != 0
+
+    @property
     def inherited(self):
         """Whether this process got the mapping from its parent by fork."""
         return self.generation != fork_generation_word
@@ -205,7 +210,7 @@ cdef class Mapping:
         cdef uint32_t meta_size
         if self.own.size < sizeof(segment_header_t):
             return b""
-        # SYNC segment-ready: pairs with store_release(magic) in store_header
+        # SYNC segment-magic: pairs with store_release(magic) in store_header
         if load_acquire_u64(&shared.magic) == 0:
             return None
         raw = PyBytes_FromStringAndSize(self.own.addr, sizeof(segment_header_t))

@@ -132,10 +132,11 @@ class SharedArray(np.ndarray[Any, Any]):
         # An array without elements may point anywhere.
         return _restore, (
             make_handle(mapping),
-            self.__array_interface__["data"][0] - mapping.address if self.size else 0,
+            _make.offset_in(mapping, self) if self.size else 0,
             self.shape,
             None if self.flags.c_contiguous else self.strides,
-            self.dtype,
+            # The text of a plain dtype is a tenth of its pickle.
+            self.dtype.str if self.dtype.isbuiltin == 1 and self.dtype.kind in "biufc" else self.dtype,
             self.flags.writeable,
         )
 
@@ -202,10 +203,11 @@ def _restore(
     offset: int,
     shape: tuple[int, ...],
     strides: tuple[int, ...] | None,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | str,
     writeable: bool,
 ) -> SharedArray:
     """What a pickle calls: the array that another process (or this one) referred to."""
+    dtype = np.dtype(dtype)
     mapping = open_handle(handle)
     if not _make.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
         raise ValueError(f"a reference to an array beyond its {mapping.payload_size} bytes: {shape!r} at {offset}")
@@ -238,45 +240,51 @@ def _over(
 # ------------------------------------------------------------------------------------------------------- anonymous
 
 
-def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    kind = np.dtype(dtype)
-    if kind.hasobject:
-        raise TypeError(f"an array of Python objects cannot live in shared memory: got dtype {kind!r}")
-    return kind
-
-
 def _memory(shape: Any, kind: np.dtype[Any]) -> Mapping:
     """Memory for an array of that shape."""
     nbytes = _make.array_bytes(shape, kind.itemsize)
+
+    def take() -> Mapping:
+        if nbytes > RECYCLED_MOST:
+            check_room(None, nbytes, None)
+        try:
+            return _make.take_memory(nbytes, RECYCLED_MOST)
+        except OSError as error:
+            raise explain(error, None, nbytes) from None
+
     try:
-        return _take(nbytes)
+        return take()
     except OSError as error:
         if not frees_by_trimming(error):
             raise
-    return _take(nbytes)
+    return take()
 
 
-def _take(nbytes: int) -> Mapping:
-    if nbytes > RECYCLED_MOST:
-        check_room(None, nbytes, None)
-    try:
-        return _make.take_memory(nbytes, RECYCLED_MOST)
-    except OSError as error:
-        raise explain(error, None, nbytes) from None
+def _new(shape: Any, dtype: npt.DTypeLike, order: Order, zero: bool) -> SharedArray:
+    """The long way: for arrays that are too large to be recycled, and for errors that want words."""
+    kind = _make.check_dtype(dtype)
+    mapping = _memory(shape, kind)
+    if zero:
+        mapping.zero()
+    return _over(mapping, shape, kind, order=order)
 
 
 def empty(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
     """A shared array with anything in it."""
-    kind = _dtype(dtype)
-    return _over(_memory(shape, kind), shape, kind, order=order)
+    try:
+        made = _make.take_array(SharedArray, shape, dtype, order, False, RECYCLED_MOST)
+    except OSError:
+        made = None
+    return _new(shape, dtype, order, False) if made is None else made
 
 
 def zeros(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
     """A shared array of zeros."""
-    kind = _dtype(dtype)
-    mapping = _memory(shape, kind)
-    mapping.zero()
-    return _over(mapping, shape, kind, order=order)
+    try:
+        made = _make.take_array(SharedArray, shape, dtype, order, True, RECYCLED_MOST)
+    except OSError:
+        made = None
+    return _new(shape, dtype, order, True) if made is None else made
 
 
 def ones(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
@@ -314,7 +322,7 @@ def empty_like(
     """A shared array of another's shape, dtype and layout, unless told otherwise, with anything in it."""
     # NumPy knows how to lay it out; untouched memory costs next to nothing.
     model = np.empty_like(np.asarray(prototype), dtype, order, subok=False, shape=shape)
-    kind = _dtype(model.dtype)
+    kind = _make.check_dtype(model.dtype)
     return _over(_memory(model.shape, kind), model.shape, kind, 0, model.strides if model.size else None)
 
 
@@ -363,7 +371,7 @@ def create(
 
     Its dtype has to be one that text can describe: any but object, and structured ones without overlapping fields.
     """
-    kind = _dtype(dtype)
+    kind = _make.check_dtype(dtype)
     text = describe(kind).decode()
     nbytes = _make.array_bytes(shape, kind.itemsize)
     sides = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)

@@ -46,11 +46,15 @@ def make_handle(mapping: Mapping) -> Handle:
     user = os.geteuid()
     same = (facts.identity, facts.inode, facts.dev)
     if facts.backing == "memfd":
-        fd = mapping.fd
-        given = _give_to_child(fd, facts.inode)
+        if not mapping.intact:
+            raise SegmentError(
+                f"an anonymous segment cannot be handed on: somebody else closed its descriptor {mapping.fd} "
+                "(os.closerange?)"
+            )
+        given = _give_to_child(mapping.fd)
         if given is None:
             mapping.refer()
-        return "memfd", user, same, mapping.readonly, os.getpid(), process_start(), fd, given
+        return "memfd", user, same, mapping.readonly, os.getpid(), process_start(), mapping.fd, given
     if facts.leased:
         mapping.refer()
     if facts.backing == "sysv":
@@ -59,16 +63,8 @@ def make_handle(mapping: Mapping) -> Handle:
     return facts.backing, user, same, mapping.readonly, facts.name, path, facts.leased, facts.creator_uid
 
 
-def _give_to_child(fd: int, inode: int) -> Any:
+def _give_to_child(fd: int) -> Any:
     """If a process is being started just now, what its side finds the descriptor by; None otherwise."""
-    try:
-        intact = os.fstat(fd).st_ino == inode
-    except OSError:
-        intact = False
-    if not intact:
-        raise SegmentError(
-            f"an anonymous segment cannot be handed on: somebody else closed its descriptor {fd} (os.closerange?)"
-        )
     context = sys.modules.get("multiprocessing.context")
     popen = context.get_spawning_popen() if context is not None else None
     if popen is None or not hasattr(popen, "DupFd"):
