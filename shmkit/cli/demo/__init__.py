@@ -30,7 +30,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "stream photographs through worker processes, beside multiprocessing.Queue"
 
-FRAMES = 240
+FRAMES = 320
 QUICK_FRAMES = 40
 
 # Streamed first, verified but not measured: by then every page of every ring has been touched.
