@@ -10,7 +10,8 @@ bin := $(abspath $(VENV))/bin
 python := $(bin)/python
 isolated := $(python) -I
 pip := $(isolated) -m pip install --quiet --disable-pip-version-check
-debug := build/debug/$(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
+tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
+debug := build/debug/$(tag)
 sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
 
 .PHONY: help demo test debug lint lint-python lint-types lint-cython lint-c format bench soak model clean
@@ -85,11 +86,11 @@ $(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.lint: $(VENV)/.%: pyproject.
 # live on in build's copy of the package, so that copy goes first.
 $(VENV)/.installed: $(sources) | $(VENV)/.made
 	$(pip) "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
-	rm -rf build/objects/lib*
+	rm -rf build/objects/$(tag)/lib*
 	$(pip) --no-build-isolation .
 	@touch $@
 
 $(debug)/.installed: $(sources) $(VENV)/.installed
-	rm -rf build/objects-debug/lib* $(debug)
+	rm -rf build/debug-objects/$(tag)/lib* $(debug)
 	SHMKIT_DEBUG=1 $(pip) --no-build-isolation --no-deps --target $(debug) .
 	@touch $@

@@ -1,12 +1,13 @@
 """Builds the extensions of shmkit: every ``shmkit/**/*.pyx`` is one, named after its file.
 
-``SHMKIT_DEBUG=1`` builds the debug variant: bounds checks, asserts, failpoints, and poison in released ring space.  Its
-objects have a folder of their own, so that the two never mix.  Everything else stands in pyproject.toml.
+``SHMKIT_DEBUG=1`` builds the debug variant: bounds checks, asserts, failpoints, and poison in released ring space.
+Everything else stands in pyproject.toml.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SHMKIT_DEBUG", "0") not in ("", "0")
-BUILD = "build/objects-debug" if DEBUG else "build/objects"
+# One folder per variant and interpreter: the C that Cython writes depends on the NumPy that this interpreter has.
+BUILD = f"build/{'debug-' if DEBUG else ''}objects/{sys.implementation.cache_tag}"
 
 MACROS = [
     ("NPY_NO_DEPRECATED_API", "NPY_1_24_API_VERSION"),
