@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from shmkit import Ring
 
-__all__ = ["CAPACITY", "TRANSPORTS", "Frame", "FrameLink", "QueueTransport", "ResultLink", "RingTransport", "Transport"]
+__all__ = ["TRANSPORTS", "Frame", "FrameLink", "QueueTransport", "ResultLink", "RingTransport", "Transport"]
 
-# Of each frame link; two of the largest photographs fit.
-CAPACITY = 64 << 20
+# Frames waiting for a worker: one that it can begin with at once, and one that the producer can write meanwhile.
+FRAMES_WAITING = 2
 
 # Results waiting for the collector.  So few fit into a pipe's 64 KiB that a worker never sleeps in the middle of
 # writing one: should it be killed, the collector finds whole results only.
@@ -163,7 +163,7 @@ class RingTransport:
     def frame_link(self, context: BaseContext, largest: int) -> RingFrames:
         from shmkit import Ring
 
-        return RingFrames(Ring.create(capacity=max(CAPACITY, _power_of_two(2 * largest))))
+        return RingFrames(Ring.create(capacity=_power_of_two(FRAMES_WAITING * largest)))
 
     def result_link(self, context: BaseContext, largest: int) -> RingResults:
         from shmkit import Ring
@@ -223,7 +223,7 @@ class QueueResults:
 
 
 class QueueTransport:
-    """``multiprocessing.Queue``, with room for as many frames as a ring has."""
+    """``multiprocessing.Queue``, with room for as many frames as a ring has at least."""
 
     name = "multiprocessing.Queue"
     # Read in the multiprocessing and pickle of CPython 3.10 to 3.13.  NumPy's arrays keep the bytes that they are
@@ -238,7 +238,7 @@ class QueueTransport:
     )
 
     def frame_link(self, context: BaseContext, largest: int) -> QueueFrames:
-        return QueueFrames(context.Queue(maxsize=max(2, CAPACITY // largest)))
+        return QueueFrames(context.Queue(maxsize=FRAMES_WAITING))
 
     def result_link(self, context: BaseContext, largest: int) -> QueueResults:
         return QueueResults(context.Queue(maxsize=RESULTS_WAITING))
