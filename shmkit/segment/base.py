@@ -73,23 +73,13 @@ class Segment:
         """
         if size is None:
             raise TypeError("Segment.create needs a size")
-        return cls._create(
-            name,
-            size,
-            backing=backing,
-            mode=mode,
-            lifetime=lifetime,
-            hugepages=hugepages,
-            raw=raw,
-            reserve=reserve,
-        )
+        return cls._create(name, size, backing, mode, lifetime, hugepages, raw, reserve)
 
     @classmethod
     def _create(
         cls,
         name: object,
         size: SupportsIndex | str,
-        *,
         backing: str | None = None,
         mode: int = 0o600,
         lifetime: str | None = None,

@@ -18,6 +18,7 @@ from shmkit._header import HEADER_SIZE, PAGE_SIZE
 from shmkit._map import Mapping
 from shmkit.errors import LayoutMismatch, NotReady, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import header
+from shmkit.segment.room import LARGE
 from shmkit.segment.trouble import Name, check_room, explain, label
 
 __all__ = [
@@ -90,14 +91,14 @@ def create_at(
     init: Init | None,
 ) -> Mapping:
     """Makes the file at ``path`` and maps it; its descriptor is kept for a ring."""
-    folder = os.path.dirname(path)
-    total = size + PAGE_SIZE
+    # A large reservation is compared with the room there is; a smaller one, the kernel may refuse itself.
+    if reserve and size >= LARGE:
+        check_room(name, size + PAGE_SIZE, os.path.dirname(path))
+    where = os.fsencode(path)
     try:
-        if reserve:
-            check_room(name, total, folder)
         return _make.create_file(
-            os.fsencode(folder),
-            os.fsencode(path),
+            where[: where.rindex(b"/")] or b"/",
+            where,
             backing,
             name,
             mode,
@@ -114,7 +115,7 @@ def create_at(
     except ShmkitError:
         raise
     except OSError as error:
-        raise explain(error, name, total, folder) from None
+        raise explain(error, name, size + PAGE_SIZE, os.path.dirname(path)) from None
 
 
 def attach(name: object, readonly: bool, raw: bool, owner: int | None, kind: int | None) -> Mapping:

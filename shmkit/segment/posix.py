@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 import posix_ipc
 
@@ -19,12 +20,16 @@ from shmkit.segment.trouble import check_room, explain
 __all__ = ["COMPANION", "FOLDER", "attach", "create", "generated_name", "path_of", "unlink"]
 
 FOLDER = "/dev/shm"
+# What most names look like, and nothing that would need a closer look.
+_ORDINARY = re.compile(r"(?!shmkit\.lease\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
 # How the names of the companions of SysV segments begin.
 COMPANION = "shmkit.lease."
 
 
 def path_of(name: object) -> str:
     """The file that ``name`` means; a leading slash, as shm_open has it, is no part of the name."""
+    if type(name) is str and _ORDINARY.fullmatch(name):
+        return f"{FOLDER}/{name}"
     if not isinstance(name, str):
         raise TypeError(f"the name of a POSIX segment is text: got {name!r}")
     bare = name[1:] if name.startswith("/") else name
