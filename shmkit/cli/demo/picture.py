@@ -121,7 +121,7 @@ def _cpu(ax: Axes, outcomes: Sequence[Outcome]) -> None:
     ax.set_xlim(-0.5, 1.65)
     factor = ratio(moving[0], moving[1], more_is_better=False)
     alone = "" if factor is None else f" (moving alone: {factor:.1f} ×)"
-    _title(ax, "CPU time", f"ms per frame, all processes; less is better{alone}", values, more_is_better=False)
+    _title(ax, "CPU time", f"ms per frame; less is better{alone}", values, more_is_better=False)
 
 
 def _memory(ax: Axes, outcomes: Sequence[Outcome]) -> None:
