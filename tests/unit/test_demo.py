@@ -399,6 +399,13 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert capsys.readouterr().err == "shmkit: the demo needs PIL: pip install 'shmkit[demo]'\n"
 
 
+def test_a_picture_that_has_no_place_is_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong folder is an error before anything runs, in one line."""
+    pytest.importorskip("matplotlib", reason="the picture is drawn by matplotlib (shmkit[demo])")
+    assert main(["demo", "--output", str(tmp_path / "nowhere" / "demo.png")]) == 1
+    assert capsys.readouterr() == ("", f"shmkit: there is no folder for the picture: {tmp_path / 'nowhere'}\n")
+
+
 def test_progress_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is written where standard error is a file or a pipe."""
     with progress.show_progress("shmkit.Ring", 3) as tell:

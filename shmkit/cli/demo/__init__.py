@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     # While a pipeline runs, its crew answers Ctrl-C instead.
     with nothing_to_tidy_up():
         _require("numpy", "PIL", "xxhash", *([] if options.no_plot else ["matplotlib"]))
+        if not options.no_plot and not options.output.parent.is_dir():
+            raise CommandError(f"there is no folder for the picture: {options.output.parent}")
         photographs = load(options.photograph or AUTHORS, options.size or ("half" if options.quick else "full"))
         if not options.json:
             print(_opening(photographs), flush=True)
@@ -67,7 +69,10 @@ def run(options: argparse.Namespace) -> int:
         if not options.no_plot:
             from .picture import draw
 
-            draw(photographs, outcomes, options.output)
+            try:
+                draw(photographs, outcomes, options.output)
+            except OSError as error:
+                raise CommandError(f"the picture cannot be written: {error}") from None
             print(f"Picture: {options.output}", file=sys.stderr if options.json else sys.stdout)
     return 0
 

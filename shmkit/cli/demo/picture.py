@@ -50,7 +50,7 @@ def draw(photographs: Sequence[Photograph], outcomes: Sequence[Outcome], path: P
     _cpu(figure.add_subplot(bars[1]), outcomes)
     _memory(figure.add_subplot(bars[2]), outcomes)
     figure.text(0.055, 0.018, f"{machine()}. {_credits(photographs)}", fontsize=8, color=FAINT)
-    figure.savefig(path)
+    figure.savefig(path, format="png")
 
 
 def _headline(figure: Any, photographs: Sequence[Photograph], ours: Outcome, theirs: Outcome) -> None:
