@@ -270,5 +270,5 @@ cdef extern from "_ring_roles.h" nogil:
                                  uint32_t pid, uint64_t start)
     void ring_close_producer(ring_producer_t *p)
     void ring_close_consumer(ring_consumer_t *c)
-    status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode)
-    status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode)
+    status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode, uint32_t *pid)
+    status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode, uint32_t *pid)

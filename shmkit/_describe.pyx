@@ -79,12 +79,19 @@ cpdef object restore(bytes text):
         if decoded.startswith("["):
             dtype = np.lib.format.descr_to_dtype(ast.literal_eval(decoded))
         else:
-            dtype = np.dtype(decoded)
-    except Exception as error:
-        # whatever a hostile text provokes in the parser or in NumPy is one and the same thing to the caller
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # old spellings, which describe never writes
+                dtype = np.dtype(decoded)
+    except (
+        ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError,
+        Warning,
+    ) as error:
+        # Whatever a hostile text provokes in the parser or in NumPy is one and the same thing to the caller.
         raise ValueError(f"no dtype is described by {text[:80]!r}: {error}") from None
     if dtype.itemsize == 0:
         raise ValueError(f"a dtype without bytes cannot come out of shared memory: {text[:80]!r}")
+    if dtype.subdtype is not None:
+        raise ValueError(f"an array's own dtype cannot be one of arrays: {text[:80]!r}")
     if dtype.hasobject:
         raise ValueError(f"a dtype of Python objects cannot come out of shared memory: {text[:80]!r}")
     if dtype.names is None:  # others can be renamed in place by whoever receives them

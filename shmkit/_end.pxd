@@ -23,6 +23,7 @@ cdef class End:
     cdef bint shut
     cdef uint64_t ring_capacity       # checked once; the shared one is not read again
     cdef void *payload
+    cdef uint32_t peer_pid            # of the other end's holder, when it was last asked about
     cdef uint32_t empty_looks
     cdef uint32_t full_looks
     cdef uint64_t send_deadline       # where the turn had to be waited for: when that wait ends; 0: it had not
@@ -33,6 +34,8 @@ cdef class End:
     cdef object __weakref__
     cdef int usable(self) except -1
     cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1
+    cdef int enroll(self) except -1
+    cdef bint may_leave(self, ring_role_t *role, int *tries) except -1
     cdef int claim_producer(self) except -1
     cdef int claim_consumer(self) except -1
     cdef bint take_turn(self, turn_t *turn, uint64_t deadline) except -1

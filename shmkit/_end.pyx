@@ -31,6 +31,7 @@ cdef const uint64_t *generation = fork_generation()
 cdef enum:
     SPIN_WITH_GIL_NS = 1000
     LOOKS_PER_QUESTION = 256
+    LEAVING_TRIES = 1000  # of a millisecond each
 
 
 cdef uint64_t deadline_after(object timeout) except? 0:
@@ -139,37 +140,62 @@ cdef class End:
             )
         if status != OK:
             raise OSError(errno, f"{self.label}: no lease on its {what}'s role: {strerror(errno).decode()}")
+        return 0
+
+    cdef int enroll(self) except -1:
+        """See to it that this end is closed in order when the process ends in order."""
         _close_at_exit()
         _rings.add(self)
         return 0
 
+    cdef bint may_leave(self, ring_role_t *role, int *tries) except -1:
+        """Whether to try for a role (again): between saying CLOSED and dropping its lease, the holder leaves."""
+        tries[0] += 1
+        if tries[0] == 1:
+            return True
+        if tries[0] > LEAVING_TRIES or load_seq_u32(&role.state) != ROLE_CLOSED:
+            return False
+        with nogil:
+            futex_wait(&role.state, ROLE_CLOSED, 1000000)
+        PyErr_CheckSignals()
+        return True
+
     cdef int claim_producer(self) except -1:
         self.usable()
+        cdef status_t status = TAKEN
+        cdef ring_role_t *role = &(<ring_header_t *>self.payload).producer_role
+        cdef int tries = 0
         if not self.produces:
-            self.claimed(
-                ring_claim_producer(
+            self.enroll()
+            while status == TAKEN and self.may_leave(role, &tries):
+                status = ring_claim_producer(
                     &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
                     os.getpid(), process_start(),
-                ),
-                &(<ring_header_t *>self.payload).producer_role, "producer",
-            )
-            self.p.commits = &process_commits
-            self.produces = True
+                )
+            # No Python may run in between: a signal's exception there would leave a role that nobody can use.
+            if status == OK:
+                self.p.commits = &process_commits
+                self.produces = True
+            self.claimed(status, role, "producer")
         return 0
 
     cdef int claim_consumer(self) except -1:
         self.usable()
+        cdef status_t status = TAKEN
+        cdef ring_role_t *role = &(<ring_header_t *>self.payload).consumer_role
+        cdef int tries = 0
         if not self.consumes:
-            self.claimed(
-                ring_claim_consumer(
+            self.enroll()
+            while status == TAKEN and self.may_leave(role, &tries):
+                status = ring_claim_consumer(
                     &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
                     os.getpid(), process_start(),
-                ),
-                &(<ring_header_t *>self.payload).consumer_role, "consumer",
-            )
-            self.c.commits = &process_commits
-            self.c.commits_seen = process_commits
-            self.consumes = True
+                )
+            if status == OK:
+                self.c.commits = &process_commits
+                self.c.commits_seen = process_commits
+                self.consumes = True
+            self.claimed(status, role, "consumer")
         return 0
 
     cdef bint take_turn(self, turn_t *turn, uint64_t deadline) except -1:
@@ -296,12 +322,13 @@ cdef class End:
                 if fate == CLOSED:
                     raise errors.Broken(f"{self.label} is full and its consumer has closed it")
                 if fate == DIED:
-                    pid = load_relaxed_u32(&self.p.shared.consumer_role.pid)
-                    raise errors.PeerDied(f"{self.label} is full and its consumer, process {pid}, has died", pid)
+                    raise errors.PeerDied(
+                        f"{self.label} is full and its consumer, process {self.peer_pid}, has died", self.peer_pid
+                    )
                 if not wait:
                     self.full_looks += 1
                     if self.full_looks % LOOKS_PER_QUESTION == 0 and fate == OK:
-                        fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode)
+                        fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
                         if fate != OK:
                             continue
                     return False
@@ -318,12 +345,12 @@ cdef class End:
         while True:
             with nogil:
                 status = ring_wait_room(&self.p, deadline)
-            if status == OK:
-                return OK
             PyErr_CheckSignals()
             self.usable()
+            if status == OK or (status == SLICE_OVER and self.consumes):
+                return OK  # in the latter case for pass_own_pads
             if status == SLICE_OVER or status == TIMED_OUT:
-                fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode)
+                fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
                 if fate != OK:
                     return fate
             if status == TIMED_OUT:
@@ -357,9 +384,9 @@ cdef class End:
             self.corrupt()
         if fate == CLOSED:
             return 0 if self.ended(word) else 1
-        pid = load_relaxed_u32(&self.c.shared.producer_role.pid)
         raise errors.PeerDied(
-            f"{self.label}: its producer, process {pid}, has died; all that it had committed is received", pid
+            f"{self.label}: its producer, process {self.peer_pid}, has died; all that it had committed is received",
+            self.peer_pid,
         )
 
     cdef int await_record(self, uint64_t *word, object timeout) except -1:
@@ -379,7 +406,7 @@ cdef class End:
                     PyErr_CheckSignals()
                     self.usable()
                 if status == SLICE_OVER or status == TIMED_OUT:
-                    fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode)
+                    fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
                     if fate != OK and self.bury(fate, word):
                         return 0
             if status == TIMED_OUT:
@@ -410,7 +437,7 @@ cdef class End:
             return True
         self.empty_looks += 1
         if self.empty_looks % LOOKS_PER_QUESTION == 0:
-            status = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode)
+            status = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
             if status != OK:
                 return self.bury(status, word)
         return False

@@ -24,6 +24,10 @@ from shmkit.errors import RecordCorrupt
 
 cnp.import_array()
 
+cdef enum:
+    ORDER_C = 67  # "C"
+    ORDER_F = 70  # "F"
+
 cdef const uint64_t *generation = fork_generation()
 
 
@@ -40,8 +44,9 @@ cdef int read_description(Payload payload, const uint8_t *record, uint64_t word,
     """Fill `payload` with what the record at `record` says of itself; RecordCorrupt if that cannot be true."""
     cdef record_array_t head
     cdef int64_t shape[DIMENSIONS_MOST]
-    cdef uint64_t nbytes = record_nbytes(word), data_at = record_data_at(word), elements = 1
-    cdef int axis
+    cdef uint64_t nbytes = record_nbytes(word), data_at = record_data_at(word), bytes_over
+    cdef bint empty = False
+    cdef int axis, i
     payload.data = <uint8_t *>record + data_at
     payload.nbytes = nbytes
     payload.dtype = None
@@ -62,22 +67,29 @@ cdef int read_description(Payload payload, const uint8_t *record, uint64_t word,
     except ValueError as error:
         raise RecordCorrupt(str(error)) from None
     payload.ndim = head.ndim
-    payload.fortran = head.order == 70  # "F"
+    bytes_over = cnp.PyDataType_ELSIZE(payload.dtype)
+    payload.fortran = head.order == ORDER_F
+    if head.order != ORDER_F and head.order != ORDER_C:
+        raise RecordCorrupt(f"the order of an array record is 'C' or 'F': it says {head.order}")
+    # NumPy bounds the product of all dimensions but the zeros, and so does this.
     for axis in range(head.ndim):
-        if shape[axis] < 0 or (elements != 0 and <uint64_t>shape[axis] > (<uint64_t>1 << 62) // elements):
+        if shape[axis] < 0 or (shape[axis] != 0 and <uint64_t>shape[axis] > (<uint64_t>1 << 62) // bytes_over):
             raise RecordCorrupt(f"dimension {axis} of an array record cannot be {shape[axis]}")
-        elements *= <uint64_t>shape[axis]
+        if shape[axis] == 0:
+            empty = True
+        else:
+            bytes_over *= <uint64_t>shape[axis]
         payload.shape[axis] = shape[axis]
-    cdef uint64_t itemsize = cnp.PyDataType_ELSIZE(payload.dtype)
-    if (nbytes % itemsize != 0 or nbytes // itemsize != elements) if itemsize != 0 else nbytes != 0:
-        raise RecordCorrupt(f"{elements} elements of {itemsize} bytes ({payload.dtype}) cannot take {nbytes} bytes")
+    if nbytes != (0 if empty else bytes_over):
+        dimensions = tuple([shape[i] for i in range(head.ndim)])
+        raise RecordCorrupt(f"an array of shape {dimensions} and dtype {payload.dtype} cannot take {nbytes} bytes")
     return 0
 
 
 cdef void write_description(uint8_t *record, int ndim, const cnp.npy_intp *shape, bint fortran, bytes text) noexcept:
     cdef record_array_t head
     head.ndim = ndim
-    head.order = 70 if fortran else 67  # "F", "C"
+    head.order = ORDER_F if fortran else ORDER_C
     head.descr_size = PyBytes_GET_SIZE(text)
     head.pad = 0
     memcpy(record + 8, &head, sizeof(head))
@@ -104,6 +116,9 @@ cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo, Payload sc
 @cython.no_gc  # it holds a ring, which holds no views: no cycle
 cdef class Payload:
     """Memory inside a ring: exports its bytes, and makes an array of itself where it is one."""
+
+    def __init__(self):
+        raise TypeError(f"a {type(self).__name__} is made by a Ring")
 
     cdef bint live(self):
         """Whether it still means something: not done, the ring not closed, this process not a forked child."""

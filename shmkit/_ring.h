@@ -13,6 +13,10 @@
 #ifndef SHMKIT_RING_H
 #define SHMKIT_RING_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <string.h>
 
 #include "_layout.h"
@@ -111,9 +115,10 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
     }
     if (capacity - (p->tail - p->head_seen) < pad + span) {
         /* SYNC ring-head: pairs with store_seq(head) in ring_release_to; what the consumer has read may be overwritten */
-        p->head_seen = load_acquire_u64(&p->shared->head);
-        if (p->tail - p->head_seen > capacity)
+        const uint64_t head = load_acquire_u64(&p->shared->head);
+        if (p->tail - head > capacity || head % RECORD_ALIGN != 0)
             return CORRUPT;
+        p->head_seen = head;
     }
     const uint64_t free = capacity - (p->tail - p->head_seen);
     if (pad != 0 && free >= pad) {
@@ -209,15 +214,6 @@ static inline status_t ring_wait_room(ring_producer_t *p, uint64_t deadline_ns) 
 static inline void ring_release_to(ring_consumer_t *c, uint64_t head, uint64_t records) {
     ring_header_t *shared = c->shared;
     FAILPOINT("ring.release.before");
-#ifdef SHMKIT_DEBUG
-    /* Poison what is given back, so that a view kept for too long shows. */
-    for (uint64_t at = load_relaxed_u64(&shared->head); at != head;) {
-        uint64_t index = at & (c->capacity - 1);
-        uint64_t bytes = head - at < c->capacity - index ? head - at : c->capacity - index;
-        memset(c->data + index, 0xdd, bytes);
-        at += bytes;
-    }
-#endif
     /* SYNC ring-head: pairs with load_acquire(head) in ring_reserve; the reads of the record are over.
      * seq, and not release, so that the look at the bell below is not reordered before it (SYNC bell) */
     store_seq_u64(&shared->head, head);
@@ -246,11 +242,33 @@ static inline void ring_without(ring_consumer_t *c) {
 #endif
 }
 
+/* Passes a pad that stands next.  A producer may be waiting for just that: its record is to start at the next lap. */
+static inline void ring_pass_pad(ring_consumer_t *c) {
+    uint64_t word;
+    if (c->next == c->tail_seen) {
+        /* relaxed: a hint; it is not worth a look at tail after each record */
+        if (load_relaxed_u32(&c->shared->producer_bell) == 0)
+            return;
+        /* SYNC ring-tail: pairs with store_seq(tail) in ring_reserve; the pad's word is whole */
+        const uint64_t tail = load_acquire_u64(&c->shared->tail);
+        if (tail == c->next || tail - c->next > c->capacity || tail % RECORD_ALIGN != 0)
+            return;
+        c->tail_seen = tail;
+    }
+    const uint64_t index = c->next & (c->capacity - 1);
+    memcpy(&word, c->data + index, 8);
+    if (record_kind(word) == RECORD_PAD && record_span(word) == c->capacity - index &&
+        record_span(word) <= c->tail_seen - c->next)
+        c->next += record_span(word);
+}
+
 /* Gives back all that is not held by views. */
 static inline void ring_release_passed(ring_consumer_t *c) {
     ring_within(c);
-    if (c->views_count == 0)
+    if (c->views_count == 0) {
+        ring_pass_pad(c);
         ring_release_to(c, c->next, c->records);
+    }
     ring_without(c);
 }
 
@@ -330,6 +348,21 @@ static inline status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *
     return OK;
 }
 
+/* In a debug build, what a view gives back is overwritten, so that an array kept for too long shows.  The record word stays:
+ * a successor still finds its way if this process is killed before head moves. */
+static inline void ring_poison(const ring_consumer_t *c, uint64_t ticket) {
+#ifdef SHMKIT_DEBUG
+    uint8_t *record = c->data + (ticket & (c->capacity - 1));
+    uint64_t word;
+    memcpy(&word, record, 8);
+    if (record_span(word) <= c->capacity - (ticket & (c->capacity - 1)) && record_nbytes(word) <= record_span(word))
+        memset(record + record_data_at(word), 0xdd, record_nbytes(word));
+#else
+    (void)c;
+    (void)ticket;
+#endif
+}
+
 /* A view is done with its record.  Head moves to the oldest record still held (or to next, if none is). */
 static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
     ring_within(c);
@@ -341,6 +374,7 @@ static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
         }
     if (c->views_count != 0 && (c->views[c->views_first] & 1) != 0) {
         do {
+            ring_poison(c, c->views[c->views_first] & ~1ull);
             c->views_first = (c->views_first + 1) % RING_VIEWS_MOST;
             c->views_count--;
         } while (c->views_count != 0 && (c->views[c->views_first] & 1) != 0);

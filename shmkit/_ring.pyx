@@ -7,7 +7,7 @@ The layout is "ring" and "record" in ``_layout.h``, the protocol ``_ring.h``.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cimport cython
 
@@ -58,7 +58,7 @@ cdef class Ring(SendingEnd):
     cdef Payload scratch
 
     def __cinit__(self, segment):
-        self.received, self.scratch = Memo(), Payload()
+        self.received, self.scratch = Memo(), Payload.__new__(Payload)
 
     # --- making and finding ------------------------------------------------------------------------------------
 
@@ -211,20 +211,23 @@ cdef class Ring(SendingEnd):
 
     def recv_many(self, max_items=None, timeout=None) -> list:
         """Receive what is there, at most `max_items` records, as a list; waits for the first only."""
-        cdef uint64_t word, most = (<uint64_t>1 << 62) if max_items is None else positive_size(max_items)
+        cdef uint64_t word, end, most = (<uint64_t>1 << 62) if max_items is None else positive_size(max_items)
         cdef list items = []
         self.begin_recv(timeout, True)
         try:
             self.next(&word, timeout)
+            end = load_acquire_u64(&self.c.shared.tail)  # what is there now; what comes meanwhile is the next call's
             while True:
                 items.append(self.take_unreleased(word))
-                if <uint64_t>len(items) >= most or ring_next(&self.c, &word) != OK:
+                if <uint64_t>len(items) >= most or <int64_t>(self.c.next - end) >= 0:
+                    return items
+                if ring_next(&self.c, &word) != OK:
                     return items
                 if len(items) % RING_ROWS_BATCH == 0:
                     ring_release_passed(&self.c)
-        except errors.RecordCorrupt:
+        except Exception:
             if items:
-                return items  # the corrupt one is the next call's
+                return items  # what is wrong with the next record is the next call's
             raise
         finally:
             if items:
@@ -258,7 +261,9 @@ cdef class Ring(SendingEnd):
             try:
                 self.next(&word, timeout)
                 if record_nbytes(word) != size:
-                    raise ValueError(f"the next record has {record_nbytes(word)} bytes: itemsize is {itemsize}")
+                    raise ValueError(
+                        f"the next record has {record_nbytes(word)} bytes: itemsize is {itemsize} ({self.label})"
+                    )
                 if self.c.views_count == 0:
                     with nogil:
                         count = ring_recv_rows(&self.c, <uint8_t *>view.buf, size, view.len // size, &status)
@@ -343,7 +348,7 @@ cdef class Ring(SendingEnd):
         return RingStatistics(
             capacity=self.ring_capacity,
             used=min(tail - head, self.ring_capacity) if tail >= head else 0,
-            waiting=sent - received if sent >= received else 0,
+            waiting=min(sent - received, self.ring_capacity // 8) if sent >= received else 0,
             sent=sent,
             received=received,
             bytes_sent=load_relaxed_u64(&ring.producer_count.bytes),

@@ -7,16 +7,17 @@
 
 #include "_ring.h"
 
-/* Writes who now has the role.  The caller holds the role's lease; epoch goes first (see ring_ask). */
+/* Writes who now has the role.  The caller holds the role's lease; epoch, pid, state, in this order (see ring_ask). */
 static inline void ring_role_open(ring_role_t *role, uint32_t pid, uint64_t start) {
     FAILPOINT("ring.claim.leased");
-    /* relaxed: read for messages only */
-    store_relaxed_u32(&role->pid, pid);
-    store_relaxed_u64(&role->start, start);
-    store_relaxed_u32(&role->cpu, CPU_UNKNOWN);
     /* SYNC role-epoch: pairs with the second load of epoch in ring_ask: whoever sees this OPEN sees this epoch */
     store_seq_u32(&role->epoch, load_relaxed_u32(&role->epoch) + 1);
     FAILPOINT("ring.claim.epoch");
+    /* SYNC role-pid: pairs with load_acquire(pid) in ring_ask: whoever sees this pid sees this epoch */
+    store_release_u32(&role->pid, pid);
+    /* relaxed: a hint for messages, and one for the other side's spinning */
+    store_relaxed_u64(&role->start, start);
+    store_relaxed_u32(&role->cpu, CPU_UNKNOWN);
     /* SYNC role-state: pairs with load_seq(state) in ring_ask */
     store_seq_u32(&role->state, ROLE_OPEN);
     FAILPOINT("ring.claim.open");
@@ -137,7 +138,8 @@ static inline void ring_close_producer(ring_producer_t *p) {
 
 static inline void ring_close_consumer(ring_consumer_t *c) {
     if (c->views_count != 0) {
-        c->views_count = 0;
+        for (; c->views_count != 0; c->views_count--, c->views_first = (c->views_first + 1) % RING_VIEWS_MOST)
+            ring_poison(c, c->views[c->views_first] & ~1ull);
         ring_release_to(c, c->next, c->records); /* what views hold has been received */
     }
     /* SYNC consumer-closed: pairs with load_seq(state) in ring_room_ready */
@@ -147,15 +149,17 @@ static inline void ring_close_consumer(ring_consumer_t *c) {
     lease_drop(&c->lease);
 }
 
-/* What became of the other end?  OK: it lives, or nobody has come yet, or it cannot be told.  CLOSED, or DIED.
- * The caller looks at the ring once more before it believes CLOSED or DIED: records may have come in between. */
-static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode, int64_t byte) {
+/* What became of the other end?  OK: it lives, or nobody has come yet, or it cannot be told.  CLOSED, or DIED, with the
+ * dead one's pid.  The caller looks at the ring once more before it believes CLOSED or DIED: records may have come. */
+static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode, int64_t byte, uint32_t *pid) {
     for (;;) {
-        uint32_t epoch = load_seq_u32(&role->epoch);
+        const uint32_t epoch = load_seq_u32(&role->epoch);
         if (lease_ask(fd, inode, byte) != LEASE_FREE)
             return OK;
         /* SYNC role-state: pairs with store_seq(state) in ring_role_open */
-        uint32_t state = load_seq_u32(&role->state);
+        const uint32_t state = load_seq_u32(&role->state);
+        /* SYNC role-pid: pairs with store_release(pid) in ring_role_open */
+        *pid = load_acquire_u32(&role->pid);
         /* SYNC role-epoch: pairs with store_seq(epoch) in ring_role_open; a successor came while we asked */
         if (load_seq_u32(&role->epoch) != epoch)
             continue;
@@ -163,12 +167,12 @@ static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode,
     }
 }
 
-static inline status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode) {
-    return ring_ask(&c->shared->producer_role, fd, inode, LEASE_PRODUCER);
+static inline status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode, uint32_t *pid) {
+    return ring_ask(&c->shared->producer_role, fd, inode, LEASE_PRODUCER, pid);
 }
 
-static inline status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode) {
-    return ring_ask(&p->shared->consumer_role, fd, inode, LEASE_CONSUMER);
+static inline status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode, uint32_t *pid) {
+    return ring_ask(&p->shared->consumer_role, fd, inode, LEASE_CONSUMER, pid);
 }
 
 #endif

@@ -5,6 +5,7 @@ reservation is not copied at all.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport uint8_t, uint64_t
@@ -28,11 +29,14 @@ from shmkit.sizes import parse_size
 
 cnp.import_array()
 
+cdef enum:
+    SIGNALS_AFTER_BYTES = 1048576
+
 
 cdef uint64_t positive_size(object value) except? 0:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"a count must be an integer: got {value!r}")
-    if value < 1 or value > 1 << 62:
+    if value < 1 or value > (1 << 62):
         raise ValueError(f"a count must be positive: got {value}")
     return value
 
@@ -157,6 +161,7 @@ cdef class SendingEnd(End):
                         if unpublished == RING_ROWS_BATCH:
                             ring_publish(&self.p)
                             unpublished = 0
+                            PyErr_CheckSignals()
                         continue
                 if unpublished:
                     ring_publish(&self.p)
@@ -174,7 +179,7 @@ cdef class SendingEnd(End):
     cdef Py_ssize_t put_rows(self, object items, object itemsize, object timeout, Py_ssize_t *sent) except -1:
         cdef Py_buffer buffer
         cdef uint64_t size = positive_size(itemsize)
-        cdef Py_ssize_t count
+        cdef Py_ssize_t count, stretch
         cdef status_t status
         cdef const uint8_t *rows
         if timeout is not None:
@@ -186,12 +191,18 @@ cdef class SendingEnd(End):
             if not self.produces:
                 self.usable()
             count = buffer.len // size
+            stretch = max(1, <Py_ssize_t>(SIGNALS_AFTER_BYTES // size))
             rows = <const uint8_t *>buffer.buf
             while True:
                 with nogil:
-                    sent[0] += ring_send_rows(&self.p, rows + sent[0] * size, size, count - sent[0], &status)
+                    sent[0] += ring_send_rows(
+                        &self.p, rows + sent[0] * size, size, min(count - sent[0], stretch), &status
+                    )
+                PyErr_CheckSignals()
                 if sent[0] == count:
                     return count
+                if status == OK:
+                    continue
                 self.room(8, size, RECORD_ALIGN, timeout if timeout is None else timeout(), True)
                 ring_abort(&self.p)
         finally:

@@ -14,6 +14,10 @@
 #ifndef SHMKIT_WAIT_H
 #define SHMKIT_WAIT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <sched.h>
 #include <stdint.h>
 #include <time.h>
@@ -55,9 +59,10 @@ typedef enum {
 
 /* How one end of something waits; private to the process. */
 typedef struct {
-    uint64_t spin_ns;  /* learnt */
-    uint64_t slice_ns; /* the next slice */
-    uint64_t begun_ns; /* when this wait began; 0: not waiting */
+    uint64_t spin_ns;      /* learnt */
+    uint64_t slice_ns;     /* the next slice */
+    uint64_t begun_ns;     /* when this wait began; 0: not waiting */
+    uint64_t slice_end_ns; /* when the slice under way ends, however often a signal interrupts it; 0: none is */
 } waiter_t;
 
 static inline uint64_t clock_ns(void) {
@@ -69,7 +74,7 @@ static inline uint64_t clock_ns(void) {
 static inline void waiter_init(waiter_t *waiter) {
     waiter->spin_ns = SPIN_FIRST_NS;
     waiter->slice_ns = SLICE_FIRST_NS;
-    waiter->begun_ns = 0;
+    waiter->begun_ns = waiter->slice_end_ns = 0;
 }
 
 /* May this process run on more than one core?  Asked once a wait that got as far as spinning for long. */
@@ -111,7 +116,7 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
         else
             waiter->spin_ns = waiter->spin_ns / 2 > SPIN_LEAST_NS ? waiter->spin_ns / 2 : SPIN_LEAST_NS;
     }
-    waiter->begun_ns = 0;
+    waiter->begun_ns = waiter->slice_end_ns = 0;
     waiter->slice_ns = SLICE_FIRST_NS;
 }
 
@@ -123,6 +128,7 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
 
     if (waiter->begun_ns == 0) {
         waiter->begun_ns = now;
+        waiter->slice_end_ns = 0;
         /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
         sched_yield();
         if (ready(of)) {
@@ -132,7 +138,7 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
         int alone = peer_cpu == this_cpu() || one_core_only();
         if (!alone) {
             uint64_t spin_ns = waiter->spin_ns;
-            if (deadline_ns - now < spin_ns)
+            if (deadline_ns <= now || deadline_ns - now < spin_ns)
                 spin_ns = deadline_ns > now ? deadline_ns - now : 0;
             if (wait_spin(ready, of, spin_ns, pace)) {
                 wait_learn(waiter, clock_ns());
@@ -145,7 +151,9 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
         wait_learn(waiter, now);
         return TIMED_OUT;
     }
-    uint64_t slice_ns = waiter->slice_ns < deadline_ns - now ? waiter->slice_ns : deadline_ns - now;
+    if (waiter->slice_end_ns == 0)
+        waiter->slice_end_ns = now + waiter->slice_ns;
+    const uint64_t until_ns = waiter->slice_end_ns < deadline_ns ? waiter->slice_end_ns : deadline_ns;
 
     /* SYNC bell: pairs with exchange_seq(bell) in ring_bell; the announcement comes before the look in the one order,
      * as the other side's store comes before its look at the bell: at least one of the two sees the other */
@@ -159,15 +167,17 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
     }
     if (parks != 0)
         store_relaxed_u64(parks, load_relaxed_u64(parks) + 1); /* relaxed: a statistic with one writer */
-    int error = futex_wait(bell, 1, slice_ns);
+    futex_wait(bell, 1, until_ns > now ? until_ns - now : 0);
     FAILPOINT("wait.woken");
     store_relaxed_u32(bell, 0); /* relaxed: as above */
     if (ready(of)) {
         wait_learn(waiter, clock_ns());
         return OK;
     }
-    if (error == EINTR)
+    now = clock_ns();
+    if (now < until_ns)
         return INTERRUPTED;
+    waiter->slice_end_ns = 0;
     const uint64_t most_ns = now - waiter->begun_ns > SLICE_LONG_AFTER_NS ? SLICE_LONG_NS : SLICE_MOST_NS;
     waiter->slice_ns = waiter->slice_ns * 2 < most_ns ? waiter->slice_ns * 2 : most_ns;
     return SLICE_OVER;

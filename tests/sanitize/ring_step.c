@@ -314,8 +314,9 @@ static void check_capacity(void) {
 }
 
 static void check_verdict(const operation_t *operation, int finished) {
-    const status_t verdict = operation->produces ? ring_ask_producer(&consumer, place.fd, place.inode)
-                                                 : ring_ask_consumer(&producer, place.fd, place.inode);
+    uint32_t pid = 0;
+    const status_t verdict = operation->produces ? ring_ask_producer(&consumer, place.fd, place.inode, &pid)
+                                                 : ring_ask_consumer(&producer, place.fd, place.inode, &pid);
     EXPECT(verdict == operation->verdict || (!finished && verdict == operation->before), "the verdict is %d", verdict);
 }
 

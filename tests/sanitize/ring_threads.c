@@ -56,7 +56,8 @@ static void wait_for_room(ring_producer_t *p) {
         if (status == OK)
             return;
         EXPECT(status == SLICE_OVER || status == INTERRUPTED, "waiting for room: status %d", status);
-        EXPECT(ring_ask_consumer(p, place.fd, place.inode) != DIED, "the living consumer was called dead");
+        uint32_t pid;
+        EXPECT(ring_ask_consumer(p, place.fd, place.inode, &pid) != DIED, "the living consumer was called dead");
     }
 }
 
@@ -67,7 +68,8 @@ static void wait_for_records(ring_consumer_t *c) {
         if (status == OK)
             return;
         EXPECT(status == SLICE_OVER || status == INTERRUPTED, "waiting for records: status %d", status);
-        EXPECT(ring_ask_producer(c, place.fd, place.inode) != DIED, "the living producer was called dead");
+        uint32_t pid;
+        EXPECT(ring_ask_producer(c, place.fd, place.inode, &pid) != DIED, "the living producer was called dead");
     }
 }
 

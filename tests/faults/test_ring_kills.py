@@ -1,0 +1,70 @@
+"""SIGKILL of one end of a ring, at every failpoint and at random instants (``killing.py`` runs the trials)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import PACKAGE, REPOSITORY, Processes
+
+PROGRAM = Path(__file__).with_name("killing.py")
+HEADERS = ("_wait.h", "_ring.h", "_ring_roles.h")
+# Where only one of the two ends passes.
+PRODUCERS = {"ring.reserve.pad", "ring.fill.word", "ring.rows.filled", "ring.publish.before", "ring.publish.tail"}
+CONSUMERS = {"ring.release.before", "ring.release.head"}
+
+
+def failpoints() -> list[str]:
+    """Every failpoint that the ring's headers name."""
+    text = "".join((PACKAGE / header).read_text() for header in HEADERS)
+    return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
+
+
+def trials(process: Processes, env: dict[str, str], *words: str, watchdog: float) -> list[dict[str, object]]:
+    """What killing.py says of each trial; AssertionError with its traceback if a promise was broken."""
+    path = f"{env['PYTHONPATH']}:{REPOSITORY / 'tests'}" if env.get("PYTHONPATH") else str(REPOSITORY / "tests")
+    program = process.python(PROGRAM, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
+    output, complaints = program.communicate(timeout=watchdog)
+    assert program.returncode == 0, f"after {output[-300:]}\n{complaints}"
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+@pytest.mark.timeout(180)
+def test_one_end_is_killed_at_every_failpoint(process: Processes, debug_env: dict[str, str], role: str) -> None:
+    """The other end has every committed record, whole, then learns of the death; a successor finds the ring whole."""
+    names = failpoints()
+    passed = set(names) - (CONSUMERS if role == "producer" else PRODUCERS)
+    results = trials(process, debug_env, "failpoints", role, *names, watchdog=170)
+    assert {result["failpoint"] for result in results if result["killed"]} == passed
+    for result in results:
+        if not result["killed"] or result["failpoint"] == "ring.close.state":
+            # Who is killed after it said that it leaves has left.
+            assert result["end"] == "end", result
+        elif result["failpoint"] in ("ring.claim.leased", "ring.claim.epoch"):
+            assert result["end"] == "nobody", result
+        else:
+            assert result["end"] == "died", result
+
+
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+@pytest.mark.timeout(180)
+def test_one_end_is_killed_at_500_random_instants(process: Processes, role: str) -> None:
+    """Nothing committed is lost or torn, nobody hangs, and the death is told with its pid, each time."""
+    results = trials(process, dict(os.environ), "instants", role, "500", "1", watchdog=170)
+    assert len(results) == 500
+    assert {result["end"] for result in results if result["killed"]} == {"died"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+@pytest.mark.timeout(1200)
+def test_one_end_is_killed_at_10000_random_instants(process: Processes, role: str) -> None:
+    """The same, for long."""
+    results = trials(process, dict(os.environ), "instants", role, "10000", "2", watchdog=1100)
+    assert {result["end"] for result in results if result["killed"]} == {"died"}
