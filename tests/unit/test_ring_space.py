@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -248,13 +248,38 @@ def test_a_sleeping_producer_gets_room_for_any_record_in_the_end(ring: shmkit.Ri
     assert len(ring) == 0
 
 
-def test_a_pad_alone_holds_up_nobody(ring: shmkit.Ring) -> None:
+def by_recv(ring: shmkit.Ring) -> None:
+    assert ring.recv(timeout=20) == bytes(200)
+
+
+def by_view(ring: shmkit.Ring) -> None:
+    with ring.recv_view(timeout=20) as inside:
+        assert bytes(inside) == bytes(200)
+
+
+def by_dropped_view(ring: shmkit.Ring) -> None:
+    assert bytes(ring.recv_view(timeout=20).buf) == bytes(200)
+
+
+def by_rows(ring: shmkit.Ring) -> None:
+    assert ring.recv_many_into(bytearray(400), 200, timeout=20) == 1
+
+
+def by_list(ring: shmkit.Ring) -> None:
+    assert ring.recv_many(1, timeout=20) == [bytes(200)]
+
+
+each_way = pytest.mark.parametrize("receive_it", [by_recv, by_view, by_dropped_view, by_rows, by_list])
+
+
+@each_way
+def test_a_pad_alone_holds_up_nobody(ring: shmkit.Ring, receive_it: Callable[[shmkit.Ring], None]) -> None:
     """The producer sleeps behind a pad that it sent; once all records are received, no further receiving is needed."""
     ring.send(bytes(200))
     sender = threading.Thread(target=ring.send, args=(bytes(900), 20))
     sender.start()
     wait_until(lambda: ring.statistics().producer_waits > 0)
-    assert ring.recv() == bytes(200)
+    receive_it(ring)
     sender.join()
     assert ring.recv(timeout=0) == bytes(900)
 
@@ -280,11 +305,14 @@ def test_a_producer_in_a_process_of_its_own_gets_room_too(process: Processes, si
             ring.recv(timeout=20)
 
 
-def test_a_pad_alone_holds_up_nobody_in_another_process(process: Processes) -> None:
+@each_way
+def test_a_pad_alone_holds_up_nobody_in_another_process(
+    process: Processes, receive_it: Callable[[shmkit.Ring], None]
+) -> None:
     """The same where the consumer, which has received all there was, has other things to do."""
     with shmkit.Ring.create(capacity=LEAST) as ring:
         process(lambda: [ring.send(bytes(size), timeout=20) for size in (200, 900)])
         wait_until(lambda: ring.statistics().producer_waits > 0)
-        assert ring.recv(timeout=20) == bytes(200)
+        receive_it(ring)
         wait_until(lambda: ring.statistics().sent == 2, watchdog=10)
         assert ring.recv(timeout=0) == bytes(900)
