@@ -114,6 +114,7 @@ def rest(ring: shmkit.Ring, expected: int, chance: random.Random, patience: floa
                 expected += 1
             else:
                 expected = receive_next(ring, expected, chance)
+                dawdle()
         except shmkit.EndOfStream:  # noqa: PERF203
             return expected, "end"
         except shmkit.PeerDied as death:
@@ -132,13 +133,23 @@ def whole_again(ring: shmkit.Ring) -> None:
     assert ring.statistics().used == 0
 
 
+_calls = 0
+
+
+def dawdle() -> None:
+    """Now and then something else is done, for longer than the other end spins: it parks."""
+    global _calls
+    _calls += 1
+    if _calls % 20 == 0:
+        time.sleep(0.003)
+
+
 def producing_victim(ring: shmkit.Ring, log: Log, chance: random.Random, records: int) -> None:
     number = 0
     while number < records:
         number = send_next(ring, number, chance)
         log[0] = number - 1
-        if chance.random() < 0.02:
-            time.sleep(chance.random() * 0.002)  # so that the consumer parks
+        dawdle()
     ring.close()
 
 
@@ -147,8 +158,7 @@ def consuming_victim(ring: shmkit.Ring, log: Log, chance: random.Random, records
     while expected < records:
         expected = receive_next(ring, expected, chance, log)
         log[0] = expected - 1
-        if chance.random() < 0.02:
-            time.sleep(chance.random() * 0.002)  # so that the producer parks
+        dawdle()
     ring.close()
 
 
@@ -172,6 +182,7 @@ def producing_survivor(ring: shmkit.Ring, log: Log, chance: random.Random, victi
                 sent += 1
             else:
                 sent = send_next(ring, sent, chance)
+                dawdle()
     except shmkit.PeerDied as death:
         assert death.pid == victim
         end = "died"
@@ -183,7 +194,9 @@ def producing_survivor(ring: shmkit.Ring, log: Log, chance: random.Random, victi
     got = log[0]
     waiting = len(ring)
     if waiting:
-        first = number_of(ring.recv(timeout=WATCHDOG))
+        data = ring.recv(timeout=WATCHDOG)
+        # A debug build overwrites what a view is about to give back: killed in between, that comes again.
+        first = got if set(bytes(data)) == {0xDD} else number_of(data)
         # Told twice only what the victim still held; lost at most what it had in hand.
         assert got <= first <= got + 2, f"the victim had received up to {got}; next comes {first}"
         expected = first + 1
