@@ -380,8 +380,10 @@ static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
         } while (c->views_count != 0 && (c->views[c->views_first] & 1) != 0);
         if (c->views_count != 0)
             ring_release_to(c, c->views[c->views_first], c->ordinals[c->views_first]);
-        else
+        else {
+            ring_pass_pad(c);
             ring_release_to(c, c->next, c->records);
+        }
     }
     ring_without(c);
 }
