@@ -69,7 +69,7 @@ UNDESCRIBABLE = {
     "overlapping fields": np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [0, 2]}),
     "too many fields": np.dtype([(f"field {n:04}", "f8") for n in range(1000)]),
 }
-if hasattr(np.dtypes, "StringDType"):
+if hasattr(getattr(np, "dtypes", None), "StringDType"):
     UNDESCRIBABLE["variable strings"] = np.dtypes.StringDType()
 
 

@@ -252,7 +252,7 @@ REFUSED = {
         2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [0, 1], "itemsize": 8})
     ),
 }
-if hasattr(np.dtypes, "StringDType"):
+if hasattr(getattr(np, "dtypes", None), "StringDType"):
     REFUSED["variable strings"] = np.array(["a", "b" * 100], np.dtypes.StringDType())
 
 
