@@ -12,7 +12,6 @@ import pytest
 
 import shmkit
 from shmkit import Segment
-
 from support import Processes
 
 
