@@ -14,7 +14,7 @@ from collections.abc import Callable
 from fcntl import LOCK_NB, LOCK_SH, flock
 
 from shmkit import _header, _make, _map
-from shmkit._header import HEADER_SIZE, KIND_RING, PAGE_SIZE
+from shmkit._header import HEADER_SIZE, PAGE_SIZE
 from shmkit._map import Facts, Mapping
 from shmkit.errors import LayoutMismatch, NotReady, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import header
@@ -96,8 +96,6 @@ def create_at(
     if reserve and size >= LARGE:
         check_room(name, size + PAGE_SIZE, os.path.dirname(path))
     where = os.fsencode(path)
-    ring = kind == KIND_RING
-    renewable = NAMELESS and backing == "posix" and not ring and not raw
     try:
         return _make.create_file(
             where[: where.rindex(b"/")] or b"/",
@@ -111,8 +109,8 @@ def create_at(
             raw,
             leased,
             reserve,
-            ring,
-            renewable,
+            kind == _header.KIND_RING,
+            backing == "posix" and kind != _header.KIND_RING and not raw and NAMELESS,
             init,
             NAMELESS,
         )
@@ -162,7 +160,7 @@ def attach_at(
                 text[:HEADER_SIZE],
                 size,
                 readonly,
-                kind == KIND_RING,
+                kind == _header.KIND_RING,
                 backing,
                 name,
                 os.fsencode(path),
