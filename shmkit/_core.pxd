@@ -64,8 +64,6 @@ cdef extern from "_file.h" nogil:
     int file_lease(file_t *file, int anew)
     void file_end_lease(file_t *file)
     int file_link(file_t *file, const char *path)
-    int file_renew(int fd, uint32_t mode, uint64_t *present)
-    int file_rename(const char *source, const char *target)
     int file_is_at(const char *path, uint64_t dev, uint64_t inode)
     int file_is_behind(int fd, uint64_t dev, uint64_t inode)
     int file_reclaim(const char *path, int unfinished)
@@ -85,7 +83,6 @@ cdef extern from "_holding.h" nogil:
         HOLDING_MMAP
         HOLDING_SHMAT
         KEPT_MOST
-        RENEWED_BYTES
         SEGMENT_KIND_IDLE
 
     ctypedef struct holding_t:
@@ -107,8 +104,6 @@ cdef extern from "_holding.h" nogil:
 
     kept_t kept_warm
     kept_t kept_parked
-    kept_t kept_retired
-    kept_t kept_renewed
     segment_header_t *holding_header(const holding_t *own)
     void holding_release(holding_t *own, int leave)
     void holding_leave_early(holding_t *own, int writable)
@@ -116,8 +111,7 @@ cdef extern from "_holding.h" nogil:
     void references_take(segment_header_t *head)
     int references_under_way(segment_header_t *head)
     void kept_add(kept_t *kept, const holding_t *own)
-    int kept_take(kept_t *kept, uint64_t size, holding_t *own)
-    int kept_withdraw(const char *path, uint64_t dev, uint64_t inode)
+    int kept_warm_take(uint64_t size, holding_t *own)
     void kept_unpark(uint32_t most)
     uint64_t kept_clear(kept_t *kept)
     int kept_watch_forks()

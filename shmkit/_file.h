@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,12 +34,6 @@
 #endif
 #ifndef AT_EMPTY_PATH
 #define AT_EMPTY_PATH 0x1000
-#endif
-#ifndef F_SETLEASE
-#define F_SETLEASE 1024
-#endif
-#ifndef F_SETSIG
-#define F_SETSIG 10
 #endif
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
@@ -242,22 +235,15 @@ static inline int file_lease(file_t *file, int anew) {
 
 static inline void file_end_lease(file_t *file) { flock(file->fd, LOCK_UN); }
 
-/* Gives the file another name, which nobody may have. */
-static inline int file_rename(const char *from, const char *to) {
-    return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
-}
-
 static inline int file_link_unfinished(file_t *file, const char *path) {
     if (link(file->path, path) == 0) {
         FAILPOINT("file.linked");
         unlink(file->path);
     } else if (errno != EPERM && errno != EOPNOTSUPP) {
         return errno;
-    } else {
-        /* A file system without hard links. */
-        int error = file_rename(file->path, path);
-        if (error)
-            return error;
+    } else if (syscall(SYS_renameat2, AT_FDCWD, file->path, AT_FDCWD, path, RENAME_NOREPLACE) != 0) {
+        /* A file system without hard links, and without this either. */
+        return errno;
     }
     file->path[0] = 0;
     return 0;
@@ -280,36 +266,6 @@ static inline int file_link(file_t *file, const char *path) {
     }
     FAILPOINT("file.linked");
     return 0;
-}
-
-/* A file that goes from one name to the next, hidden in between: while hidden it counts as half made, and the lease that
- * its description holds from the first time on says that its maker lives. */
-static inline int file_hide(int fd, const char *path, const char *hidden, int first) {
-    /* Who opens a file that we have a write lease on makes the kernel send us a signal: SIGIO, which ends a process,
-     * unless another is chosen; SIGURG is ignored. */
-    if (first && (flock(fd, LOCK_SH | LOCK_NB) != 0 || fcntl(fd, F_SETSIG, SIGURG) != 0))
-        return errno;
-    return file_rename(path, hidden);
-}
-
-/* Is `fd`, with the mappings made through it, the only way to the file: no other descriptor or mapping anywhere?  The
- * kernel grants a write lease then only. */
-static inline int file_is_alone(int fd) {
-    return fcntl(fd, F_SETLEASE, F_WRLCK) == 0 && fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
-}
-
-/* Makes a hidden file ready for another name: its mode; tells how many of its bytes there are.  EMLINK: somebody has
- * given it a name of his own. */
-static inline int file_renew(int fd, uint32_t mode, uint64_t *present) {
-    struct stat status;
-
-    if (fstat(fd, &status) != 0)
-        return errno;
-    if (status.st_nlink != 1)
-        return EMLINK;
-    FAILPOINT("file.renew");
-    *present = (uint64_t)status.st_blocks * 512;
-    return (status.st_mode & 07777) == mode || fchmod(fd, mode) == 0 ? 0 : errno;
 }
 
 /* Called when a process has unmapped a leased segment: if nobody else has it mapped, its name goes, and with it the

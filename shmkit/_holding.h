@@ -4,11 +4,8 @@
  *   warm      holdings of anonymous arrays that nobody else ever saw: the next array of that size takes one, and finds
  *             pages that are already there (a fresh page costs 30 times a warm copy)
  *   parked    holdings whose references are still on their way to a receiver: let go once they were taken
- *   retired   the holding of the named segment that was closed last: is it unlinked next, it is
- *   renewed   under a hidden name, if nobody else has the file (the kernel says so): the next segment of that size takes
- *             it, pages, mapping and all
  *
- * The lists are bounded and guarded by one mutex, never held across a system call that waits.  At a fork the mutex
+ * The two lists are bounded and guarded by one mutex, never held across a system call that waits.  At a fork the mutex
  * is taken, so that the child finds both lists whole; it then gives back its copies at once.  */
 #ifndef SHMKIT_HOLDING_H
 #define SHMKIT_HOLDING_H
@@ -36,7 +33,6 @@ typedef struct {
     char *addr;          /* the first mapped byte: the segment's header, or a raw segment's first byte */
     uint64_t size;       /* mapped bytes */
     uint32_t how;        /* HOLDING_… */
-    uint32_t hideable;   /* file_hide() has prepared the descriptor */
     int fd;              /* of the file to take and ask leases through (SysV: the companion file); -1: not kept open */
     uint64_t inode, dev; /* of that file, whether its descriptor is kept or not */
     char *lease_path;    /* from malloc: leased; who is last removes this name.  NULL: not leased */
@@ -108,7 +104,6 @@ static inline int references_under_way(segment_header_t *head) {
 #define KEPT_MOST 256
 #define WARM_COUNT 64
 #define WARM_BYTES (256ull << 20)
-#define RENEWED_BYTES (16ull << 20)
 
 typedef struct {
     holding_t items[KEPT_MOST]; /* oldest first */
@@ -120,8 +115,6 @@ typedef struct {
 
 static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
 static kept_t kept_warm = {.count_limit = WARM_COUNT, .bytes_limit = WARM_BYTES};
-static kept_t kept_retired = {.count_limit = 1, .bytes_limit = RENEWED_BYTES};
-static kept_t kept_renewed = {.count_limit = 1, .bytes_limit = RENEWED_BYTES};
 static kept_t kept_parked = {.count_limit = KEPT_MOST, .bytes_limit = UINT64_MAX};
 static uint32_t kept_cursor; /* where the look for taken references goes on */
 
@@ -152,54 +145,17 @@ static inline void kept_add(kept_t *kept, const holding_t *own) {
     kept_unlock();
 }
 
-/* Takes a holding of exactly `size` bytes, the latest used; 0: there is none. */
-static inline int kept_take(kept_t *kept, uint64_t size, holding_t *own) {
+/* Takes a warm holding of exactly `size` bytes, the latest used; 0: there is none. */
+static inline int kept_warm_take(uint64_t size, holding_t *own) {
     int found = 0;
     kept_lock();
-    for (uint32_t index = kept->count; index-- > 0 && !found;)
-        if (kept->items[index].size == size) {
-            *own = kept_remove(kept, index);
+    for (uint32_t index = kept_warm.count; index-- > 0 && !found;)
+        if (kept_warm.items[index].size == size) {
+            *own = kept_remove(&kept_warm, index);
             found = 1;
         }
     kept_unlock();
     return found;
-}
-
-/* Removes the name of a segment.  If it is the one that this process made and closed last, and nobody else has it, it is
- * kept for the next segment, under a hidden name until then: killed at any instruction from here on, the process leaves
- * a half-made file, which is collected.  0 or an errno; ENOENT: the name is not, or no longer, that segment's. */
-static inline int kept_withdraw(const char *path, uint64_t dev, uint64_t inode) {
-    holding_t own = {.fd = -1, .shmid = -1};
-    char hidden[FILE_PATH_LIMIT];
-    int error = 0;
-
-    kept_lock();
-    for (uint32_t index = 0; index < kept_retired.count; index++)
-        if (kept_retired.items[index].inode == inode && kept_retired.items[index].dev == dev)
-            own = kept_remove(&kept_retired, index);
-    kept_unlock();
-    /* Of this file system's files only one has that inode, and so that name. */
-    if (snprintf(hidden, sizeof hidden, "%.*s/" FILE_UNFINISHED "%016llx", (int)(strrchr(path, '/') - path), path,
-                 (unsigned long long)inode) >= (int)sizeof hidden)
-        hidden[0] = 0;
-    if (!file_is_at(path, dev, inode)) {
-        error = ENOENT;
-    } else if (own.how == HOLDING_NOTHING || file_hide(own.fd, path, hidden, !own.hideable) != 0) {
-        error = unlink(path) == 0 ? 0 : errno;
-    } else {
-        FAILPOINT("kept.withdraw");
-        own.hideable = 1;
-        own.lease_path = strdup(hidden);
-        if (own.lease_path == NULL) {
-            unlink(hidden);
-        } else if (file_is_alone(own.fd)) {
-            kept_add(&kept_renewed, &own);
-            return 0;
-        }
-    }
-    if (own.how != HOLDING_NOTHING)
-        holding_release(&own, 1);
-    return error;
 }
 
 /* Lets go of parked holdings whose references were all taken: looks at up to `most` of them, in turn. */
@@ -243,11 +199,7 @@ static inline void kept_in_child(void) {
         holding_release(&kept_warm.items[--kept_warm.count], 0);
     while (kept_parked.count)
         holding_release(&kept_parked.items[--kept_parked.count], 0);
-    while (kept_retired.count)
-        holding_release(&kept_retired.items[--kept_retired.count], 0);
-    while (kept_renewed.count)
-        holding_release(&kept_renewed.items[--kept_renewed.count], 0);
-    kept_warm.bytes = kept_parked.bytes = kept_retired.bytes = kept_renewed.bytes = 0;
+    kept_warm.bytes = kept_parked.bytes = 0;
     kept_unlock();
 }
 

@@ -20,7 +20,6 @@ def create_file(
     leased: bool,
     reserve: bool,
     keep_fd: bool,
-    renewable: bool,
     init: Callable[[Mapping, int], object] | None,
     nameless: bool,
 ) -> Mapping: ...
@@ -61,3 +60,27 @@ def take_array(
 def array_bytes(shape: Any, itemsize: int) -> int: ...
 def fits(shape: Any, itemsize: int, offset: int, strides: tuple[int, ...] | None, size: int) -> bool: ...
 def take_memory(nbytes: int, recyclable_most: int) -> Mapping: ...
+def create_companion(folder: bytes, path: bytes, mode: int, text: bytes) -> int: ...
+def attach_sysv(shmid: int, size: int, readonly: bool) -> Mapping: ...
+def format_sysv(
+    mapping: Mapping,
+    payload_size: int,
+    kind: int,
+    flags: int,
+    meta: bytes,
+    identity: int,
+    init: Callable[[Mapping, int], object] | None,
+) -> bytes: ...
+def adopt_sysv(
+    mapping: Mapping,
+    raw_header: bytes,
+    name: str | int | None,
+    shmid: int,
+    fd: int,
+    dev: int,
+    inode: int,
+    path: bytes | None,
+    leased: bool,
+    removed: bool,
+    keep_fd: bool,
+) -> None: ...

@@ -1,39 +1,28 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Makes segments and maps those that exist: the sequences of system calls behind ``shmkit.segment``.
 
-Nothing here is seen by another process before it is whole.  Whoever is killed in between leaves nothing (an unnamed
-file), or what the next create collects.  Failures are plain OSErrors;
+Nothing here is seen by another process before it is whole, except a SysV segment, whose magic is stored last.  Whoever
+is killed in between leaves nothing (an unnamed file), or what the next create collects.  Failures are plain OSErrors;
 ``shmkit.segment.trouble`` says in words what they mean.
 
 The layout is "segment header" in ``_layout.h``; the system calls are in ``_file.h``.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPERM
+from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-from posix.unistd cimport close
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_NONE, mmap
+from posix.unistd cimport close, pwrite
 
 cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._header cimport fill_header, new_identity, store_header, write_header
-from shmkit._map cimport (
-    Mapping,
-    fail,
-    forks_seen,
-    hold_lease,
-    leave_at_exit,
-    map_file,
-    new_facts,
-    new_mapping,
-    take_renewed,
-    take_warm,
-)
+from shmkit._map cimport Mapping, fail, forks_seen, hold_lease, map_file, new_facts, new_mapping, take_warm
 
 from operator import index
 
@@ -46,7 +35,6 @@ cdef enum:
     # Work on more bytes than this lets other threads run meanwhile.
     WITHOUT_GIL = 1 << 18
     RESERVE_PIECE = 1 << 24
-    FEW_DESCRIPTORS = 256
 
 cdef int64_t LONGEST = 1 << 62
 
@@ -99,55 +87,13 @@ cdef Mapping map_new(file_t *file, segment_header_t *head, bytes meta, uint64_t 
     return mapping
 
 
-cdef int publish_renewed(Mapping mapping, bytes path) except -1:
-    """Gives a renewed file its name; False: it has been removed meanwhile."""
-    cdef int error = file_rename(mapping.own.lease_path, PyBytes_AS_STRING(path))
-    if error == EEXIST:
-        make_way(path)
-        error = file_rename(mapping.own.lease_path, PyBytes_AS_STRING(path))
-    if error == ENOENT:
-        return False
-    if error:
-        fail(error)
-    free(mapping.own.lease_path)
-    mapping.own.lease_path = NULL
-    return True
-
-
-cdef Mapping renew(
-    segment_header_t *head, bytes path, str backing, object name, uint32_t mode, uint64_t size, bytes meta,
-    bint reserve, object init,
-):
-    """A named segment out of what one of the same size left, in shape as if it were new; None: there is none."""
-    cdef Mapping mapping = new_mapping(head, False)
-    cdef uint64_t present = 0, text = sizeof(segment_header_t) + PyBytes_GET_SIZE(meta)
-    cdef int error
-    if not take_renewed(mapping, size):
-        return None
-    error = file_renew(mapping.own.fd, mode, &present)
-    if error:
-        return None
-    # With no more pages than the header's, the payload was never written to.
-    mapping.used = present > head.header_size
-    mapping.zero()
-    if reserve and present < size:
-        reserve_room(mapping.own.fd, size, PAGE)
-    memset(mapping.own.addr + text, 0, head.header_size - text)
-    store_header(mapping.own.addr, head, meta)
-    mapping.facts = new_facts(head, head.payload_size, backing, name, path, &mapping.own, -1, False)
-    if init is not None:
-        init(mapping, mapping.payload_at)
-    return mapping if publish_renewed(mapping, path) else None
-
-
 def create_file(
     bytes folder, bytes path, str backing, object name, uint32_t mode, uint64_t payload_size, uint32_t kind, bytes meta,
-    bint raw, bint leased, bint reserve, bint keep_fd, bint renewable, object init, bint nameless,
+    bint raw, bint leased, bint reserve, bint keep_fd, object init, bint nameless,
 ):
     """Makes the file of a named segment, and gives it its name when it is whole.
 
-    `renewable`: it may be one that was closed and unlinked before, and become one.  `nameless=False` does without
-    unnamed files (O_TMPFILE), as on file systems that do not know them.
+    `nameless=False` does without unnamed files (O_TMPFILE), as on file systems that do not know them.
     """
     cdef file_t file
     cdef segment_header_t head
@@ -164,14 +110,6 @@ def create_file(
     if reserve:
         # A name that is taken is known before the room is reserved, which may take long.
         make_way(path)
-    renewable = renewable and size <= RENEWED_BYTES
-    if renewable:
-        mapping = renew(&head, path, backing, name, mode, size, meta, reserve, init)
-        if mapping is not None:
-            mapping.renewable = True
-            if leased:
-                hold_lease(mapping, path, -1)
-            return mapping
     error = file_make(&file, PyBytes_AS_STRING(folder), mode, size, new_identity(), nameless)
     if error:
         fail(error)
@@ -200,11 +138,7 @@ def create_file(
         hold_lease(mapping, path, -1)
     elif temporary:
         file_end_lease(&file)
-    # A process that has many descriptors has better use for them.
-    mapping.renewable = renewable and file.fd < FEW_DESCRIPTORS
-    if mapping.renewable:
-        leave_at_exit()
-    if keep_fd or mapping.renewable:
+    if keep_fd:
         mapping.own.fd = file.fd
     else:
         close(file.fd)
@@ -426,3 +360,91 @@ def take_memory(uint64_t nbytes, uint64_t recyclable_most):
         mapping = create_memory(size - PAGE, SEGMENT_KIND_ARRAY, b"", False, True, 0, None)
     mapping.recyclable = True
     return mapping
+
+
+# --------------------------------------------------------------------------------------------------------------- SysV
+
+
+def create_companion(bytes folder, bytes path, uint32_t mode, bytes text):
+    """Makes the file that bears a SysV segment's leases, with a lease of its own held, and `text` in it; its fd."""
+    cdef file_t file
+    cdef int error = file_make(&file, PyBytes_AS_STRING(folder), mode, PAGE, new_identity(), True)
+    if error:
+        fail(error)
+    try:
+        if pwrite(file.fd, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), 0) != PyBytes_GET_SIZE(text):
+            fail(errno)
+        error = file_lease(&file, False) or file_link(&file, PyBytes_AS_STRING(path))
+        if error:
+            fail(error)
+    except BaseException:
+        file_abandon(&file)
+        raise
+    return file.fd
+
+
+def attach_sysv(int shmid, uint64_t size, bint readonly):
+    """Maps a SysV segment as it is: raw, until `adopt_sysv` has been given a header that was checked."""
+    cdef segment_header_t head
+    cdef Mapping mapping
+    cdef void *addr
+    memset(&head, 0, sizeof(head))
+    head.payload_size = size
+    mapping = new_mapping(&head, readonly)
+    addr = shmat(shmid, NULL, SHM_RDONLY if readonly else 0)
+    if addr == <void *>-1:
+        fail(errno)
+    mapping.own.addr = <char *>addr
+    mapping.own.size = size
+    mapping.own.how = HOLDING_SHMAT
+    return mapping
+
+
+def format_sysv(
+    Mapping mapping, uint64_t payload_size, uint32_t kind, uint32_t flags, bytes meta, uint64_t identity, object init
+):
+    """Formats a new SysV segment's payload by `init(mapping, payload_at)`, then publishes its header; returns that."""
+    cdef segment_header_t head
+    fill_header(&head, payload_size, kind, flags, meta, identity)
+    mapping.payload_at = head.header_size
+    mapping.payload_size = payload_size
+    if init is not None:
+        init(mapping, mapping.payload_at)
+    store_header(mapping.own.addr, &head, meta)
+    return PyBytes_FromStringAndSize(<char *>&head, sizeof(head))
+
+
+def adopt_sysv(
+    Mapping mapping, bytes raw_header, object name, int shmid, int fd, uint64_t dev, uint64_t inode, bytes path,
+    bint leased, bint removed, bint keep_fd,
+):
+    """Gives a mapped SysV segment its checked header (b"": raw) and companion file; takes `fd` over in any case.
+
+    `removed`: the kernel has been told to free it with its last process, so that only the companion is left to remove.
+    """
+    cdef segment_header_t head
+    cdef void *pin
+    try:
+        memset(&head, 0, sizeof(head))
+        head.payload_size = mapping.own.size
+        if PyBytes_GET_SIZE(raw_header):
+            memcpy(&head, PyBytes_AS_STRING(raw_header), sizeof(head))
+        mapping.payload_at = head.header_size
+        mapping.payload_size = head.payload_size
+        if fd >= 0:
+            pin = mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, fd, 0)
+            if pin == MAP_FAILED:
+                fail(errno)
+            mapping.own.pin = <char *>pin
+            mapping.own.dev, mapping.own.inode = dev, inode
+        mapping.facts = new_facts(&head, head.payload_size, "sysv", name, path, &mapping.own, shmid, mapping.readonly)
+        if leased:
+            hold_lease(mapping, path, -1 if removed else shmid)
+    except BaseException:
+        if fd >= 0:
+            close(fd)
+        raise
+    if keep_fd:
+        mapping.own.fd = fd
+    elif fd >= 0:
+        close(fd)

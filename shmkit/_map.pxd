@@ -53,8 +53,6 @@ cdef class Mapping:
     cdef uint64_t forks
     # Anonymous memory that may go to the warm pool, if no reference to it was made and no fork copied it.
     cdef bint recyclable
-    # A named segment of this process's own making whose descriptor is kept: closed and unlinked, it can be used again.
-    cdef bint renewable
     # It was used before: its payload is not all zeros.
     cdef readonly bint used
     # This process made references to it.
@@ -77,5 +75,3 @@ cdef Mapping new_mapping(const segment_header_t *head, bint readonly)
 cdef int map_file(Mapping mapping, int fd, uint64_t dev, uint64_t inode, uint64_t size) except -1
 cdef int hold_lease(Mapping mapping, bytes path, int shmid) except -1
 cdef int take_warm(Mapping mapping, uint64_t size) except -1
-cdef int take_renewed(Mapping mapping, uint64_t size) except -1
-cdef int leave_at_exit() except -1

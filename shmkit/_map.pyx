@@ -22,7 +22,6 @@ from shmkit._core cimport *
 
 import atexit
 import os
-import sys
 import weakref
 
 # Work on more bytes than this lets other threads run meanwhile.
@@ -35,8 +34,7 @@ kept_parked.bytes_limit = max(1 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf(
 
 # Mappings whose names must go when the interpreter does, though views of them may still be alive then.
 _leased = weakref.WeakSet()
-# The generation of processes for which that was arranged, plus one.
-cdef uint64_t _exit_generation = 0
+_leaves_at_exit = False
 
 
 cdef int fail(int error) except -1:
@@ -152,8 +150,6 @@ cdef class Mapping:
             kept_add(&kept_warm, &self.own)
         elif mine and self.referred and references_under_way(holding_header(&self.own)):
             kept_add(&kept_parked, &self.own)
-        elif mine and self.renewable and self.forks == fork_count and self.own.lease_path == NULL:
-            kept_add(&kept_retired, &self.own)
         elif self.own.size > WITHOUT_GIL:
             with nogil:
                 holding_release(&self.own, 1)
@@ -297,32 +293,19 @@ cdef int map_file(Mapping mapping, int fd, uint64_t dev, uint64_t inode, uint64_
 
 cdef int hold_lease(Mapping mapping, bytes path, int shmid) except -1:
     """From now on `mapping` removes the name `path`, and the SysV segment `shmid` with it, when it is the last one."""
+    global _leaves_at_exit
     mapping.own.shmid = shmid
     mapping.own.lease_path = strdup(PyBytes_AS_STRING(path))
     if mapping.own.lease_path == NULL:
         raise MemoryError
-    leave_at_exit()
+    if not _leaves_at_exit:
+        _leaves_at_exit = True
+        atexit.register(_leave_all)
     _leased.add(mapping)
     return 0
 
 
-cdef int leave_at_exit() except -1:
-    """Sees to it that no name outlives this process that would have to be collected."""
-    global _exit_generation
-    if _exit_generation == fork_generation_word + 1:
-        return 0
-    if _exit_generation == 0:
-        atexit.register(_leave_all)
-    _exit_generation = fork_generation_word + 1
-    # Its children end without atexit.
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, _leave_all, exitpriority=-200)
-    return 0
-
-
 def _leave_all():
-    kept_clear(&kept_renewed)
     for mapping in list(_leased):
         mapping.leave_early()
 
@@ -336,33 +319,15 @@ cdef uint64_t forks_seen() noexcept nogil:
 
 cdef int take_warm(Mapping mapping, uint64_t size) except -1:
     """Gives `mapping` a warm segment of exactly `size` mapped bytes; False: there is none."""
-    if not kept_take(&kept_warm, size, &mapping.own):
+    if not kept_warm_take(size, &mapping.own):
         return False
     mapping.used = True
     return True
 
 
-cdef int take_renewed(Mapping mapping, uint64_t size) except -1:
-    """Gives `mapping` a segment of exactly `size` mapped bytes that was named before; False: there is none.
-
-    Its hidden name is mapping.own.lease_path: dies the mapping before it has another, so goes that name.
-    """
-    return kept_take(&kept_renewed, size, &mapping.own)
-
-
 def trim():
-    """Gives the memory that waits for new arrays and segments back to the system; returns how many bytes that were."""
-    return kept_clear(&kept_warm) + kept_clear(&kept_retired) + kept_clear(&kept_renewed)
-
-
-def withdraw(Facts facts):
-    """Removes the name of a segment; what this process made and closed is kept for the next one.
-
-    OSError where that fails: FileNotFoundError if the name is not, or no longer, this segment's.
-    """
-    cdef int error = kept_withdraw(PyBytes_AS_STRING(facts.path), facts.dev, facts.inode)
-    if error:
-        fail(error)
+    """Gives the memory that waits for new arrays back to the system; returns how many bytes that were."""
+    return kept_clear(&kept_warm)
 
 
 def warm():

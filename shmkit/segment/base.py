@@ -311,11 +311,7 @@ class Segment:
     # --------------------------------------------------------------------------------------------------- the end
 
     def close(self) -> None:
-        """Drops this handle.  The memory stays mapped until its last view has died; this never raises.
-
-        The last small segment that this process made, and closed, stays mapped a little longer: once it is unlinked, it
-        serves for the next one.  ``shmkit.trim()`` gives it back.
-        """
+        """Drops this handle.  The memory stays mapped until its last view has died; this never raises."""
         self._mapping = None
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -329,8 +325,10 @@ class Segment:
         try:
             if facts.backing == "sysv":
                 sysv.unlink_id(facts.shmid, facts.name, None if facts.path is None else os.fsdecode(facts.path))
+            elif _make.is_at(facts.path or b"", facts.dev, facts.inode):
+                file.unlink_at(os.fsdecode(facts.path or b""), facts.name)
             else:
-                file.withdraw(facts)
+                raise SegmentNotFound(f"there is no {label(facts.name)}, or another one has its name by now")
         except SegmentNotFound:
             if not missing_ok:
                 raise

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from fcntl import LOCK_NB, LOCK_SH, flock
 
-from shmkit import _header, _make, _map
+from shmkit import _header, _make
 from shmkit._header import HEADER_SIZE, PAGE_SIZE
-from shmkit._map import Facts, Mapping
+from shmkit._map import Mapping
 from shmkit.errors import LayoutMismatch, NotReady, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import header
 from shmkit.segment.room import LARGE
@@ -32,7 +32,6 @@ __all__ = [
     "share_lease",
     "sync_folder",
     "unlink_at",
-    "withdraw",
 ]
 
 Init = Callable[[Mapping, int], object]
@@ -110,7 +109,6 @@ def create_at(
             leased,
             reserve,
             kind == _header.KIND_RING,
-            backing == "posix" and kind != _header.KIND_RING and not raw and NAMELESS,
             init,
             NAMELESS,
         )
@@ -234,16 +232,6 @@ def unlink_at(path: str, name: Name) -> None:
         raise _not_regular(stat.S_IFDIR, name) from None
     except OSError as error:
         raise explain(error, name) from None
-
-
-def withdraw(facts: Facts) -> None:
-    """Removes the name of a segment that was made or attached to here, if it still is this segment's."""
-    try:
-        _map.withdraw(facts)
-    except FileNotFoundError:
-        raise SegmentNotFound(f"there is no {label(facts.name)}, or another one has its name by now") from None
-    except OSError as error:
-        raise explain(error, facts.name) from None
 
 
 def sync_folder(path: str) -> None:

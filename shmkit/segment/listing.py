@@ -12,7 +12,6 @@ from shmkit._header import Header
 from shmkit._map import process_start
 from shmkit.errors import LayoutMismatch
 from shmkit.segment import header, posix, sysv
-from shmkit.segment.file import UNFINISHED
 from shmkit.segment.trouble import Name
 
 __all__ = ["SegmentInfo", "segments"]
@@ -81,8 +80,6 @@ def _posix() -> Iterator[SegmentInfo]:
     except OSError:
         return
     for name in names:
-        if name.startswith(UNFINISHED):
-            continue
         found = _read(f"{posix.FOLDER}/{name}", os.O_NOFOLLOW)
         if found is not None:
             try:

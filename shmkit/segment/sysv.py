@@ -17,7 +17,7 @@ from typing import Any
 
 import sysv_ipc
 
-from shmkit import _header, _make, _sysv
+from shmkit import _header, _make
 from shmkit._header import HEADER_SIZE, PAGE_SIZE, Header
 from shmkit._map import Mapping, process_start
 from shmkit.errors import (
@@ -115,20 +115,20 @@ def create(
     path = _companion_path(identity)
     line = f"{key} {os.getpid()} {process_start()} {identity}\n".encode()
     try:
-        fd = _sysv.create_companion(os.fsencode(posix.FOLDER), os.fsencode(path), mode, line)
+        fd = _make.create_companion(os.fsencode(posix.FOLDER), os.fsencode(path), mode, line)
     except OSError as error:
         raise explain(error, name, PAGE_SIZE, posix.FOLDER) from None
     shmid = -1
     try:
         memory = _make_memory(name, key, total, mode, hugepages)
         shmid = memory.id
-        mapping = _sysv.attach(shmid, total, False)
+        mapping = _make.attach_sysv(shmid, total, False)
         memory.detach()
         if name is None:
             # From here on the kernel frees it with its last process; it can still be attached to by its id.
             sysv_ipc.remove_shared_memory(shmid)
         flags = (_header.LEASED if leased else 0) | (_header.HUGE if hugepages else 0)
-        checked = _sysv.lay_out(mapping, size, kind, flags, text, identity, init)
+        checked = _make.format_sysv(mapping, size, kind, flags, text, identity, init)
         status = os.fstat(fd)
     except BaseException as error:
         if shmid >= 0:
@@ -138,7 +138,7 @@ def create(
         if isinstance(error, OSError) and not isinstance(error, ShmkitError):
             raise explain(error, name, total) from None
         raise
-    _sysv.adopt(
+    _make.adopt_sysv(
         mapping,
         checked,
         name,
@@ -157,7 +157,7 @@ def create(
 def _create_raw(name: Name, key: int, size: int, mode: int, hugepages: bool) -> Mapping:
     memory = _make_memory(name, key, size, mode, hugepages)
     try:
-        mapping = _sysv.attach(memory.id, size, False)
+        mapping = _make.attach_sysv(memory.id, size, False)
     except OSError as error:
         memory.remove()
         raise explain(error, name, size) from None
@@ -165,7 +165,7 @@ def _create_raw(name: Name, key: int, size: int, mode: int, hugepages: bool) -> 
         memory.detach()
         if key == PRIVATE:
             _remove(memory.id)
-    _sysv.adopt(mapping, b"", name, memory.id, -1, 0, 0, None, False, key == PRIVATE, False)
+    _make.adopt_sysv(mapping, b"", name, memory.id, -1, 0, 0, None, False, key == PRIVATE, False)
     return mapping
 
 
@@ -226,13 +226,13 @@ def attach(name: Any, readonly: bool, raw: bool, owner: int | None, kind: int | 
 def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | None, identity: int = 0) -> Mapping:
     """Maps the segment of that table entry; of that identity, if one is given."""
     try:
-        mapping = _sysv.attach(entry.shmid, entry.size, readonly)
+        mapping = _make.attach_sysv(entry.shmid, entry.size, readonly)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EIDRM):
             raise SegmentNotFound(f"there is no {label(name)} any more (SysV id {entry.shmid})") from None
         raise explain(error, name, entry.size) from None
     if raw:
-        _sysv.adopt(mapping, b"", name, entry.shmid, -1, 0, 0, None, False, False, False)
+        _make.adopt_sysv(mapping, b"", name, entry.shmid, -1, 0, 0, None, False, False, False)
         return mapping
     text = _wait_for_header(mapping, entry, name)
     checked = header.check(text, entry.size, name, kind)
@@ -246,7 +246,7 @@ def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | N
     leased = bool(checked.flags & _header.LEASED)
     path = _companion_path(checked.identity)
     fd, status = _companion(path, checked, entry, name, readonly)
-    _sysv.adopt(
+    _make.adopt_sysv(
         mapping,
         text[:HEADER_SIZE],
         name,
@@ -292,7 +292,7 @@ def _companion(path: str, checked: Header, entry: Entry, name: Name, readonly: b
             # Somebody cleaned /dev/shm; a segment that lives until it is unlinked gets a new one.
             line = f"{entry.key} {checked.creator_pid} {checked.creator_start} {checked.identity}\n".encode()
             try:
-                fd = _sysv.create_companion(os.fsencode(posix.FOLDER), os.fsencode(path), entry.mode & 0o777, line)
+                fd = _make.create_companion(os.fsencode(posix.FOLDER), os.fsencode(path), entry.mode & 0o777, line)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -320,7 +320,7 @@ def _remove(shmid: int) -> None:
 def peek(entry: Entry) -> tuple[Header, dict[str, Any]] | None:
     """Header and meta of the segment of that table entry; None: it has none, or is not to be read."""
     try:
-        text = _sysv.attach(entry.shmid, entry.size, True).peek()
+        text = _make.attach_sysv(entry.shmid, entry.size, True).peek()
         if text is None:
             return None
         checked = header.check(text, entry.size, entry.key)
@@ -392,7 +392,7 @@ def _abandoned(key: int, pid: int, identity: int, removed: list[str]) -> bool:
         if entry.uid != os.geteuid() or (entry.key != key and not entry.removed):
             continue
         try:
-            text = _sysv.attach(entry.shmid, entry.size, True).peek()
+            text = _make.attach_sysv(entry.shmid, entry.size, True).peek()
         except OSError:
             continue
         if text is None:

@@ -104,7 +104,7 @@ def test_sigkill_at_any_instant_leaves_nothing(
         assert not os.listdir(tmp_path)
 
 
-POINTS = ["file.make", "file.link", "file.linked", "file.leave", "file.leave.unlink", "kept.withdraw", "file.renew"]
+POINTS = ["file.make", "file.link", "file.linked", "file.leave", "file.leave.unlink"]
 LIVE = """
 import shmkit
 from shmkit.segment import file
@@ -113,10 +113,6 @@ segment = shmkit.Segment.create({name!r}, 5000, backing={backing!r}, lifetime="l
 other = shmkit.Segment.attach({name!r}, backing={backing!r})
 other.close()
 segment.close()
-for _ in range(3):
-    segment = shmkit.Segment.create({name!r} + "2", 5000, backing={backing!r})
-    segment.close()
-    segment.unlink()
 """
 
 
@@ -137,13 +133,8 @@ def test_sigkill_at_each_failpoint_leaves_nothing(
     env = {**debug_env, "SHMKIT_FAILPOINT": f"{point}:{skip}"}
     program = process.python(LIVE.format(name=names[0], backing=backing, nameless=nameless), env=env)
     assert program.wait() in (0, -signal.SIGKILL)
-    if skip == 0 and backing == "posix" and nameless:
-        assert program.returncode == -signal.SIGKILL
+    assert program.returncode == -signal.SIGKILL or skip == 1 or backing == "sysv"
     check_what_is_left(names, backing)
-    # This one lives until it is unlinked, if it was made.
-    with contextlib.suppress(shmkit.SegmentNotFound), Segment.attach(names[0] + "2", backing=backing) as segment:
-        assert bytes(segment.buf) == bytes(SIZE)
-        segment.unlink()
     assert not own_files()
 
 

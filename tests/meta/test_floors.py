@@ -29,7 +29,7 @@ FLOORS: dict[int, list[list[str]]] = {
     1: [
         ["_map", "_describe"],
         ["_header"],  # what a mapping's first bytes say of it
-        ["_make", "_sysv"],  # make what a Mapping then owns
+        ["_make"],  # makes what a Mapping then owns
         ["segment"],  # a segment owns a Mapping
         ["array"],  # an array lies in a segment
     ],

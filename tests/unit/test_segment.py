@@ -218,8 +218,6 @@ def test_the_memory_goes_with_the_last_view(segment: Segment) -> None:
     del array
     assert _is_mapped(address)
     del slice_of_it
-    # Of a named segment, what may be used again.
-    shmkit.trim()
     assert not _is_mapped(address)
 
 
