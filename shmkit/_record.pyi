@@ -1,5 +1,5 @@
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 import numpy.typing as npt
 
@@ -13,6 +13,7 @@ class Payload:
     @property
     def array(self) -> npt.NDArray[Any]: ...
 
+@final
 class RecordView(Payload):
     @property
     def valid(self) -> bool: ...
@@ -22,6 +23,7 @@ class RecordView(Payload):
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
+@final
 class Reservation(Payload):
     @property
     def valid(self) -> bool: ...
