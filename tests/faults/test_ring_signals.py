@@ -305,13 +305,17 @@ def test_a_handler_that_raises_leaves_the_ring_usable(process: Processes, ring: 
         storm = Storm()
         goes_on = True
         while goes_on or storm.raised < 20:
+            ended = False
             try:
-                storm.armed = True
-                goes_on = end()
+                try:
+                    storm.armed = True
+                    goes_on = end()
+                except shmkit.EndOfStream:
+                    ended = True
                 storm.armed = False
             except Stop:
                 continue
-            except shmkit.EndOfStream:
+            if ended:
                 break
             if ring.statistics().sent % 8 == 0:
                 storm.let_pass(3)  # so that the other end waits
