@@ -1,7 +1,8 @@
 """NumPy arrays and Python objects between processes at memory speed, and nothing that ``kill -9`` could break.
 
 ``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
-``Ring`` streams records and frames from one process to another.
+``Ring`` streams records and frames from one process to another; ``Lock``, ``Semaphore`` and their kin keep processes
+apart and wake them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"shmkit runs on Linux: {sys.platform} has not the futexes, memfds and file leases it stands on")
 
+from shmkit._condition import Condition
+from shmkit._event import Event
+from shmkit._lock import Lock, RLock
 from shmkit._record import RecordView, Reservation
 from shmkit._ring import Ring
+from shmkit._sem import BoundedSemaphore, Semaphore
 from shmkit.array import (
     SharedArray,
     array,
@@ -36,12 +41,18 @@ from shmkit.errors import (
     Empty,
     EndOfStream,
     Full,
+    InvalidPermits,
     LayoutMismatch,
+    LockError,
     NoSpace,
+    NotOwner,
     NotReady,
+    NotRecoverable,
+    OwnerDied,
     PeerDied,
     RecordCorrupt,
     RecordTooLarge,
+    ReleasedTooOften,
     RoleTaken,
     SegmentError,
     SegmentExists,
@@ -56,19 +67,30 @@ from shmkit.statistics import RingStatistics
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundedSemaphore",
     "Broken",
     "ChannelError",
     "Closed",
+    "Condition",
     "Empty",
     "EndOfStream",
+    "Event",
     "Full",
+    "InvalidPermits",
     "LayoutMismatch",
+    "Lock",
+    "LockError",
     "NoSpace",
+    "NotOwner",
     "NotReady",
+    "NotRecoverable",
+    "OwnerDied",
     "PeerDied",
+    "RLock",
     "RecordCorrupt",
     "RecordTooLarge",
     "RecordView",
+    "ReleasedTooOften",
     "Reservation",
     "Ring",
     "RingStatistics",
@@ -79,6 +101,7 @@ __all__ = [
     "SegmentInfo",
     "SegmentNotFound",
     "SegmentPermission",
+    "Semaphore",
     "SharedArray",
     "ShmkitError",
     "array",

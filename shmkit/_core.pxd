@@ -13,6 +13,7 @@ cdef extern from "_layout.h" nogil:
         SEGMENT_KIND_BYTES
         SEGMENT_KIND_ARRAY
         SEGMENT_KIND_RING
+        SEGMENT_KIND_SYNC
         SEGMENT_LEASED
         SEGMENT_HUGE
         SEGMENT_META_LIMIT
@@ -40,8 +41,10 @@ cdef extern from "_atomics.h" nogil:
     uint64_t add_relaxed_u64(uint64_t *word, uint64_t value)
     uint64_t load_relaxed_u64(const uint64_t *word)
     uint64_t load_acquire_u64(const uint64_t *word)
+    uint32_t load_acquire_u32(const uint32_t *word)
     void store_relaxed_u32(uint32_t *word, uint32_t value)
     void store_release_u64(uint64_t *word, uint64_t value)
+    void store_release_u32(uint32_t *word, uint32_t value)
 
 
 cdef extern from "_fork.h" nogil:
@@ -136,6 +139,9 @@ cdef extern from "_wait.h" nogil:
         TAKEN
         TOO_MANY
         FAILED
+        INHERITED
+        LOST
+        NOT_HELD
     const uint64_t FOREVER
     void ring_bell(uint32_t *bell, uint64_t *wakes)
     uint64_t clock_ns()
@@ -143,6 +149,7 @@ cdef extern from "_wait.h" nogil:
         uint64_t spin_ns
         uint64_t slice_ns
         uint64_t begun_ns
+    void waiter_init(waiter_t *waiter)
 
 cdef extern from "_futex.h" nogil:
     int futex_wait(uint32_t *word, uint32_t expected, uint64_t limit_ns)
@@ -206,6 +213,7 @@ cdef extern from "_atomics.h" nogil:
 cdef extern from "_lease.h" nogil:
     ctypedef struct lease_t:
         void *page
+    void lease_drop(lease_t *lease)
     void lease_forget(lease_t *lease)
     const int LEASE_FREE
     int lease_ask(int fd, uint64_t inode, int64_t byte)
@@ -272,3 +280,119 @@ cdef extern from "_ring_roles.h" nogil:
     void ring_close_consumer(ring_consumer_t *c)
     status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode, uint32_t *pid)
     status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode, uint32_t *pid)
+
+cdef extern from "_member.h" nogil:
+    ctypedef struct member_t:
+        uint64_t id
+        lease_t lease
+        int fd
+        uint64_t inode
+    int member_join(member_t *member, int fd, uint64_t inode, uint32_t pid)
+    int member_died(const member_t *asking, uint64_t id)
+    uint64_t member_word(uint64_t id)
+    uint64_t member_of_word(uint64_t word)
+    uint32_t member_pid(uint64_t id)
+
+cdef extern from "_layout.h" nogil:
+    const uint32_t CELL_LOCK
+    const uint32_t CELL_RLOCK
+    const uint32_t CELL_SEMAPHORE
+    const uint32_t CELL_EVENT
+    const uint32_t CELL_CONDITION
+    const uint32_t POLICY_TELL
+    const uint32_t POLICY_RECOVER
+    const uint64_t LOCK_INCONSISTENT
+    const uint64_t LOCK_LOST
+    const uint32_t SEMAPHORE_MOST
+    const uint32_t SEMAPHORE_OWNERS_MOST
+    const uint32_t CONDITION_WAITERS
+    ctypedef struct lock_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint64_t word
+        uint32_t gate
+        uint32_t depth
+        uint64_t thread
+    ctypedef struct semaphore_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint32_t maximum
+        uint32_t value
+        uint32_t gate
+        uint32_t owners
+    ctypedef struct event_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint64_t word
+        uint32_t gate
+    ctypedef struct condition_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint32_t gate
+
+cdef extern from "_cell.h" nogil:
+    void cell_clear(void *cell, uint64_t size, uint32_t policy)
+    void cell_publish(void *cell, uint32_t kind)
+    uint32_t cell_kind(const void *cell)
+
+cdef extern from "_gate.h" nogil:
+    const uint32_t GATE_ASLEEP
+
+cdef extern from "_lock.h" nogil:
+    ctypedef struct lock_t:
+        lock_cell_t *cell
+        uint64_t held
+        const member_t *member
+    ctypedef struct lock_wait_t:
+        lock_t *lock
+        uint64_t dead
+    bint lock_take(lock_t *lock)
+    status_t lock_try(lock_wait_t *wait)
+    bint lock_spin(lock_t *lock, uint64_t limit_ns)
+    status_t lock_round(lock_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    status_t lock_give(lock_t *lock)
+    status_t lock_recover(lock_t *lock)
+    bint lock_mine(const lock_t *lock)
+    bint rlock_mine(const lock_t *lock)
+    void rlock_enter(lock_t *lock, uint32_t depth)
+    status_t rlock_again(lock_t *lock)
+    status_t rlock_give(lock_t *lock)
+    status_t rlock_give_all(lock_t *lock, uint32_t *depth)
+
+cdef extern from "_semaphore.h" nogil:
+    ctypedef struct semaphore_t:
+        semaphore_cell_t *cell
+        uint64_t held
+        uint32_t owners
+        uint32_t maximum
+        uint32_t start
+        const member_t *member
+    bint counted_take(semaphore_t *semaphore)
+    status_t semaphore_try(semaphore_t *semaphore)
+    bint semaphore_spin(semaphore_t *semaphore, uint64_t limit_ns)
+    status_t semaphore_round(semaphore_t *semaphore, waiter_t *waiter, uint64_t deadline_ns)
+    status_t semaphore_give(semaphore_t *semaphore, uint32_t count)
+    uint32_t semaphore_value(const semaphore_t *semaphore)
+
+cdef extern from "_event.h" nogil:
+    ctypedef struct event_wait_t:
+        event_cell_t *cell
+        uint64_t before
+    bint event_is_up(const event_cell_t *cell)
+    void event_set(event_cell_t *cell)
+    void event_clear(event_cell_t *cell)
+    bint event_begin(event_wait_t *wait, event_cell_t *cell)
+    bint event_spin(event_wait_t *wait, uint64_t limit_ns)
+    status_t event_round(event_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+
+cdef extern from "_condition.h" nogil:
+    ctypedef struct condition_t:
+        condition_cell_t *cell
+        lock_t *lock
+    ctypedef struct condition_wait_t:
+        pass
+    void condition_begin(condition_t *condition, condition_wait_t *wait)
+    status_t condition_round(condition_t *condition, condition_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    bint condition_end(condition_t *condition, condition_wait_t *wait)
+    void condition_notify(condition_t *condition, uint64_t count)
+    uint32_t condition_waiting(const condition_cell_t *cell)

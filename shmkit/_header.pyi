@@ -9,6 +9,7 @@ KIND_IDLE: int
 KIND_BYTES: int
 KIND_ARRAY: int
 KIND_RING: int
+KIND_SYNC: int
 LEASED: int
 HUGE: int
 FIELDS: dict[str, tuple[int, int]]

@@ -64,6 +64,7 @@ typedef struct {
 #define SEGMENT_KIND_BYTES 1u /* the payload is the user's */
 #define SEGMENT_KIND_ARRAY 2u /* one array; meta is the text of an .npy header */
 #define SEGMENT_KIND_RING 3u  /* ring_header_t and records */
+#define SEGMENT_KIND_SYNC 4u  /* cells of primitives: locks, semaphores, … */
 
 #define SEGMENT_LEASED 1u /* the name goes with the last process that has the segment mapped */
 #define SEGMENT_HUGE 2u   /* backed by huge pages */
@@ -193,10 +194,149 @@ typedef struct {
 SHMKIT_ASSERT(sizeof(record_array_t) == 8, "shape stands on a multiple of 8");
 
 /* ---------------------------------------------------------------------------------------------------------------
+ * cells: what primitives (locks, semaphores, …) consist of; each stands on a multiple of 8, and best of 128, in any segment.
+ *
+ * Every cell begins alike:
+ *
+ *   0      4        8                                   kind is stored last, with release, by whoever formats the cell, and
+ *   +------+--------+----------------------- … -+       checked by whoever attaches; size and policy never change after that
+ *   | kind | policy | the primitive's own words |
+ *   +------+--------+----------------------- … -+
+ *
+ * Members.  A process that uses a segment's cells has a number there, its member id, that no other process ever has:
+ *
+ *    61        40 39                       0
+ *   +------------+--------------------------+     While it can touch the memory it holds the lease on the byte
+ *   | pid        | random                   |     LEASE_MEMBERS + id of the segment's file (_member.h).  A word that
+ *   +------------+--------------------------+     reserves something holds the id of who reserved it, times four.
+ *
+ * Gates.  Where those sleep who wait for a change, any number of them, and who changes something wakes (_gate.h):
+ *
+ *    31                       1   0
+ *   +--------------------------+---+               moved on by every announcement and every wake-up, so that a sleep never
+ *   | sequence                 | S |               begins on an outdated look.  S: somebody may be asleep.  A bit, not a count:
+ *   +--------------------------+---+               a dead sleeper leaves one needless wake-up behind, not a debt.  */
+#define CELL_LOCK 0x6b636f6cu      /* "lock" as it stands in memory */
+#define CELL_RLOCK 0x6b636c72u     /* "rlck" */
+#define CELL_SEMAPHORE 0x616d6573u /* "sema" */
+#define CELL_EVENT 0x746e7665u     /* "evnt" */
+#define CELL_CONDITION 0x646e6f63u /* "cond" */
+
+/* What becomes of a lock whose holder died: the next one is told, or takes it as if it had been released. */
+#define POLICY_TELL 0u
+#define POLICY_RECOVER 1u
+
+/* lock: one holder, which is named by the word.
+ *
+ *   0      4        8      16     20      24       32
+ *   +------+--------+------+------+-------+--------+-----+
+ *   | kind | policy | word | gate | depth | thread | pad |
+ *   +------+--------+------+------+-------+--------+-----+
+ *
+ * word     0                 free
+ *          id * 4            held
+ *          id * 4 + 1        held by the heir of a dead holder, which has not yet said that the state is consistent
+ *          LOCK_LOST         an heir released it without saying so: never to be had again
+ *          Changed by compare-and-swap only: 0 → held by whoever acquires, held → 0 by whoever releases, held by a dead one →
+ *          held by its one heir.
+ * depth, thread   of a recursive lock: how often, and which thread of the holder; stored by the holder only. */
+#define LOCK_INCONSISTENT 1u
+#define LOCK_LOST 2u
+
+typedef struct {
+    uint32_t kind; /* CELL_LOCK or CELL_RLOCK */
+    uint32_t policy;
+    uint64_t word;
+    uint32_t gate;
+    uint32_t depth;
+    uint64_t thread;
+    uint8_t pad[LINE - 32];
+} lock_cell_t;
+
+SHMKIT_ASSERT(sizeof(lock_cell_t) == LINE, "a lock owns a line");
+SHMKIT_ASSERT(offsetof(lock_cell_t, word) == 8 && offsetof(lock_cell_t, thread) == 24, "the lock as drawn");
+
+/* semaphore: a number of permits, counted; or, with undo, named: then each permit is the word of who holds it.
+ *
+ *   0      4        8         12      16     20       24         128 …
+ *   +------+--------+---------+-------+------+--------+-----+   +---------------------+
+ *   | kind | policy | maximum | value | gate | owners | pad |   | owner[owners], u64  |
+ *   +------+--------+---------+-------+------+--------+-----+   +---------------------+
+ *
+ * value   permits that are free; 0 <= value <= maximum.  Not used where there are owners.
+ * owner   0: this permit is free; id * 4: held.  Changed by compare-and-swap only. */
+#define SEMAPHORE_MOST 0x7fffffffu /* SEM_VALUE_MAX */
+#define SEMAPHORE_OWNERS_MOST 4096u
+
+typedef struct {
+    uint32_t kind;
+    uint32_t policy;
+    uint32_t maximum;
+    uint32_t value;
+    uint32_t gate;
+    uint32_t owners; /* 0: counted */
+    uint8_t pad[LINE - 24];
+    /* uint64_t owner[owners]; */
+} semaphore_cell_t;
+
+SHMKIT_ASSERT(sizeof(semaphore_cell_t) == LINE, "a semaphore owns a line, before its owners");
+
+/* event: a flag that wakes all who wait for it.
+ *
+ *   0      4        8      16     20
+ *   +------+--------+------+------+-----+     word   63       1   0
+ *   | kind | policy | word | gate | pad |           +----------+---+    times: how often the flag went up, so that who waited
+ *   +------+--------+------+------+-----+           | times    | F |    knows of it though it is down again.  F: it is up.
+ *                                                   +----------+---+  */
+typedef struct {
+    uint32_t kind;
+    uint32_t policy;
+    uint64_t word;
+    uint32_t gate;
+    uint8_t pad[LINE - 20];
+} event_cell_t;
+
+SHMKIT_ASSERT(sizeof(event_cell_t) == LINE, "an event owns a line");
+
+/* condition: who waits, by name, in the order of coming; goes with a lock, which guards all of it.
+ *
+ *   0      4        8      12      16        24       128 …
+ *   +------+--------+------+-------+---------+-----+  +------------------------------------+
+ *   | kind | policy | gate | calls | tickets | pad |  | waiter[64]: word, u64; ticket, u64 |
+ *   +------+--------+------+-------+---------+-----+  +------------------------------------+
+ *
+ * tickets  how many ever came to stand in line
+ * word     0: nobody; id * 4 + 1: waits, asleep on the word's lower half; id * 4 + 2: was notified, and has not left yet.
+ *          Stored by who holds the lock, but for one case: a waiter that finds somebody dead who was notified takes
+ *          that notification over by compare-and-swap.
+ * gate     where those sleep who found no free place; calls: how often all of them were woken */
+#define CONDITION_WAITERS 64u
+#define WAITER_WAITS 1u
+#define WAITER_NOTIFIED 2u
+
+typedef struct {
+    uint64_t word;
+    uint64_t ticket;
+} condition_waiter_t;
+
+typedef struct {
+    uint32_t kind;
+    uint32_t policy;
+    uint32_t gate;
+    uint32_t calls;
+    uint64_t tickets;
+    uint8_t pad1[LINE - 24];
+    condition_waiter_t waiter[CONDITION_WAITERS];
+} condition_cell_t;
+
+SHMKIT_ASSERT(sizeof(condition_cell_t) == 9 * LINE, "a condition is nine lines");
+
+/* ---------------------------------------------------------------------------------------------------------------
  * lease bytes: byte offsets in a segment's file, far beyond its end, that processes lock for as long as they play a
  * part (_lease.h).  No bytes are stored there. */
 #define LEASE_BASE (1ll << 61)
 #define LEASE_PRODUCER (LEASE_BASE + 0)
 #define LEASE_CONSUMER (LEASE_BASE + 1)
+#define LEASE_MEMBERS (1ll << 62) /* + id: of a member; ids have 62 bits, and file offsets 63 */
 
 #endif

@@ -39,8 +39,11 @@ typedef enum {
     CORRUPT,     /* shared memory contradicts itself */
     TOO_LARGE,   /* can never fit */
     TAKEN,       /* another process has that role */
-    TOO_MANY,    /* a limit of this process is reached */
+    TOO_MANY,    /* a limit is reached */
     FAILED,      /* the system refused; errno says why */
+    INHERITED,   /* acquired from a holder that died: what the lock guards may be in the middle of a change */
+    LOST,        /* a lock that nobody can ever have again */
+    NOT_HELD,    /* nothing to release */
 } status_t;
 
 #define FOREVER UINT64_MAX
@@ -54,6 +57,7 @@ typedef enum {
 #define SLICE_LONG_NS 100000000u        /* a timer interrupt and the way back cost up to 65 µs on a virtual machine … */
 #define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks half as often: below 0.1 % of a core */
 #define CPU_UNKNOWN UINT32_MAX
+#define CPU_HERE (UINT32_MAX - 1) /* the other side is a thread of this process: it runs when this one does not */
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -120,40 +124,52 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
     waiter->slice_ns = SLICE_FIRST_NS;
 }
 
+/* The beginning of a wait: yields, then spins, if the other side can be running.  Returns whether ready by now. */
+static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void *of, uint64_t deadline_ns,
+                                    uint32_t peer_cpu, uint32_t pace) {
+    const uint64_t now = waiter->begun_ns = clock_ns();
+    waiter->slice_end_ns = 0;
+    /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
+    sched_yield();
+    if (!ready(of)) {
+        if (peer_cpu == CPU_HERE || peer_cpu == this_cpu() || one_core_only())
+            return 0;
+        uint64_t spin_ns = waiter->spin_ns;
+        if (deadline_ns <= now || deadline_ns - now < spin_ns)
+            spin_ns = deadline_ns > now ? deadline_ns - now : 0;
+        if (!wait_spin(ready, of, spin_ns, pace))
+            return 0;
+    }
+    wait_learn(waiter, clock_ns());
+    return 1;
+}
+
+/* When the slice that is under way, or begins now, ends: at the deadline at the latest. */
+static inline uint64_t wait_slice(waiter_t *waiter, uint64_t now, uint64_t deadline_ns) {
+    if (waiter->slice_end_ns == 0)
+        waiter->slice_end_ns = now + waiter->slice_ns;
+    return waiter->slice_end_ns < deadline_ns ? waiter->slice_end_ns : deadline_ns;
+}
+
+/* A slice has passed without change: the next one is longer. */
+static inline void wait_slice_over(waiter_t *waiter, uint64_t now) {
+    const uint64_t most_ns = now - waiter->begun_ns > SLICE_LONG_AFTER_NS ? SLICE_LONG_NS : SLICE_MOST_NS;
+    waiter->slice_end_ns = 0;
+    waiter->slice_ns = waiter->slice_ns * 2 < most_ns ? waiter->slice_ns * 2 : most_ns;
+}
+
 /* One round of waiting on `bell`.  The first of a wait yields and spins; each parks for one slice at most.
  * Returns OK (ready), TIMED_OUT, INTERRUPTED or SLICE_OVER.  `parks` counts rounds that slept (NULL: nobody counts). */
 static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready_t ready, const void *of,
                                          uint64_t deadline_ns, uint32_t peer_cpu, uint32_t pace, uint64_t *parks) {
+    if (waiter->begun_ns == 0 && wait_begin(waiter, ready, of, deadline_ns, peer_cpu, pace))
+        return OK;
     uint64_t now = clock_ns();
-
-    if (waiter->begun_ns == 0) {
-        waiter->begun_ns = now;
-        waiter->slice_end_ns = 0;
-        /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
-        sched_yield();
-        if (ready(of)) {
-            wait_learn(waiter, clock_ns());
-            return OK;
-        }
-        int alone = peer_cpu == this_cpu() || one_core_only();
-        if (!alone) {
-            uint64_t spin_ns = waiter->spin_ns;
-            if (deadline_ns <= now || deadline_ns - now < spin_ns)
-                spin_ns = deadline_ns > now ? deadline_ns - now : 0;
-            if (wait_spin(ready, of, spin_ns, pace)) {
-                wait_learn(waiter, clock_ns());
-                return OK;
-            }
-        }
-        now = clock_ns();
-    }
     if (now >= deadline_ns) {
         wait_learn(waiter, now);
         return TIMED_OUT;
     }
-    if (waiter->slice_end_ns == 0)
-        waiter->slice_end_ns = now + waiter->slice_ns;
-    const uint64_t until_ns = waiter->slice_end_ns < deadline_ns ? waiter->slice_end_ns : deadline_ns;
+    const uint64_t until_ns = wait_slice(waiter, now, deadline_ns);
 
     /* SYNC bell: pairs with exchange_seq(bell) in ring_bell; the announcement comes before the look in the one order,
      * as the other side's store comes before its look at the bell: at least one of the two sees the other */
@@ -177,9 +193,7 @@ static ALWAYS_INLINE status_t wait_round(waiter_t *waiter, uint32_t *bell, ready
     now = clock_ns();
     if (now < until_ns)
         return INTERRUPTED;
-    waiter->slice_end_ns = 0;
-    const uint64_t most_ns = now - waiter->begun_ns > SLICE_LONG_AFTER_NS ? SLICE_LONG_NS : SLICE_MOST_NS;
-    waiter->slice_ns = waiter->slice_ns * 2 < most_ns ? waiter->slice_ns * 2 : most_ns;
+    wait_slice_over(waiter, now);
     return SLICE_OVER;
 }
 

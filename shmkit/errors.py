@@ -8,6 +8,8 @@
     ├─ ChannelError     Full (queue.Full) · Empty (queue.Empty) · Closed (ValueError): this end
     │                   EndOfStream (EOFError) · Broken (BrokenPipeError) · PeerDied (a Broken) · RoleTaken
     │                   RecordCorrupt
+    ├─ LockError        OwnerDied · NotRecoverable · NotOwner (RuntimeError, AssertionError)
+    │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError)
     └─ RecordTooLarge   (ValueError)
 
 A wait whose time is up raises the builtin ``TimeoutError``, or ``Full``/``Empty`` where the standard library does.
@@ -25,12 +27,18 @@ __all__ = [
     "Empty",
     "EndOfStream",
     "Full",
+    "InvalidPermits",
     "LayoutMismatch",
+    "LockError",
     "NoSpace",
+    "NotOwner",
     "NotReady",
+    "NotRecoverable",
+    "OwnerDied",
     "PeerDied",
     "RecordCorrupt",
     "RecordTooLarge",
+    "ReleasedTooOften",
     "RoleTaken",
     "SegmentError",
     "SegmentExists",
@@ -138,6 +146,43 @@ class RoleTaken(ChannelError):
 
 class RecordCorrupt(ChannelError):
     """A record in shared memory contradicts its own header; nothing beyond it can be trusted."""
+
+
+class LockError(ShmkitError):
+    """Something is wrong with a lock, a semaphore or a condition."""
+
+
+class OwnerDied(LockError):
+    """The lock was acquired, from a process that died while it held it.
+
+    The caller holds the lock.  What the lock guards may be in the middle of a change: repair it, then call
+    ``recover()``, or give the lock up for good by releasing it without.  ``pid`` is the process id of the dead one.
+    """
+
+    def __init__(self, message: str, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.pid)
+
+
+class NotRecoverable(LockError):
+    """A lock whose owner died was released without ``recover()``: what it guards is lost, and so is the lock."""
+
+
+class NotOwner(LockError, RuntimeError, AssertionError):
+    """Only who holds the lock may.  (``multiprocessing`` raises AssertionError, ``threading`` RuntimeError.)"""
+
+
+class ReleasedTooOften(LockError, ValueError, RuntimeError):
+    """Nobody holds what was to be released.  (``multiprocessing`` raises ValueError, ``threading`` RuntimeError.)"""
+
+
+class InvalidPermits(LockError, _WithErrno, ValueError):
+    """A semaphore cannot have that many permits.  (``multiprocessing`` raises OSError, ``threading`` ValueError.)"""
+
+    _errno = errno.EINVAL
 
 
 class RecordTooLarge(ShmkitError, ValueError):

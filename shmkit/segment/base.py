@@ -211,7 +211,7 @@ class Segment:
 
     @property
     def kind(self) -> str:
-        """What it holds: "bytes", "array", "ring", or "raw" if it has no header to say so."""
+        """What it holds: "bytes", "array", "ring", "sync" (primitives), or "raw" if it has no header to say so."""
         return "raw" if self._facts.raw else header.KINDS[self._facts.kind]
 
     @property

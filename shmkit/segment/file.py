@@ -108,7 +108,7 @@ def create_at(
             raw,
             leased,
             reserve,
-            kind == _header.KIND_RING,
+            kind in header.ASKING,
             init,
             NAMELESS,
         )
@@ -158,7 +158,7 @@ def attach_at(
                 text[:HEADER_SIZE],
                 size,
                 readonly,
-                kind == _header.KIND_RING,
+                kind in header.ASKING,
                 backing,
                 name,
                 os.fsencode(path),

@@ -16,14 +16,17 @@ from shmkit._header import HEADER_SIZE, LAYOUT_VERSION, MAGIC, META_LIMIT, PAGE_
 from shmkit.errors import LayoutMismatch
 from shmkit.segment.trouble import Name, label
 
-__all__ = ["KINDS", "READ_SIZE", "check", "format_meta", "parse_meta"]
+__all__ = ["ASKING", "KINDS", "READ_SIZE", "check", "format_meta", "parse_meta"]
 
 KINDS = {
     _header.KIND_IDLE: "idle",
     _header.KIND_BYTES: "bytes",
     _header.KIND_ARRAY: "array",
     _header.KIND_RING: "ring",
+    _header.KIND_SYNC: "sync",
 }
+# The kinds whose users ask the kernel about each other, through a descriptor that stays open.
+ASKING = frozenset({_header.KIND_RING, _header.KIND_SYNC})
 READ_SIZE = HEADER_SIZE + META_LIMIT
 _FLAGS = _header.LEASED | _header.HUGE
 _DEEPEST = 32
@@ -70,7 +73,7 @@ def check(raw: bytes, room: int, name: Name, kind: int | None = None, idle_too: 
 
 
 def _a(kind: str) -> str:
-    return {"array": "an array", "ring": "a ring"}.get(kind, kind)
+    return {"array": "an array", "ring": "a ring", "sync": "primitives"}.get(kind, kind)
 
 
 def format_meta(meta: Mapping[str, Any] | None) -> bytes:

@@ -149,7 +149,7 @@ def create(
         os.fsencode(path),
         leased,
         name is None,
-        kind == _header.KIND_RING,
+        kind in header.ASKING,
     )
     return mapping
 
@@ -257,7 +257,7 @@ def attach_id(entry: Entry, name: Name, readonly: bool, raw: bool, kind: int | N
         os.fsencode(path),
         leased,
         entry.removed,
-        checked.kind == _header.KIND_RING,
+        checked.kind in header.ASKING,
     )
     mapping.facts.meta = meta
     return mapping

@@ -22,6 +22,10 @@ FLOORS: dict[int, list[list[str]]] = {
             "_file.h",
         ],  # a futex word is an atomic word; a file has a layout, and points to fail at
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
+        ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
+        ["_gate.h"],  # many who wait on one word
+        ["_lock.h", "_semaphore.h", "_event.h"],  # words that are waited for at gates, and that name members
+        ["_condition.h"],  # goes with a lock
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
         ["_core"],  # declares the headers to Cython, and therefore stands on them
@@ -32,6 +36,12 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_make"],  # makes what a Mapping then owns
         ["segment"],  # a segment owns a Mapping
         ["array"],  # an array lies in a segment
+    ],
+    2: [
+        ["_membership"],  # who this process is
+        ["_primitive"],  # what all primitives have in common
+        ["_lock", "_sem", "_event"],
+        ["_condition"],  # goes with a lock
     ],
     3: [
         ["_record", "_end", "statistics"],

@@ -1,0 +1,114 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Membership: under which name the words of a segment know this process, and whether those that they name still live.
+
+One ``Member`` per process and segment, however many handles there are: two handles on one recursive lock are the same
+holder.  It lives as long as any of them does; then its lease ends, and whatever still names it is a dead one's.  In a
+forked child the object is an heirloom without a lease: the child joins anew.
+"""
+
+from libc.errno cimport EBADF
+from libc.stdint cimport uint64_t
+from libc.string cimport strerror
+from posix.unistd cimport close
+
+cimport cython
+
+from shmkit._core cimport *
+from shmkit._map cimport Mapping, fork_generation
+
+import os
+import weakref
+
+from shmkit.errors import SegmentError
+
+cdef const uint64_t *generation = fork_generation()
+
+_members = weakref.WeakValueDictionary()
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Member:
+    """This process as a member of one segment."""
+
+    def __cinit__(self):
+        self.own_fd = -1
+
+    def __init__(self):
+        raise TypeError("a Member is made by whatever needs one")
+
+    def __dealloc__(self):
+        if self.generation == generation[0]:
+            lease_drop(&self.own.lease)
+        else:
+            lease_forget(&self.own.lease)
+        if self.own_fd >= 0:
+            close(self.own_fd)
+
+    @property
+    def id(self):
+        """The number that no other process ever bears in this segment."""
+        return self.own.id
+
+    @property
+    def pid(self):
+        """The pid within that number."""
+        return member_pid(self.own.id)
+
+    def died(self, uint64_t number):
+        """Whether the member of that number has died."""
+        return member_died(&self.own, number) != 0
+
+
+def member(Mapping mapping):
+    """This process's Member in the segment that is mapped; SegmentError where the kernel cannot be asked."""
+    return member_of(mapping)
+
+
+cdef Member member_of(Mapping mapping):
+    """This process's Member in the segment that is mapped."""
+    key = (mapping.own.dev, mapping.own.inode)
+    cdef Member known = _members.get(key)
+    if known is None or known.generation != generation[0]:
+        # Of two threads that come here together each may get its own: two members that both are this process.
+        known = _members[key] = join(mapping)
+    return known
+
+
+cdef Member join(Mapping mapping):
+    cdef Member made = Member.__new__(Member)
+    cdef int fd = mapping.own.fd
+    cdef int error
+    made.mapping = mapping
+    made.generation = generation[0]
+    label = "an anonymous segment" if mapping.facts.name is None else f"segment {mapping.facts.name!r}"
+    if mapping.readonly:
+        raise SegmentError(f"{label} was attached for reading only: a primitive's words must be written")
+    if fd < 0 or not file_is_behind(fd, mapping.own.dev, mapping.own.inode):
+        fd = made.own_fd = reopen(mapping)
+    if fd < 0:
+        raise SegmentError(
+            f"{label} has no file that the kernel could be asked through who lives: it was unlinked (or its descriptor "
+            "closed) before the first primitive was placed in it, or it is a raw SysV segment"
+        )
+    error = member_join(&made.own, fd, mapping.own.inode, os.getpid())
+    if error == EBADF:
+        raise SegmentError(f"{label}: somebody else closed its descriptor {fd} (os.closerange?)")
+    if error:
+        raise OSError(error, f"{label}: no lease for this process: {strerror(error).decode()}")
+    return made
+
+
+cdef int reopen(Mapping mapping) except -2:
+    """A descriptor of the segment's file, found by its path; -1: there is none any more."""
+    cdef int fd
+    if mapping.facts.path is None:
+        return -1
+    try:
+        fd = os.open(mapping.facts.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except FileNotFoundError:
+        return -1
+    if not file_is_behind(fd, mapping.own.dev, mapping.own.inode):
+        close(fd)
+        return -1
+    return fd
