@@ -1,36 +1,17 @@
 /* ring_step OPERATION [SIZE]: SIGKILL at every instant of one operation on a ring.
  *
- * A child plays one role and is stepped through the operation by ptrace, instruction by instruction.  It is killed
- * before the first, and then, a new child each time, after each instruction that others can notice: those that change
- * the ring's memory, and system calls.  All others change nothing but registers and private memory, which end with the
- * process, so a kill after one of them is the same as a kill before it.  (With STEP_EVERYWHERE in the environment the
- * child is killed after those, too.)
+ * A child plays one role and is stepped through the operation (step_driver.h).
  *
  * After each kill the other role's holder (this process) and a successor must find: what was committed, whole, once and
  * in order; the role free at once; the verdict right; the counters right; the whole capacity usable.  Done for rings
- * that are empty, partly filled, full and at the lap's end, and for payloads of SIZE, or of three sizes.
- *
- * Ends with 0 (all is well), 77 (ptrace is not allowed here) or 1. */
+ * that are empty, partly filled, full and at the lap's end, and for payloads of SIZE, or of three sizes. */
 #include "ring_driver.h"
-
-#include <sched.h>
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/user.h>
-#include <sys/wait.h>
+#include "step_driver.h"
 
 #define CAPACITY 4096u
 #define ROWS 4u
-#define NOT_ALLOWED 77
 
 static place_t place;
-static struct {
-    uint32_t finished;
-    uint64_t moved; /* records sent or received by the operation */
-} *report;          /* shared with the child */
-
-static uint64_t steps;       /* of all children together */
-static int everywhere;       /* kill after steps that nobody can notice, too */
 static uint64_t size;        /* of the payloads */
 static uint64_t first, last; /* numbers of the records that are in the ring when the child starts: first … last - 1 */
 static ring_producer_t producer;
@@ -39,7 +20,7 @@ static ring_consumer_t consumer;
 static ring_header_t *header(void) { return (ring_header_t *)place.payload; }
 static uint64_t span_of(uint64_t nbytes) { return round_up(8 + nbytes, RECORD_ALIGN); }
 
-/* --- the operations: `prepare` is not stepped, `operate` is; both run in the child ----------------------------- */
+/* --- the operations (start_child) ------------------------------------------------------------------------------- */
 
 static uint8_t rows[ROWS * CAPACITY]; /* payloads, before they are sent or after they came */
 
@@ -68,8 +49,8 @@ static void prepare_put(void) {
         fill_payload(rows + i * size, last + i, size);
 }
 
-static void put(void) { report->moved = try_put(size, size); }
-static void put_less(void) { report->moved = try_put(size, size / 2); }
+static void put(void) { report->result = try_put(size, size); }
+static void put_less(void) { report->result = try_put(size, size / 2); }
 
 /* A planted fault, which must be found: the record is published before its bytes are there. */
 static void put_early(void) {
@@ -78,7 +59,7 @@ static void put_early(void) {
     uint8_t *payload = ring_reserved(&producer) + producer.data_at;
     ring_commit(&producer, RECORD_BYTES, size);
     memcpy(payload, rows, size);
-    report->moved = 1;
+    report->result = 1;
 }
 
 static void reserve_and_abort(void) {
@@ -89,7 +70,7 @@ static void reserve_and_abort(void) {
 
 static void put_rows(void) {
     status_t status;
-    report->moved = ring_send_rows(&producer, rows, size, ROWS, &status);
+    report->result = ring_send_rows(&producer, rows, size, ROWS, &status);
 }
 
 static void take(void) {
@@ -98,12 +79,12 @@ static void take(void) {
         return;
     memcpy(rows, ring_record(&consumer) + record_data_at(word), record_nbytes(word));
     ring_pass(&consumer, record_nbytes(word));
-    report->moved = 1;
+    report->result = 1;
 }
 
 static void take_rows(void) {
     status_t status;
-    report->moved = ring_recv_rows(&consumer, rows, size, ROWS, &status);
+    report->result = ring_recv_rows(&consumer, rows, size, ROWS, &status);
 }
 
 /* Two views, and the later one is released first: nothing is given back before the earlier one is. */
@@ -114,7 +95,7 @@ static void view_two(void) {
         ring_hold(&consumer, record_nbytes(word), &tickets[held++]);
     for (int i = held; i > 0; i--)
         ring_unhold(&consumer, tickets[i - 1]);
-    report->moved = (uint64_t)held;
+    report->result = (uint64_t)held;
 }
 
 static void close_producer(void) { ring_close_producer(&producer); }
@@ -211,64 +192,6 @@ static void lay_out(int start, int child_produces) {
         ring_close_consumer(&consumer);
 }
 
-/* --- the child, and how it is stepped -------------------------------------------------------------------------- */
-
-static void child(const operation_t *operation) {
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
-        _exit(NOT_ALLOWED);
-    operation->prepare();
-    raise(SIGSTOP);
-    operation->operate();
-    report->finished = 1;
-    raise(SIGSTOP);
-    _exit(0);
-}
-
-/* The child's code is this process's code, at the same addresses: it was forked. */
-static int at_system_call(pid_t pid) {
-    static const uint8_t system_call[] = {0x0f, 0x05};
-    const long at = ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user_regs_struct, rip), NULL);
-    return memcmp((const void *)at, system_call, sizeof system_call) == 0;
-}
-
-static uint8_t seen[RING_DATA_AT + CAPACITY]; /* the ring's memory after the latest step */
-
-/* Lets the child execute one instruction; returns whether others can notice it. */
-static int step(pid_t pid) {
-    int status, call = at_system_call(pid);
-    EXPECT(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid, "no step: %m");
-    EXPECT(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "the child failed: status %#x", status);
-    steps++;
-    if (memcmp(seen, place.payload, sizeof seen) == 0)
-        return call || everywhere;
-    memcpy(seen, place.payload, sizeof seen);
-    return 1;
-}
-
-/* Starts the child, kills it at the `point`th point of its operation, and reaps it.  Returns whether it got that far. */
-static int run_and_kill(const operation_t *operation, uint64_t point) {
-    int status, alive = 1;
-    report->finished = 0;
-    report->moved = 0;
-    const pid_t pid = fork();
-    EXPECT(pid >= 0, "no child: %m");
-    if (pid == 0)
-        child(operation);
-    EXPECT(waitpid(pid, &status, 0) == pid, "no child: %m");
-    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_ALLOWED)
-        exit(NOT_ALLOWED);
-    EXPECT(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the child could not prepare: status %#x", status);
-    EXPECT(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL) == 0, "no options: %m");
-
-    memcpy(seen, place.payload, sizeof seen);
-    for (uint64_t passed = 0; passed < point && !report->finished;)
-        passed += (uint64_t)step(pid);
-    alive = !report->finished;
-    kill(pid, SIGKILL);
-    EXPECT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status), "the child was not killed: status %#x", status);
-    return alive;
-}
-
 /* --- what must hold afterwards --------------------------------------------------------------------------------- */
 
 static int taken(uint64_t *number) {
@@ -325,7 +248,7 @@ static void check(const operation_t *operation) {
     const int finished = (int)report->finished;
     check_verdict(operation, finished);
     if (operation->produces) {
-        const uint64_t before = last - first, lowest = before + (finished ? report->moved : 0);
+        const uint64_t before = last - first, lowest = before + (finished ? report->result : 0);
         count = drain(&from);
         EXPECT(count == 0 || from == first, "the first record is %" PRIu64 ", not %" PRIu64, from, first);
         EXPECT(count >= lowest && count <= (finished ? lowest : before + operation->most),
@@ -336,7 +259,7 @@ static void check(const operation_t *operation) {
         from = last;
         count = drain(&from);
         EXPECT(from + count == last, "the last record is %" PRIu64 ", not %" PRIu64, from + count - 1, last - 1);
-        EXPECT(finished ? from == first + report->moved : from >= first && from <= first + operation->most,
+        EXPECT(finished ? from == first + report->result : from >= first && from <= first + operation->most,
                "the successor's first record is %" PRIu64 ", of %" PRIu64 " …", from, first);
     }
     EXPECT(header()->producer_count.records == header()->consumer_count.records,
@@ -362,7 +285,7 @@ static uint64_t step_through(const operation_t *operation, int start) {
     for (int alive = 1; alive; point++) {
         snprintf(driver_context, sizeof driver_context, "%s, %" PRIu64 " bytes, %s, point %" PRIu64 ": ",
                  operation->name, size, start_names[start], point);
-        alive = run_and_kill(operation, point);
+        alive = run_and_kill(operation->prepare, operation->operate, point);
         if (operation->prepare == prepare_wait_room)
             last += header()->producer_count.records - (saved_last - first);
         check(operation);
@@ -378,14 +301,6 @@ static uint64_t step_through(const operation_t *operation, int start) {
     return point;
 }
 
-/* The tracer and its child take turns: on one core they need no wake-up across cores. */
-static void stay_on_one_core(void) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(sched_getcpu(), &set);
-    sched_setaffinity(0, sizeof set, &set);
-}
-
 int main(int argc, char **argv) {
     static const uint64_t sizes[] = {16, 100, 1500};
     const operation_t *operation = NULL;
@@ -393,15 +308,9 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], operations[i].name) == 0)
             operation = &operations[i];
     EXPECT(operation != NULL, "usage: ring_step OPERATION [SIZE]");
-    everywhere = getenv("STEP_EVERYWHERE") != NULL;
-    setlinebuf(stdout); /* a run that hangs has said how far it got */
-
     place_leases(&place);
     place.capacity = CAPACITY;
-    place.payload = mmap(NULL, RING_DATA_AT + CAPACITY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    report = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    EXPECT(place.payload != MAP_FAILED && (void *)report != MAP_FAILED, "no memory: %m");
-    stay_on_one_core();
+    place.payload = step_driver(RING_DATA_AT + CAPACITY);
 
     uint64_t kills = 0;
     for (int start = 0; start < STARTS; start++)
