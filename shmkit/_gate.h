@@ -68,7 +68,8 @@ static ALWAYS_INLINE status_t gate_round(waiter_t *waiter, uint32_t *gate, ready
         const uint32_t announced = gate_announce(gate);
         int error = 0;
         if (!ready(of))
-            error = futex_wait(gate, announced, until_ns - now);
+            /* A slice that a signal interrupted may be over by now: its handler took that long. */
+            error = futex_wait(gate, announced, until_ns > now ? until_ns - now : 0);
         FAILPOINT("gate.awake");
         now = clock_ns();
         if (ready(of)) {
