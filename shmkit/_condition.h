@@ -140,11 +140,13 @@ static inline void condition_mark(condition_t *condition, uint32_t at) {
     if (!cas_seq_u64(place, &word, (word & ~3ull) | WAITER_NOTIFIED))
         return;
     FAILPOINT("condition.marked");
-    gate_announce(&condition->lock->cell->gate); /* on behalf of who is moved there, asleep */
-    FAILPOINT("condition.announced");
     /* Wakes nobody, moves one.  Where nobody sleeps on the word yet, its owner finds the word changed. */
     syscall(SYS_futex, place, FUTEX_REQUEUE, 0, (void *)1, &condition->lock->cell->gate, 0);
     FAILPOINT("condition.moved");
+    /* On behalf of who is there now, asleep; not before: whoever released the lock before us may only now be at its gate,
+     * find nobody asleep, and clear the bit. */
+    gate_announce(&condition->lock->cell->gate);
+    FAILPOINT("condition.announced");
 }
 
 /* Wakes all who have no place in line; the caller holds the lock. */
