@@ -164,17 +164,20 @@ static inline int lock_mine(const lock_t *lock) {
 
 /* --- recursive: the holder is a thread --------------------------------------------------------------------------- */
 
-static inline uint64_t lock_thread(void) { return (uint64_t)pthread_self(); }
+/* This thread's number.  Threads of two processes, the main threads of two forked children say, may have the same
+ * pthread_self; the member makes the difference.  Without it, who inherits a lock would find, until it has entered, the
+ * dead one's number there, and another thread of its process would take that for its own. */
+static inline uint64_t lock_thread(const lock_t *lock) { return (uint64_t)pthread_self() ^ lock->held; }
 
-/* Does this very thread hold it?  Threads of other processes may have the same number; the word tells them apart. */
+/* Does this very thread hold it? */
 static inline int rlock_mine(const lock_t *lock) {
     /* relaxed: only this thread ever stores its own number, and clears it before it releases */
-    return lock_mine(lock) && load_relaxed_u64(&lock->cell->thread) == lock_thread();
+    return lock_mine(lock) && load_relaxed_u64(&lock->cell->thread) == lock_thread(lock);
 }
 
 /* The lock has just become this thread's. */
 static ALWAYS_INLINE void rlock_enter(lock_t *lock, uint32_t depth) {
-    store_relaxed_u64(&lock->cell->thread, lock_thread()); /* relaxed: see rlock_mine */
+    store_relaxed_u64(&lock->cell->thread, lock_thread(lock)); /* relaxed: see rlock_mine */
     store_relaxed_u32(&lock->cell->depth, depth);
 }
 
