@@ -11,7 +11,8 @@
  *
  * Killed at any point: a waiter that dies is passed over by notify, which asks the kernel.  One that dies after it was
  * notified leaves a place that says so: whoever waits finds it at the end of its slice and takes that place, and with
- * it the notification, by one compare-and-swap.  A notifier that dies between mark and wake-up: the marked one looks
+ * it the notification, by one compare-and-swap.  (An heir that is then notified as well leaves one of the two to others in
+ * the same way: in a place that is notified, and nobody's.)  A notifier that dies between mark and wake-up: the marked one looks
  * at the end of its slice.  One that dies with the lock: the lock's affair (_lock.h).
  *
  * Where all places are taken, later waiters sleep at the condition's gate: every notification that finds nobody in line wakes
@@ -183,6 +184,14 @@ static inline void condition_notify(condition_t *condition, uint64_t count) {
     }
 }
 
+/* How many wait, as far as the words say; those without a place are not counted. */
+static inline uint32_t condition_waiting(const condition_cell_t *cell) {
+    uint32_t waiting = 0;
+    for (uint32_t at = 0; at < CONDITION_WAITERS; at++)
+        waiting += (place_word(cell, at) & 3) == WAITER_WAITS;
+    return waiting;
+}
+
 /* Leaves the line; the caller holds the lock again.  Returns whether it was notified. */
 static inline int condition_end(condition_t *condition, condition_wait_t *wait) {
     condition_cell_t *cell = condition->cell;
@@ -195,18 +204,16 @@ static inline int condition_end(condition_t *condition, condition_wait_t *wait) 
         place_free(cell, wait->left);
     }
     FAILPOINT("condition.leave");
-    place_free(cell, wait->at);
+    if (twice && condition_waiting(cell) != 0) {
+        /* Notified, and heir to a notification: one of them is somebody else's.  One store, so that a death cannot lose
+         * it; relaxed: under the lock. */
+        store_relaxed_u64(&cell->waiter[wait->at].word, WAITER_NOTIFIED);
+        return notified;
+    }
     if (twice)
-        condition_notify(condition, 1); /* notified, and heir to a notification: one of them is somebody else's */
+        condition_call(cell);
+    place_free(cell, wait->at);
     return notified;
-}
-
-/* How many wait, as far as the words say; those without a place are not counted. */
-static inline uint32_t condition_waiting(const condition_cell_t *cell) {
-    uint32_t waiting = 0;
-    for (uint32_t at = 0; at < CONDITION_WAITERS; at++)
-        waiting += (place_word(cell, at) & 3) == WAITER_WAITS;
-    return waiting;
 }
 
 #endif
