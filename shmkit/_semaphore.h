@@ -22,7 +22,7 @@ typedef struct {
     uint64_t held;   /* the word of a permit while this process holds it; 0: not a member yet */
     uint32_t owners; /* checked when the process attached; 0: counted */
     uint32_t maximum;
-    uint32_t start; /* where the search for a free permit begins */
+    uint32_t start; /* where the search for a free permit begins; any thread's */
     const member_t *member;
     uint32_t tries; /* calls in vain that did not wait */
 } semaphore_t;
@@ -67,7 +67,7 @@ static inline int counted_ready(const void *of) {
 /* Takes a free permit; `dead_too`: or that of a dead process. */
 static inline int owned_take(semaphore_t *semaphore, int dead_too) {
     uint64_t *owners = semaphore_owners(semaphore);
-    uint32_t at = semaphore->start;
+    uint32_t at = load_relaxed_u32(&semaphore->start); /* relaxed: a hint */
     for (uint32_t left = semaphore->owners; left != 0; left--, at = at + 1 < semaphore->owners ? at + 1 : 0) {
         uint64_t word = load_seq_u64(&owners[at]);
         if (word != 0 && !(dead_too && member_died(semaphore->member, member_of_word(word))))
@@ -76,14 +76,15 @@ static inline int owned_take(semaphore_t *semaphore, int dead_too) {
         /* SYNC permit-owner: pairs with cas_seq(owner) in owned_give */
         if (cas_seq_u64(&owners[at], &word, semaphore->held)) {
             FAILPOINT("semaphore.taken");
-            semaphore->start = at;
+            store_relaxed_u32(&semaphore->start, at); /* relaxed: a hint */
             return 1;
         }
     }
     return 0;
 }
 
-/* OK, or NOT_HELD: this process has fewer than `count` permits; it keeps those. */
+/* OK, or NOT_HELD: this process has fewer than `count` permits; it keeps those, unless another of its threads is releasing
+ * them too. */
 static inline status_t owned_give(semaphore_t *semaphore, uint32_t count) {
     uint64_t *owners = semaphore_owners(semaphore);
     uint32_t mine = 0, given = 0;
@@ -92,7 +93,7 @@ static inline status_t owned_give(semaphore_t *semaphore, uint32_t count) {
             load_relaxed_u64(&owners[at]) == semaphore->held; /* relaxed: only this process stores and clears its id */
     if (mine < count)
         return NOT_HELD;
-    uint32_t at = semaphore->start;
+    uint32_t at = load_relaxed_u32(&semaphore->start); /* relaxed: a hint */
     for (uint32_t left = semaphore->owners; left != 0 && given < count; left--) {
         uint64_t word = semaphore->held;
         /* SYNC permit-owner: pairs with cas_seq(owner) in owned_take; seq for the look at the gate (SYNC gate) */
@@ -101,7 +102,7 @@ static inline status_t owned_give(semaphore_t *semaphore, uint32_t count) {
     }
     FAILPOINT("semaphore.given");
     gate_wake(&semaphore->cell->gate, (int)given);
-    return OK;
+    return given == count ? OK : NOT_HELD; /* another thread was quicker */
 }
 
 static inline uint32_t owned_free(const semaphore_t *semaphore) {
@@ -124,7 +125,8 @@ static inline status_t semaphore_try(semaphore_t *semaphore) {
     if (owned_take(semaphore, 0))
         return OK;
     /* A loop of tries learns of deaths too. */
-    return semaphore->tries++ % SEMAPHORE_TRIES_PER_QUESTION == 0 && owned_take(semaphore, 1) ? OK : FULL;
+    const uint32_t tries = add_relaxed_u32(&semaphore->tries, 1); /* relaxed: any thread's, a pace */
+    return tries % SEMAPHORE_TRIES_PER_QUESTION == 0 && owned_take(semaphore, 1) ? OK : FULL;
 }
 
 static inline int semaphore_spin(semaphore_t *semaphore, uint64_t limit_ns) {
