@@ -58,6 +58,7 @@ static inline void condition_begin(condition_t *condition, condition_wait_t *wai
     wait->cell = cell;
     wait->waits = member_word(member->id) | WAITER_WAITS;
     wait->at = wait->left = CONDITION_NOWHERE;
+    wait->calls = load_relaxed_u32(&cell->calls); /* relaxed: under the lock */
     /* A place of a dead one who still waited is free; that of one who was notified is for those who wait to take. */
     for (int dead_too = 0; dead_too < 2; dead_too++)
         for (uint32_t at = 0; at < CONDITION_WAITERS; at++) {
@@ -72,7 +73,6 @@ static inline void condition_begin(condition_t *condition, condition_wait_t *wai
             FAILPOINT("condition.waits");
             return;
         }
-    wait->calls = load_relaxed_u32(&cell->calls); /* relaxed: under the lock */
 }
 
 static inline int condition_ready(const void *of) {
