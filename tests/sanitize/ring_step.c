@@ -20,7 +20,7 @@ static ring_consumer_t consumer;
 static ring_header_t *header(void) { return (ring_header_t *)place.payload; }
 static uint64_t span_of(uint64_t nbytes) { return round_up(8 + nbytes, RECORD_ALIGN); }
 
-/* --- the operations (start_child) ------------------------------------------------------------------------------- */
+/* --- the operations (start_child) -------------------------------------------------------------------------------- */
 
 static uint8_t rows[ROWS * CAPACITY]; /* payloads, before they are sent or after they came */
 
@@ -138,7 +138,7 @@ static const operation_t operations[] = {
     {"wait-records", be_consumer, wait_records, 0, 0, DIED, DIED},
 };
 
-/* --- how the ring looks when the child starts ------------------------------------------------------------------ */
+/* --- how the ring looks when the child starts -------------------------------------------------------------------- */
 
 static void fill_some(uint64_t count) {
     while (count-- != 0 && CAPACITY - (producer.tail - header()->head) >= span_of(size))
@@ -192,7 +192,7 @@ static void lay_out(int start, int child_produces) {
         ring_close_consumer(&consumer);
 }
 
-/* --- what must hold afterwards --------------------------------------------------------------------------------- */
+/* --- what must hold afterwards ----------------------------------------------------------------------------------- */
 
 static int taken(uint64_t *number) {
     uint64_t word;

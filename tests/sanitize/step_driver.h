@@ -1,4 +1,4 @@
-/* What the steppers share: a child that is taken through one operation by ptrace, instruction by instruction, and killed.
+/* What the steppers share: a child that ptrace takes through one operation, instruction by instruction, and its death.
  *
  * It is killed before the first, and then, a new child each time, after each instruction that others can notice: those
  * that change shared memory, and system calls.  All others change nothing but registers and private memory, which end

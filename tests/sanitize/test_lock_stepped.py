@@ -1,0 +1,89 @@
+"""SIGKILL at every instant of every operation of locks, semaphores, events and conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sanitize.compiling import HERE
+from sanitize.stepping import needs_x86, run_stepper, stepper
+
+LOCKS = [
+    "member-join",
+    "lock-take",
+    "lock-try",
+    "lock-wait",
+    "lock-give",
+    "lock-give-asleep",
+    "lock-recover",
+    "rlock-enter",
+    "rlock-give",
+    "counted-take",
+    "counted-wait",
+    "counted-give",
+    "counted-give-asleep",
+    "owned-take",
+    "owned-wait",
+    "owned-give",
+    "owned-give-asleep",
+    "event-set",
+    "event-set-asleep",
+    "event-clear",
+]
+CONDITIONS = [
+    "condition-begin",
+    "condition-wait",
+    "condition-inherit",
+    "condition-wake",
+    "condition-return",
+    "condition-end",
+    "condition-end-twice",
+    "notify",
+    "notify-all",
+    "notify-asleep",
+    "notify-late-wake",
+]
+ASLEEP = [operation for operation in LOCKS + CONDITIONS if operation.endswith(("asleep", "late-wake"))]
+
+pytestmark = needs_x86
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the steppers are compiled into."""
+    return tmp_path_factory.mktemp("drivers")
+
+
+def step(folder: Path, operation: str, *, everywhere: bool = False) -> None:
+    source = HERE / ("lock_step.c" if operation in LOCKS else "condition_step.c")
+    done = run_stepper(stepper(source, folder), operation, everywhere=everywhere)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    assert " kills, " in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("operation", LOCKS)
+def test_a_kill_at_any_instant_leaves_a_lock_or_a_permit_to_be_had(folder: Path, operation: str) -> None:
+    """The survivor gets the lock at its first question, told exactly if the dead one had it; no permit appears."""
+    step(folder, operation)
+
+
+@pytest.mark.parametrize("operation", CONDITIONS)
+def test_a_kill_at_any_instant_loses_no_notification(folder: Path, operation: str) -> None:
+    """Each is with one that has returned or one that waits, and once only; who sleeps is woken."""
+    step(folder, operation)
+
+
+def test_a_waiter_that_is_nowhere_for_one_instant_does_not_escape_the_stepper(folder: Path) -> None:
+    """The planted fault proves that the tests above can fail."""
+    done = run_stepper(stepper(HERE / "condition_step.c", folder), "notify-badly")
+    assert done.returncode == 1
+    assert "a waiter has lost its place" in done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("operation", sorted({*LOCKS, *CONDITIONS} - {"member-join", "lock-wait", *ASLEEP}))
+def test_a_kill_after_instructions_that_nobody_can_notice_changes_nothing(folder: Path, operation: str) -> None:
+    """The stepper leaves out kills that cannot differ from the one before; here it does not."""
+    step(folder, operation, everywhere=True)
