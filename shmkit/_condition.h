@@ -144,8 +144,9 @@ static inline void condition_mark(condition_t *condition, uint32_t at) {
     /* Wakes nobody, moves one.  Where nobody sleeps on the word yet, its owner finds the word changed. */
     syscall(SYS_futex, place, FUTEX_REQUEUE, 0, (void *)1, &condition->lock->cell->gate, 0);
     FAILPOINT("condition.moved");
-    /* On behalf of who is there now, asleep; not before: whoever released the lock before us may only now be at its gate,
-     * find nobody asleep, and clear the bit. */
+    /* On behalf of who was moved there, asleep; and after that, as the kernel does not compare the gate: whoever released
+     * the lock before us may still be about to clear the bit, having found nobody there.  Either it finds who was moved,
+     * or the announcement comes after it or makes it fail.  Our own release, which is to wake who was moved, comes last. */
     gate_announce(&condition->lock->cell->gate);
     FAILPOINT("condition.announced");
 }
