@@ -167,13 +167,9 @@ static inline void ring_publish(ring_producer_t *p) {
     ring_header_t *shared = p->shared;
     store_relaxed_u64(p->commits, load_relaxed_u64(p->commits) + 1); /* relaxed: a hint */
     FAILPOINT("ring.publish.before");
-#ifdef MUTANT_RELAXED_PUBLISH
-    store_relaxed_u64(&shared->tail, p->tail);
-#else
     /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next; publishes the records below it.
      * seq, and not release, so that the look at the bell below is not reordered before it (SYNC bell) */
     store_seq_u64(&shared->tail, p->tail);
-#endif
     FAILPOINT("ring.publish.tail");
     /* relaxed: statistics with one writer */
     store_relaxed_u64(&shared->producer_count.records, p->records);

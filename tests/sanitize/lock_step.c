@@ -2,8 +2,8 @@
  *
  * A child is stepped through the operation (step_driver.h).  After each kill this process, the survivor, must find: a
  * lock that it can have at the first question, and be told exactly if the word named the dead one; no permit more than
- * there were, and of owned ones none less; the flag up or down, and who saw it; and who slept at a gate awake.  Done from
- * each state that the operation can begin in. */
+ * there were, and of owned ones none less; the flag up or down; and who slept at a gate awake.  Done from each state
+ * that the operation can begin in. */
 #include "lock_step.h"
 
 /* --- the operations (start_child): `result` is what the operation has come to ------------------------------------ */

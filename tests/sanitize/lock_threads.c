@@ -2,28 +2,14 @@
  *
  * ThreadSanitizer sees a missing order only where both sides use the same addresses: two processes, or two mappings of
  * one file, hide it.  So each party is one thread or two (the handles that two share are those of one process), and
- * what a primitive guards or hands over is plain memory.  Compiled with -DMUTANTS, the compare-and-swaps and stores of
- * the FUNCTION order nothing, which has to be found.
+ * what a primitive guards or hands over is plain memory.  The FUNCTION is one with a planted fault (mutants.h), which
+ * has to be found.
  *
  * Ways to take, pauses, time-outs and deaths follow from SEED.  Ends with 0 if nobody was where another one was, and
  * nothing was lost; a sanitizer that finds something ends it with another status. */
 #include "driver.h"
 
-#include "_atomics.h"
-
-static const char *mutant = ""; /* the function with the planted fault */
-
-#ifdef MUTANTS
-#define MUTANT_CAS(word, expected, value)                                                                              \
-    __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
-/* A macro's own name within it is the function's. */
-#define cas_seq_u32(word, expected, value)                                                                             \
-    (strcmp(__func__, mutant) == 0 ? MUTANT_CAS(word, expected, value) : cas_seq_u32(word, expected, value))
-#define cas_seq_u64(word, expected, value)                                                                             \
-    (strcmp(__func__, mutant) == 0 ? MUTANT_CAS(word, expected, value) : cas_seq_u64(word, expected, value))
-#define store_seq_u32(word, value)                                                                                     \
-    (strcmp(__func__, mutant) == 0 ? store_relaxed_u32(word, value) : store_seq_u32(word, value))
-#endif
+#include "mutants.h"
 
 #include "lock_driver.h"
 

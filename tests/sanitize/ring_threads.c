@@ -1,10 +1,16 @@
-/* ring_threads CAPACITY RECORDS SEED: both ends of one ring as two threads on one mapping, for the sanitizers.
+/* ring_threads CAPACITY RECORDS SEED [FUNCTION]: both ends of a ring as threads on one mapping, for the sanitizers.
  *
  * ThreadSanitizer sees a missing order only where both sides use the same addresses: two processes, or two mappings of
  * one file, hide it.  AddressSanitizer sees a step beyond the ring, because the memory comes from the heap.
  *
+ * The FUNCTION is one with a planted fault (mutants.h), which has to be found.
+ *
  * Sizes, batches, views, pauses and changes of the holder follow from SEED.  Ends with 0 if every record came once, in
  * order and whole; a sanitizer that finds something ends it with another status. */
+#include "driver.h"
+
+#include "mutants.h"
+
 #include "ring_driver.h"
 
 #include <pthread.h>
@@ -207,7 +213,8 @@ static void *consume(void *unused) {
 
 int main(int argc, char **argv) {
     pthread_t producer, consumer;
-    EXPECT(argc == 4, "usage: ring_threads CAPACITY RECORDS SEED");
+    EXPECT(argc == 4 || argc == 5, "usage: ring_threads CAPACITY RECORDS SEED [FUNCTION]");
+    mutant = argc == 5 ? argv[4] : "";
     place.capacity = strtoull(argv[1], NULL, 10);
     records = strtoull(argv[2], NULL, 10);
     seed = strtoull(argv[3], NULL, 10);

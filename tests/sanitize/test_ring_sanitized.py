@@ -31,8 +31,9 @@ def test_two_threads_on_one_ring_give_a_sanitizer_nothing_to_say(
 
 
 @pytest.mark.parametrize("capacity", [1024, 65536])
-def test_a_relaxed_publication_does_not_escape_the_thread_sanitizer(folder: Path, capacity: int) -> None:
-    """The planted fault proves that the test above can fail."""
-    done = run_sanitized(SOURCE, folder, THREAD, "-DMUTANT_RELAXED_PUBLISH", arguments=(capacity, RECORDS, capacity))
+@pytest.mark.parametrize("function", ["ring_publish", "ring_release_to"])
+def test_a_relaxed_publication_does_not_escape_the_thread_sanitizer(folder: Path, function: str, capacity: int) -> None:
+    """The planted faults prove that the test above can fail."""
+    done = run_sanitized(SOURCE, folder, THREAD, "-DMUTANTS", arguments=(capacity, RECORDS, capacity, function))
     assert done.returncode != 0
     assert "data race" in done.stderr
