@@ -73,6 +73,8 @@ static inline status_t lock_try(lock_wait_t *wait) {
     if (lock_take(lock))
         return OK;
     const uint64_t word = load_relaxed_u64(&lock->cell->word); /* relaxed: whether to look closer */
+    if (word == LOCK_LOST)
+        return LOST;
     /* relaxed: any thread's; a pace */
     if (word == load_relaxed_u64(&lock->asked) && (add_relaxed_u32(&lock->tries, 1) + 1) % LOCK_TRIES_PER_QUESTION != 0)
         return FULL;
