@@ -239,7 +239,7 @@ SHMKIT_ASSERT(sizeof(record_array_t) == 8, "shape stands on a multiple of 8");
  *          LOCK_LOST         an heir released it without saying so: never to be had again
  *          Changed by compare-and-swap only: 0 → held by whoever acquires, held → 0 by whoever releases, held by a dead one →
  *          held by its one heir.
- * depth, thread   of a recursive lock: how often, and which thread of the holder; stored by the holder only. */
+ * depth, thread   of a recursive lock: how often, and which thread of the holder (0: none); stored by the holder only. */
 #define LOCK_INCONSISTENT 1u
 #define LOCK_LOST 2u
 

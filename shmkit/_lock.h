@@ -167,10 +167,12 @@ static inline int lock_mine(const lock_t *lock) {
 
 /* --- recursive: the holder is a thread --------------------------------------------------------------------------- */
 
-/* This thread's number.  Threads of two processes, the main threads of two forked children say, may have the same
- * pthread_self; the member makes the difference.  Without it, who inherits a lock would find, until it has entered, the
- * dead one's number there, and another thread of its process would take that for its own. */
-static inline uint64_t lock_thread(const lock_t *lock) { return (uint64_t)pthread_self() ^ lock->held; }
+/* A number for this thread of this member.  Threads of forked processes have the same pthread_self(), and a dead holder's
+ * number stands in the cell until its heir has stored its own: meanwhile another thread of the heir's process must not take
+ * it for its own.  So the member goes into it, by a multiplication that spreads its bits.  Never 0. */
+static inline uint64_t lock_thread(const lock_t *lock) {
+    return ((uint64_t)pthread_self() ^ lock->held * 0x9e3779b97f4a7c15u) | 1;
+}
 
 /* Does this very thread hold it? */
 static inline int rlock_mine(const lock_t *lock) {
