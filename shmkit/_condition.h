@@ -59,12 +59,19 @@ static inline void condition_begin(condition_t *condition, condition_wait_t *wai
     wait->waits = member_word(member->id) | WAITER_WAITS;
     wait->at = wait->left = CONDITION_NOWHERE;
     wait->calls = load_relaxed_u32(&cell->calls); /* relaxed: under the lock */
-    /* A place of a dead one who still waited is free; that of one who was notified is for those who wait to take. */
+    /* Where all are taken, those of the dead are free; with the place of one who was notified goes the notification. */
     for (int dead_too = 0; dead_too < 2; dead_too++)
         for (uint32_t at = 0; at < CONDITION_WAITERS; at++) {
-            const uint64_t word = place_word(cell, at);
-            if (word != 0 && !(dead_too && (word & 3) == WAITER_WAITS && member_died(member, member_of_word(word))))
+            uint64_t word = place_word(cell, at);
+            if (word != 0 && !(dead_too && member_died(member, member_of_word(word))))
                 continue;
+            if ((word & 3) == WAITER_NOTIFIED) {
+                /* SYNC notified: pairs with load_seq(word) in place_word; those who wait may be taking it over, too */
+                if (!cas_seq_u64(&cell->waiter[at].word, &word, member_word(member->id) | WAITER_NOTIFIED))
+                    continue;
+                wait->at = at;
+                return;
+            }
             wait->at = at;
             /* relaxed: under the lock; a place without a word is nobody's, whatever its ticket */
             store_relaxed_u64(&cell->waiter[at].ticket, cell->tickets++);

@@ -308,8 +308,8 @@ SHMKIT_ASSERT(sizeof(event_cell_t) == LINE, "an event owns a line");
  * tickets  how many ever came to stand in line
  * word     0: nobody; id * 4 + 1: waits, asleep on the word's lower half; id * 4 + 2: was notified, and has not left yet;
  *          2: notified, nobody's: a notification for whoever takes it.
- *          Stored by who holds the lock, but for one case: a waiter that finds somebody dead who was notified takes
- *          that notification over by compare-and-swap.
+ *          Stored by who holds the lock, but for one case: whoever waits, or begins to, and finds somebody dead (or
+ *          nobody) who was notified takes that notification over by compare-and-swap.
  * gate     where those sleep who found no free place; calls: how often all of them were woken */
 #define CONDITION_WAITERS 64u
 #define WAITER_WAITS 1u
