@@ -69,6 +69,7 @@ cdef extern from "_file.h" nogil:
     int file_link(file_t *file, const char *path)
     int file_is_at(const char *path, uint64_t dev, uint64_t inode)
     int file_is_behind(int fd, uint64_t dev, uint64_t inode)
+    void file_close(int fd, uint64_t dev, uint64_t inode)
     int file_reclaim(const char *path, int unfinished)
     void file_abandon(file_t *file)
 

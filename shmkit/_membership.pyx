@@ -43,7 +43,8 @@ cdef class Member:
         else:
             lease_forget(&self.own.lease)
         if self.own_fd >= 0:
-            close(self.own_fd)
+            # Not another file that has its number by now.
+            file_close(self.own_fd, self.mapping.own.dev, self.mapping.own.inode)
 
     @property
     def id(self):
