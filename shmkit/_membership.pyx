@@ -23,7 +23,7 @@ from shmkit.errors import SegmentError
 
 cdef const uint64_t *generation = fork_generation()
 
-_members = weakref.WeakValueDictionary()
+cdef dict _members = {}  # (device, inode) of a segment's file → weak reference to this process's Member
 
 
 @cython.final
@@ -69,11 +69,31 @@ def member(Mapping mapping):
 cdef Member member_of(Mapping mapping):
     """This process's Member in the segment that is mapped."""
     key = (mapping.own.dev, mapping.own.inode)
-    cdef Member known = _members.get(key)
-    if known is None or known.generation != generation[0]:
-        # Of two threads that come here together each may get its own: two members that both are this process.
-        known = _members[key] = join(mapping)
+    cdef Member known = known_as(key)
+    if known is not None:
+        return known
+    cdef Member made = join(mapping)
+
+    def forget(reference):
+        if _members.get(key) is reference:
+            del _members[key]
+
+    # Of two threads that come here together, or a thread and its signal handler, one takes the other's: from here on no
+    # Python code runs, so nobody comes between the look and the store.  A process with two names would lose a lock that
+    # it holds under the one as soon as its handle is bound to the other.
+    reference = weakref.ref(made, forget)
+    with cython.critical_section(_members):
+        known = known_as(key)
+        if known is None:
+            known = made
+            _members[key] = reference
     return known
+
+
+cdef Member known_as(tuple key):
+    reference = _members.get(key)
+    cdef Member known = None if reference is None else reference()
+    return known if known is not None and known.generation == generation[0] else None
 
 
 cdef Member join(Mapping mapping):
