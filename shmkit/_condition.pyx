@@ -40,6 +40,7 @@ cdef class Condition(Primitive):
     cdef condition_t condition
 
     def __init__(self, lock=None):
+        self.fresh()
         self.plan(lock)
         self.settle()
 

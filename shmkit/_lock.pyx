@@ -44,6 +44,7 @@ cdef class Lock(Primitive):
     """
 
     def __init__(self, *, on_owner_death="raise"):
+        self.fresh()
         self.policy = policy_of(on_owner_death)
         self.settle()
 

@@ -33,6 +33,7 @@ cdef class Primitive:
     cdef int check(self, uint64_t room) except -1
     cdef int bind(self) except -1
 
+    cdef int fresh(self) except -1
     cdef int settle(self) except -1
     cdef int settle_at(self, Mapping mapping, object segment, uint64_t at) except -1
     cdef int check_kind(self, uint64_t room, uint64_t size, uint32_t kind) except -1

@@ -143,12 +143,17 @@ cdef class Primitive:
 
     # --- making and finding ------------------------------------------------------------------------------------
 
+    cdef int fresh(self) except -1:
+        """Raises TypeError if it has a place already: __init__ was called again."""
+        if self.mapping is not None:
+            raise TypeError(f"{type(self).__name__}.__init__ called again")
+        return 0
+
     cdef int settle(self) except -1:
         """Finds a place among this process's anonymous primitives, and formats it."""
         cdef uint64_t size = self.size()
         cdef Room room
-        if self.mapping is not None:
-            raise TypeError(f"{type(self).__name__}.__init__ called again")
+        self.fresh()
         if size > OWN_SEGMENT * UNIT:
             segment = Segment._create(None, size, kind=SEGMENT_KIND_SYNC)
             self.settle_at(segment.mapping, segment, 0)

@@ -36,6 +36,7 @@ cdef class Semaphore(Primitive):
     cdef uint32_t value, maximum, owners
 
     def __init__(self, value=1, *, undo=False):
+        self.fresh()
         self.plan(value, undo)
         self.settle()
 
