@@ -161,6 +161,8 @@ cdef class Condition(Primitive):
         return self.own_lock.__enter__()
 
     def __exit__(self, kind, error, traceback) -> None:
+        if self.own_lock is None:
+            self.enter()
         self.own_lock.__exit__(kind, error, traceback)
 
     cdef int holding(self, str what) except -1:

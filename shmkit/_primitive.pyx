@@ -248,6 +248,8 @@ cdef class Primitive:
     def __reduce__(self):
         if self.shut:
             raise errors.Closed(f"{self._label()} was closed by this process")
+        if self.mapping is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
         if self.room is not None:
             (<Room>self.room).known = True
         return _restore, (type(self), self.segment, self.at)
