@@ -74,8 +74,8 @@ cdef class Arena:
 
 @cython.final
 cdef class Room:
-    """A place in an arena.  Given back with its primitive, if nobody else can know of it: it was never pickled, and no
-    fork has copied it.  Otherwise it stays as it is until the whole arena goes."""
+    """A place in an arena.  Given back with its primitive, if nobody else can know of it: it was never pickled, nobody
+    asked where it stands, and no fork has copied it.  Otherwise it stays as it is until the whole arena goes."""
 
     cdef Arena arena
     cdef uint64_t at
@@ -325,6 +325,8 @@ cdef class Primitive:
     @property
     def offset(self) -> int:
         """Where it stands in its segment's payload."""
+        if self.room is not None:
+            (<Room>self.room).known = True  # whoever knows where it stands can attach to it
         return self.at
 
     @property
