@@ -141,8 +141,7 @@ cdef class Lock(Primitive):
             try:
                 status = <status_t>self.wait_rounds(round_of_lock, &wait, FOREVER)
             except BaseException as error:
-                interruption = error
-                self.shut = False  # a handle that is closed in the middle of a wait is closed after it
+                interruption = error  # of a handle that is closed meanwhile: Closed, after each slice
         if isinstance(self, RLock) and (status == OK or status == INHERITED):
             rlock_enter(&self.lock, depth)
         if interruption is not None:
