@@ -42,6 +42,11 @@ typedef struct {
     uint32_t calls; /* where it has no place: how often those were woken when it began to wait */
 } condition_wait_t;
 
+/* The word of whoever waits in this process. */
+static inline uint64_t condition_waits(const condition_t *condition) {
+    return member_word(condition->lock->member->id) | WAITER_WAITS;
+}
+
 static inline uint64_t place_word(const condition_cell_t *cell, uint32_t at) {
     /* SYNC notified: pairs with cas_seq(word) in condition_mark */
     return load_seq_u64(&cell->waiter[at].word);
@@ -56,7 +61,7 @@ static inline void condition_begin(condition_t *condition, condition_wait_t *wai
     condition_cell_t *cell = condition->cell;
     const member_t *member = condition->lock->member;
     wait->cell = cell;
-    wait->waits = member_word(member->id) | WAITER_WAITS;
+    wait->waits = condition_waits(condition);
     wait->at = wait->left = CONDITION_NOWHERE;
     wait->calls = load_relaxed_u32(&cell->calls); /* relaxed: under the lock */
     /* Where all are taken, those of the dead are free; with the place of one who was notified goes the notification. */

@@ -5,12 +5,15 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from shmkit._core cimport *
 from shmkit._lock cimport Lock, RLock
+from shmkit._map cimport fork_generation
 from shmkit._primitive cimport Primitive, deadline_of
 
 import time
 from operator import index
 
 from shmkit import errors
+
+cdef const uint64_t *generation = fork_generation()
 
 
 cdef struct wait_t:
@@ -20,6 +23,8 @@ cdef struct wait_t:
 
 cdef status_t round_of_condition(void *of, waiter_t *waiter, uint64_t deadline_ns) noexcept nogil:
     cdef wait_t *wait = <wait_t *>of
+    if wait.own.waits != condition_waits(wait.condition):
+        return NOT_HELD  # a signal handler forked, and this is the child
     return condition_round(wait.condition, &wait.own, waiter, deadline_ns)
 
 
@@ -183,7 +188,9 @@ cdef class Condition(Primitive):
         cdef uint32_t depth
         cdef wait_t wait
         cdef bint notified = False, finished = False
+        cdef uint64_t began
         self.holding("waiting on it")
+        began = self.generation
         wait.condition = &self.condition
         condition_begin(&self.condition, &wait.own)
         self.own_lock.give_all(&depth)
@@ -200,9 +207,12 @@ cdef class Condition(Primitive):
                 finished = False
                 raise
             finally:
-                notified = condition_end(&self.condition, &wait.own)
-                if notified and not finished:
-                    condition_notify(&self.condition, 1)  # it does not return: the next one is to
+                if generation[0] == began:
+                    notified = condition_end(&self.condition, &wait.own)
+                    if notified and not finished:
+                        condition_notify(&self.condition, 1)  # it does not return: the next one is to
+        if generation[0] != began:
+            raise errors.NotOwner(f"{self._label()}: it is this process's parent that stands in line (a handler forked)")
         return notified
 
     def wait_for(self, predicate, timeout=None):

@@ -391,7 +391,8 @@ cdef extern from "_condition.h" nogil:
         condition_cell_t *cell
         lock_t *lock
     ctypedef struct condition_wait_t:
-        pass
+        uint64_t waits
+    uint64_t condition_waits(const condition_t *condition)
     void condition_begin(condition_t *condition, condition_wait_t *wait)
     status_t condition_round(condition_t *condition, condition_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
     bint condition_end(condition_t *condition, condition_wait_t *wait)

@@ -136,6 +136,8 @@ cdef class Lock(Primitive):
         cdef status_t status
         wait.lock = &self.lock
         interruption = None
+        if self.generation != generation[0] and not self.shut:
+            self.enter()  # a signal handler forked, and this is the child
         status = OK if lock_take(&self.lock) else FULL
         while status == FULL:
             try:

@@ -301,7 +301,8 @@ cdef class Primitive:
                 self.spin_ns = waiter.spin_ns
                 return status
             PyErr_CheckSignals()
-            if self.shut:
+            # Closed meanwhile; or a handler forked, and this is the child, which waits under its own name.
+            if self.shut or self.generation != generation[0]:
                 self.enter()
 
     def close(self) -> None:
