@@ -304,6 +304,7 @@ cdef extern from "_layout.h" nogil:
     const uint32_t POLICY_RECOVER
     const uint64_t LOCK_INCONSISTENT
     const uint64_t LOCK_LOST
+    const uint32_t SEMAPHORE_BOUNDED
     const uint32_t SEMAPHORE_MOST
     const uint32_t SEMAPHORE_OWNERS_MOST
     const uint32_t CONDITION_WAITERS

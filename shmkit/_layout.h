@@ -266,6 +266,7 @@ SHMKIT_ASSERT(offsetof(lock_cell_t, word) == 8 && offsetof(lock_cell_t, thread) 
  * value   permits that are free; 0 <= value <= maximum.  Not used where there are owners.
  * owner   0: this permit is free; id * 4: held.  Changed by compare-and-swap only. */
 #define SEMAPHORE_MOST 0x7fffffffu /* SEM_VALUE_MAX */
+#define SEMAPHORE_BOUNDED 1u       /* policy: it has no more permits than at first, be that as many as there can be */
 #define SEMAPHORE_OWNERS_MOST 4096u
 
 typedef struct {

@@ -87,7 +87,7 @@ cdef class Semaphore(Primitive):
 
     cdef int format(self) except -1:
         cdef semaphore_cell_t *cell = <semaphore_cell_t *>self.cell
-        cell_clear(cell, self.size(), 0)
+        cell_clear(cell, self.size(), SEMAPHORE_BOUNDED if self.bounded() else 0)
         cell.maximum = self.maximum
         cell.value = 0 if self.owners else self.value
         cell.owners = self.owners
@@ -105,7 +105,7 @@ cdef class Semaphore(Primitive):
             self.refuse(f"a semaphore of {self.maximum} permits has as many owners, or none", self.owners)
         if self.size() > room:
             self.refuse(f"a semaphore with {self.owners} owners has {self.size()} bytes", room)
-        if self.bounded() and self.maximum == SEMAPHORE_MOST:
+        if self.bounded() and self.maximum == SEMAPHORE_MOST and cell.policy != SEMAPHORE_BOUNDED:
             self.refuse("a BoundedSemaphore has a maximum", "a Semaphore")
         return 0
 
