@@ -4,6 +4,8 @@ from typing_extensions import Self
 
 from shmkit.segment import Segment
 
+def let_go() -> None: ...
+
 class Primitive:
     @property
     def segment(self) -> Segment: ...

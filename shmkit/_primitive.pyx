@@ -91,6 +91,12 @@ cdef class Room:
 cdef Arena _arena = None
 
 
+def let_go():
+    """Has the next anonymous primitive stand in a new segment; the old one goes with the last that stands in it."""
+    global _arena
+    _arena = None
+
+
 cdef Room take_room(uint64_t size):
     """A place for `size` bytes in this process's arena."""
     global _arena

@@ -104,6 +104,8 @@ def _books_balance(request: pytest.FixtureRequest, _elsewhere: None) -> Iterator
     """Fails a test that leaves something behind, and removes it."""
     before = Books.now()
     yield
+    # What fixtures gave to the test is pytest's until long after it.
+    request.node.funcargs.clear()
     # A failed test's traceback still holds its locals, so their descriptors and mappings are no second failure.
     left = settle(before, memory_too=not request.node.stash.get(call_failed, False))
     if left:

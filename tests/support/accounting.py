@@ -167,6 +167,8 @@ def settle(before: Books, memory_too: bool = True, grace: float = 3.0) -> dict[s
         gc.collect()
         shmkit = sys.modules.get("shmkit")
         getattr(shmkit, "trim", lambda: None)()
+        # The segment that the next anonymous primitive would stand in is kept for it.
+        getattr(sys.modules.get("shmkit._primitive"), "let_go", lambda: None)()
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not _left(before, memory_too), grace)
         left = _left(before, memory_too)
