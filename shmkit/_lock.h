@@ -205,9 +205,10 @@ static inline status_t rlock_give_all(lock_t *lock, uint32_t *depth) {
     return lock_give(lock);
 }
 
+/* OK; NOT_HELD: by this thread; LOST, as of any lock: so that a `with` block that learns of it within ends with that. */
 static ALWAYS_INLINE status_t rlock_give(lock_t *lock) {
     if (!rlock_mine(lock))
-        return NOT_HELD;
+        return load_relaxed_u64(&lock->cell->word) == LOCK_LOST ? LOST : NOT_HELD; /* relaxed: it never changes again */
     uint32_t depth = load_relaxed_u32(&lock->cell->depth);
     if (depth > 1) {
         store_relaxed_u32(&lock->cell->depth, depth - 1);
