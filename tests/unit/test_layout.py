@@ -17,6 +17,7 @@ import pytest
 
 import shmkit
 from shmkit import _header, _map
+from shmkit._membership import member
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 LAYOUT = Path(__file__).resolve().parents[2] / "shmkit" / "_layout.h"
@@ -132,7 +133,71 @@ def test_the_constants_are_the_headers() -> None:
         assert int(found[1].rstrip("ul"), 0) == value
 
 
+# ── cells ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CELLS = {
+    "lock": lambda segment: shmkit.Lock.create_at(segment),
+    "rlock": lambda segment: shmkit.RLock.create_at(segment, on_owner_death="recover"),
+    "semaphore": lambda segment: shmkit.Semaphore.create_at(segment, 0, 3),
+    "bounded_semaphore": lambda segment: shmkit.BoundedSemaphore.create_at(segment, 0, 5),
+    "owned_semaphore": lambda segment: shmkit.Semaphore.create_at(segment, 0, 2, undo=True),
+    "event": lambda segment: shmkit.Event.create_at(segment),
+    "condition": lambda segment: shmkit.Condition.create_at(segment),
+}
+
+
+def fresh_cell(which: str) -> bytes:
+    """A primitive that was just made, in memory that was full of something else."""
+    segment = shmkit.Segment.create(None, 2048)
+    segment.buf[:] = b"\xee" * 2048
+    made = CELLS[which](segment)
+    return bytes(segment.buf[: made.nbytes])
+
+
+@pytest.mark.parametrize("which", CELLS)
+def test_a_new_cell_is_the_golden_one(which: str) -> None:
+    """Byte by byte."""
+    assert fresh_cell(which) == (GOLDEN / f"{which}_cell.v{_header.LAYOUT_VERSION}.bin").read_bytes()
+
+
+def number(segment: shmkit.Segment, at: int, size: int) -> int:
+    return int.from_bytes(segment.buf[at : at + size], "little")
+
+
+def test_the_words_of_cells_stand_where_they_are_drawn() -> None:
+    """Seen by what changes when they are used."""
+    segment = shmkit.Segment.create(None, 2048)
+    lock = shmkit.RLock.create_at(segment)
+    me = member(segment.mapping).id
+    assert number(segment, 8, 8) == number(segment, 20, 4) == number(segment, 24, 8) == 0
+    with lock, lock:
+        assert number(segment, 8, 8) == me * 4
+        assert number(segment, 20, 4) == 2
+        assert number(segment, 24, 8) != 0
+    assert number(segment, 8, 8) == number(segment, 20, 4) == number(segment, 24, 8) == 0
+    semaphore = shmkit.BoundedSemaphore.create_at(segment, 0, 5)
+    semaphore.acquire()
+    assert [number(segment, at, 4) for at in (8, 12, 20)] == [5, 4, 0]
+    owned = shmkit.Semaphore.create_at(segment, 0, 2, undo=True)
+    owned.acquire()
+    assert [number(segment, at, 4) for at in (8, 12, 20)] == [2, 0, 2]
+    assert sorted(number(segment, at, 8) for at in (128, 136)) == [0, me * 4]
+    event = shmkit.Event.create_at(segment)
+    for times in (1, 2):
+        event.set()
+        assert number(segment, 8, 8) == 2 * times + 1
+        event.clear()
+        assert number(segment, 8, 8) == 2 * times
+    condition = shmkit.Condition.create_at(segment)
+    with condition:
+        condition.wait(0)
+        assert number(segment, 128 + 16, 8) == 1
+        assert number(segment, 128 + 128, 16) == 0
+
+
 if __name__ == "__main__":
+    for cell in CELLS:
+        (GOLDEN / f"{cell}_cell.v{_header.LAYOUT_VERSION}.bin").write_bytes(fresh_cell(cell))
     path = GOLDEN / f"segment_header.v{_header.LAYOUT_VERSION}.bin"
     if path.exists() and path.read_bytes() != fresh():
         sys.exit(f"{path} exists and differs: a changed layout needs a new SHMKIT_LAYOUT_VERSION")
