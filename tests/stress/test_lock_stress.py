@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import zlib
 from collections.abc import Callable
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import shmkit
 from support import Processes
 
 WATCHDOG = 60.0
+SCENARIOS = Path(__file__).with_name("SCENARIOS.md")
 EXCLUSIVE: dict[str, Callable[[], Any]] = {
     "Lock": shmkit.Lock,
     "RLock": shmkit.RLock,
@@ -207,3 +210,10 @@ def test_many_are_handed_over(process: Processes) -> None:
             notified += before - condition.waiting
     all_well(children)
     assert counts[0] == 50
+
+
+def test_every_scenario_is_described() -> None:
+    """SCENARIOS.md has a section for each test here, in the same order, and no other."""
+    (section,) = re.findall(r"^## Locks.*?(?=^## |\Z)", SCENARIOS.read_text(), re.MULTILINE | re.DOTALL)
+    here = re.findall(r"^def (test_\w+)", Path(__file__).read_text(), re.MULTILINE)
+    assert re.findall(r"^### (test_\w+)$", section, re.MULTILINE) == [name for name in here if "described" not in name]
