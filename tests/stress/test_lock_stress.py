@@ -166,7 +166,8 @@ def wait_and_count(condition: Any, counts: Any, rounds: int, seed: int) -> None:
         chance = random.Random(seed * 10 + number)
         for _ in range(rounds):
             with condition:
-                counts[0] += condition.wait(chance.random() * 0.004)
+                got = condition.wait(chance.random() * 0.004)
+                counts[0] += got
 
     in_threads(3, action)
     with condition:
