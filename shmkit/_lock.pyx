@@ -284,3 +284,16 @@ cdef class RLock(Lock):
 
     def _recursion_count(self) -> int:
         return load_relaxed_u32(&self.lock.cell.depth) if self.mine() else 0
+
+    # What threading.Condition asks of the RLock that it goes with.
+
+    def _release_save(self):
+        cdef uint32_t depth = 0
+        if not self.mine():
+            raise errors.NotOwner(f"{self._label()} was released by a thread that does not hold it")
+        self.give_all(&depth)
+        return depth
+
+    def _acquire_restore(self, depth):
+        self.enter()
+        self.retake(depth)
