@@ -14,11 +14,12 @@ tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 debug := build/debug/$(tag)
 sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
 
-.PHONY: help demo test debug lint lint-python lint-types lint-cython lint-c format bench soak model clean
+.PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench soak model clean
 
 help:
 	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
 	@echo "make test     build, install into $(VENV), run the test suite"
+	@echo "make conformance   CPython's own tests of locks and their kin, against shmkit's"
 	@echo "make lint     ruff, mypy --strict, stubtest, cython-lint, clang-format"
 	@echo "make format   let ruff and clang-format rewrite the sources"
 	@echo "make bench    measure against the other libraries"
@@ -31,6 +32,10 @@ demo: $(VENV)/.installed $(VENV)/.demo
 
 test: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
 	$(isolated) -m pytest $(ARGS)
+
+# All of them, and the table of the interpreters that were asked so far; ARGS=--readme puts it into README.md.
+conformance: $(VENV)/.installed $(VENV)/.test
+	$(isolated) tests/conformance $(ARGS)
 
 soak: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
 	$(isolated) -m pytest -m soak $(ARGS)

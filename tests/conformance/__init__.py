@@ -1,0 +1,1 @@
+"""CPython's own tests of locks, semaphores, events, conditions and barriers, run against shmkit's."""

@@ -1,0 +1,64 @@
+"""``make conformance``: all of it, for this interpreter; prints the table of all interpreters that were asked so far.
+
+    python -I tests/conformance [--readme]
+
+--readme puts the table into README.md.  The counts are kept in build/conformance, a file for each interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conformance.comparing import METHODS, PRIMITIVES, USERS, both, missing
+from support import REPOSITORY
+
+KEPT = REPOSITORY / "build" / "conformance"
+COLUMNS = ("tests", "with shmkit's classes", "passed", "failed", "excepted", "skipped")
+BEGIN, END = "<!-- conformance: begin -->\n", "<!-- conformance: end -->\n"
+
+
+def measure() -> bool:
+    """Runs everything and keeps the counts; whether all is as it has to be."""
+    rows, fine = [], True
+    runs = [("lock_suite", "threads", ()), *(("mp_suite", method, (*PRIMITIVES, *USERS)) for method in METHODS)]
+    for suite, how, patterns in runs:
+        if why := missing(suite):
+            print(f"skipped: {why}")
+            continue
+        report = both(suite, "fork" if how == "threads" else how, patterns)
+        print(f"Python {platform.python_version()}, {how}: {report}", flush=True)
+        for test, reason in report.wrong.items():
+            fine = False
+            print(f"  {test}: {reason}", flush=True)
+        counts = [report.counts[what] for what in COLUMNS[2:]]
+        rows.append([how, sum(report.counts.values()), report.touching, *counts])
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{platform.python_version()}.json").write_text(json.dumps(rows))
+    return fine
+
+
+def table() -> str:
+    lines = ["| Python | |" + "".join(f" {column} |" for column in COLUMNS), "|---|---|" + "---:|" * len(COLUMNS)]
+    for kept in sorted(KEPT.glob("*.json"), key=lambda path: [int(part) for part in path.stem.split(".")[:2]]):
+        for how, *counts in json.loads(kept.read_text()):
+            lines.append(f"| {kept.stem} | {how} |" + "".join(f" {count} |" for count in counts))
+    return "\n".join(lines) + "\n"
+
+
+def write_readme() -> None:
+    readme = REPOSITORY / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + table() + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    fine = measure()
+    print(table())
+    if "--readme" in sys.argv[1:]:
+        write_readme()
+    sys.exit(not fine)

@@ -1,0 +1,33 @@
+"""The tests of CPython's that pass with the standard library's classes and not with shmkit's, and why each may.
+
+The keys are patterns of ``Class.test``.  One that passes after all is an error too: the table says what is.
+"""
+
+from __future__ import annotations
+
+TIMEOUTS = (
+    "threading's classes refuse a negative or huge time-out, and one without blocking; multiprocessing's take them, "
+    "a negative one as 0, and so do shmkit's"
+)
+REINIT = "a forked child must not reset what its parent still holds: threading's locks are not shared, shmkit's are"
+CONDITION = "a method of the lock that only threading.Condition takes over; multiprocessing.Condition does not"
+
+EXCEPTED: dict[str, dict[str, str]] = {
+    "mp_suite": {
+        "TestStartMethod.test_mixed_startmethod": (
+            "asserts that a lock made for forked children cannot be sent to a spawned one; shmkit's can"
+        ),
+    },
+    "lock_suite": {
+        "*LockTests.test_timeout": TIMEOUTS,
+        "*SemaphoreTests.test_acquire_timeout": TIMEOUTS,
+        "LockTests.test_state_after_timeout": (
+            "names the first argument of acquire as threading does, `blocking`; multiprocessing names it `block`"
+        ),
+        "LockTests.test_at_fork_reinit": REINIT,
+        "EventTests.test_at_fork_reinit": REINIT,
+        "EventTests.test_repr": "threading's repr; shmkit's is that of multiprocessing.Event",
+        "ConditionAsRLockTests.test__is_owned": CONDITION,
+        "ConditionAsRLockTests.test_release_save_unacquired": CONDITION,
+    },
+}

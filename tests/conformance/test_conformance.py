@@ -1,0 +1,88 @@
+"""Whatever CPython's own tests find right about the standard library's primitives, they find right about shmkit's.
+
+The tests are those that were installed with the interpreter that runs.  ``excepted.py`` is the table of those that
+need not pass, with the reason of each.  `make conformance` runs all of them, and prints the counts.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
+from conformance.shared_classes import FAULTS, NAMES
+
+
+@pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest) -> None:
+    for suite in SUITES:
+        if suite in request.node.name and (why := missing(suite)):
+            pytest.skip(why)
+
+
+def assert_conforms(report: Report, touching: int) -> None:
+    print(report)
+    assert not report.wrong, "\n".join(f"{test}: {why}" for test, why in report.wrong.items())
+    # A suite in which shmkit's classes were never put in place would pass as well.
+    assert report.touching >= touching
+    assert report.counts["passed"] >= touching - report.counts["excepted"]
+
+
+@pytest.mark.timeout(600)
+def test_threads_lock_suite() -> None:
+    """test.lock_tests, where the threads of one process contend."""
+    assert_conforms(both("lock_suite", "fork"), 75)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_mp_suite(method: str) -> None:
+    """test._test_multiprocessing: locks, semaphores, conditions, events and barriers between processes."""
+    assert_conforms(both("mp_suite", method, PRIMITIVES), 25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_stands_on_primitives_mp_suite() -> None:
+    """The same of queues, pools, values and arrays, whose locks and semaphores are shmkit's then."""
+    assert_conforms(both("mp_suite", "fork", USERS), 50)
+
+
+# Which tests show each fault, whatever else does.
+SHOWN_BY = {
+    "lock-never-blocks": ("lock_suite", "LockTests.test_acquire_contended", "LockTests.test_reacquire"),
+    "rlock-never-blocks": ("lock_suite", "RLockTests.test_acquire_contended"),
+    "semaphore-one-more": ("mp_suite", "WithProcessesTestSemaphore.test_semaphore"),
+    "condition-wakes-all": (
+        "mp_suite",
+        "WithProcessesTestCondition.test_notify",
+        "WithProcessesTestCondition.test_notify_n",
+    ),
+    "event-never-waits": ("mp_suite", "WithProcessesTestEvent.test_event"),
+    "barrier-one-less": ("mp_suite", "WithProcessesTestBarrier.test_barrier"),
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("fault", "suite"), [(fault, SHOWN_BY[fault][0]) for fault in FAULTS])
+def test_a_fault_is_found(fault: str, suite: str) -> None:
+    """With a primitive that has a fault, the very tests fail that are about it: their success says something."""
+    outcomes = run(suite, "fork", fault, SHOWN_BY[fault][1:])
+    assert outcomes
+    assert {outcome.what for outcome in outcomes.values()} <= {"failed", "hung"}
+
+
+def test_everything_is_substituted() -> None:
+    """All of shmkit's classes that multiprocessing has too."""
+    assert {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"} <= set(NAMES)
+
+
+def test_the_comparison() -> None:
+    """What failed anyway is no finding; what was skipped, hung or vanished, with shmkit's classes only, is one."""
+    outcomes = ("passed", "failed", "skipped", "hung")
+    theirs = {f"C.{before}_{after}": Outcome(before) for before in outcomes for after in (*outcomes, "missing")}
+    ours = {name: Outcome(what) for name in theirs if (what := name.split("_")[1]) != "missing"}
+    report = compare(theirs, ours, {})
+    assert set(report.wrong) == {f"C.passed_{after}" for after in ("failed", "skipped", "hung", "missing")}
+    excepted = compare(theirs, ours, {"C.passed_*": "for this test"})
+    assert excepted.wrong == {"C.passed_passed": "is excepted, and passes"}
+    assert excepted.counts["excepted"] == 4
