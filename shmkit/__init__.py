@@ -2,7 +2,7 @@
 
 ``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
 ``Ring`` streams records and frames from one process to another; ``Lock``, ``Semaphore`` and their kin keep processes
-apart and wake them.
+apart and wake them; ``AtomicInt64`` and its kin are shared words.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"shmkit runs on Linux: {sys.platform} has not the futexes, memfds and file leases it stands on")
 
+from shmkit._atomic import AtomicFlag, AtomicInt64, AtomicUInt64
+from shmkit._atomic_array import AtomicArray
 from shmkit._condition import Condition
 from shmkit._event import Event
 from shmkit._lock import Lock, RLock
@@ -67,6 +69,10 @@ from shmkit.statistics import RingStatistics
 __version__ = "0.1.0"
 
 __all__ = [
+    "AtomicArray",
+    "AtomicFlag",
+    "AtomicInt64",
+    "AtomicUInt64",
     "BoundedSemaphore",
     "Broken",
     "ChannelError",

@@ -399,3 +399,32 @@ cdef extern from "_condition.h" nogil:
     bint condition_end(condition_t *condition, condition_wait_t *wait)
     void condition_notify(condition_t *condition, uint64_t count)
     uint32_t condition_waiting(const condition_cell_t *cell)
+
+cdef extern from "_word.h" nogil:
+    const int WORD_ALL
+    ctypedef enum order_t:
+        RELAXED
+        ACQUIRE
+        RELEASE
+        ACQ_REL
+        SEQ_CST
+    ctypedef struct word_wait_t:
+        const void *word
+        uint64_t value
+        bint wide
+    order_t order_of_failure(order_t order)
+    uint64_t word_add(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_sub(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_and(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_or(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_xor(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_exchange(uint64_t *word, uint64_t value, order_t order)
+    uint64_t word_load_u64(const uint64_t *word, order_t order)
+    uint32_t word_load_u32(const uint32_t *word, order_t order)
+    void word_store_u64(uint64_t *word, uint64_t value, order_t order)
+    void word_store_u32(uint32_t *word, uint32_t value, order_t order)
+    bint word_set_flag(uint32_t *word, order_t order)
+    bint word_cas(uint64_t *word, uint64_t *expected, uint64_t value, order_t order, order_t failure)
+    bint word_spin(word_wait_t *wait, uint64_t limit_ns)
+    status_t word_round(word_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    int word_wake(void *word, int count)

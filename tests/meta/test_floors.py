@@ -23,7 +23,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ],  # a futex word is an atomic word; a file has a layout, and points to fail at
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
-        ["_gate.h"],  # many who wait on one word
+        ["_gate.h", "_word.h"],  # many who wait on one word, or for one
         ["_lock.h", "_semaphore.h", "_event.h"],  # words that are waited for at gates, and that name members
         ["_condition.h"],  # goes with a lock
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
@@ -40,8 +40,8 @@ FLOORS: dict[int, list[list[str]]] = {
     2: [
         ["_membership"],  # who this process is
         ["_primitive"],  # what all primitives have in common
-        ["_lock", "_sem", "_event"],
-        ["_condition"],  # goes with a lock
+        ["_lock", "_sem", "_event", "_atomic"],
+        ["_condition", "_atomic_array"],  # goes with a lock; many atomics
     ],
     3: [
         ["_record", "_end", "statistics"],
