@@ -63,6 +63,7 @@ from shmkit.errors import (
     ShmkitError,
 )
 from shmkit.segment import Segment, SegmentInfo, collect, unlink
+from shmkit.semaphore import PosixSemaphore, SysVSemaphore
 from shmkit.sizes import format_size, parse_size
 from shmkit.statistics import RingStatistics
 
@@ -92,6 +93,7 @@ __all__ = [
     "NotRecoverable",
     "OwnerDied",
     "PeerDied",
+    "PosixSemaphore",
     "RLock",
     "RecordCorrupt",
     "RecordTooLarge",
@@ -110,6 +112,7 @@ __all__ = [
     "Semaphore",
     "SharedArray",
     "ShmkitError",
+    "SysVSemaphore",
     "array",
     "asarray",
     "attach",

@@ -1,9 +1,9 @@
 """Fixtures of every test: unique names, children that end with their test, and books that must balance.
 
-At teardown of each test nothing may be left: no entry of /dev/shm, no SysV segment, no descriptor, no mapping of
-shared memory, no child.  A test that hangs fails after its time-out with the stacks of all threads, its children's too;
-if it cannot even fail, the whole run ends with its stacks a minute later.  The time-out is an ITIMER_REAL of this
-process, so a test that wants timer signals of its own sets them in a child.
+At teardown of each test nothing may be left: no entry of /dev/shm, no SysV segment or semaphore, no descriptor, no
+mapping of shared memory, no child.  A test that hangs fails after its time-out with the stacks of all threads, its
+children's too; if it cannot even fail, the whole run ends with its stacks a minute later.  The time-out is an
+ITIMER_REAL of this process, so a test that wants timer signals of its own sets them in a child.
 """
 
 from __future__ import annotations

@@ -48,6 +48,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_send"],  # an end that writes records
         ["_ring"],  # an end that writes records and hands them out
     ],
+    # Mechanisms of the kernel, behind the words of the floors below.
+    5: [["semaphore"]],
     # The package itself: the public names, gathered from all floors below.
     6: [["__init__"]],
     7: [["cli"], ["__main__"]],

@@ -1,4 +1,4 @@
-"""The books: which shared memory, descriptors, mappings and children there are, and what of it a test left behind."""
+"""The books: which shared memory, semaphores, descriptors, mappings and children there are, and what a test left."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Books:
 
     files: set[tuple[str, int]] = field(default_factory=set)
     sysv: dict[int, int] = field(default_factory=dict)
+    semaphores: set[int] = field(default_factory=set)
     descriptors: dict[tuple[int, int, int], str] = field(default_factory=dict)
     mappings: dict[tuple[str, str], str] = field(default_factory=dict)
     children: set[int] = field(default_factory=set)
 
     @classmethod
     def now(cls) -> Books:
-        return cls(_files(), _sysv(), _descriptors(), _mappings(), set(_children()))
+        return cls(_files(), _sysv(), _semaphores(), _descriptors(), _mappings(), set(_children()))
 
 
 def _files() -> set[tuple[str, int]]:
@@ -49,6 +50,15 @@ def _sysv() -> dict[int, int]:
         return {}
     rows = [line.split() for line in table.read_text().splitlines()[1:]]
     return {int(row[1]): int(row[4]) for row in rows}
+
+
+def _semaphores() -> set[int]:
+    """Ids of the SysV semaphores of this user, who alone the table tells of them: not which process made them."""
+    table = Path("/proc/sysvipc/sem")
+    if not table.exists():
+        return set()
+    rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    return {int(row[1]) for row in rows if int(row[6]) == os.geteuid()}
 
 
 def _descriptors() -> dict[tuple[int, int, int], str]:
@@ -144,6 +154,7 @@ def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
         "SysV segments": [
             str(key) for key, pid in now.sysv.items() if key not in before.sysv and not _somebody_elses(pid)
         ],
+        "SysV semaphores": [str(key) for key in now.semaphores - before.semaphores],
         "children": [str(pid) for pid in now.children - before.children - pids if alive(pid)],
     }
     if memory_too:
@@ -194,6 +205,11 @@ def clean_up(left: dict[str, list[str]]) -> None:
 
         with contextlib.suppress(sysv_ipc.ExistentialError):
             sysv_ipc.remove_shared_memory(int(key))
+    for key in left.get("SysV semaphores", []):
+        import sysv_ipc
+
+        with contextlib.suppress(sysv_ipc.ExistentialError):
+            sysv_ipc.remove_semaphore(int(key))
 
 
 def _reap(before: Books) -> None:
