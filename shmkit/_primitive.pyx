@@ -198,7 +198,8 @@ cdef class Primitive:
         return self._find_at(segment, 0)
 
     def _make_at(self, segment, offset):
-        self.settle_at(segment.mapping, segment, self._offset_in(segment, offset))
+        offset = self._offset_in(segment, offset)
+        self.settle_at(segment.mapping, segment, offset)
         if self.size() > <uint64_t>(segment.size - offset):
             raise ValueError(
                 f"a {type(self).__name__} has {self.size()} bytes: got offset {offset} in {segment.size} bytes "
@@ -211,7 +212,8 @@ cdef class Primitive:
         return self
 
     def _find_at(self, segment, offset):
-        self.settle_at(segment.mapping, segment, self._offset_in(segment, offset))
+        offset = self._offset_in(segment, offset)
+        self.settle_at(segment.mapping, segment, offset)
         self.check(segment.size - offset)
         self.enter()
         return self
