@@ -100,8 +100,8 @@ byte over; /* processes that have ended for good */
 #define ROOM (position + need - other <= CAPACITY)
 #define NO_ROOM (position + need - head > CAPACITY)
 
-/* A record that does not fit before the lap's end starts the next lap, and a pad fills this one.  What is waited for
- * then is room for the pad alone: head can never move so far that pad and record fit together into a full lap. */
+/* A record that does not fit before the lap's end starts the next lap, and a pad fills this one.  Where both are more
+ * than the ring, what is waited for is room for the pad alone: head can never move so far that both fit. */
 inline choose_span() {
     if
     :: span = 1
@@ -114,7 +114,7 @@ inline choose_span() {
 #ifdef MUTANT_PAD_WAITS_FOR_RECORD
     need = gap + span
 #else
-    need = (gap > 0 -> gap : span)
+    need = (gap + span > CAPACITY -> gap : gap + span)
 #endif
 }
 

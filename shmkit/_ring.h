@@ -125,8 +125,9 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
         const uint64_t word = record_word(RECORD_PAD, pad, 8, pad - 8);
         memcpy(p->data + index, &word, 8);
         FAILPOINT("ring.reserve.pad");
-        if (free < pad + span) {
-            /* The pad goes out alone, so that the consumer can pass it and the record gets the whole lap. */
+        if (pad + span > capacity) {
+            /* Both will never have room together, however empty the ring: the pad goes out alone, so that the consumer
+             * can pass it and the record gets the whole lap.  Where they will, what is refused has left no trace. */
             p->tail += pad;
             /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next; publishes the pad */
             store_seq_u64(&p->shared->tail, p->tail);
@@ -135,8 +136,8 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
         }
     }
     if (capacity - (p->tail - p->head_seen) < pad + span) {
-        /* Where not even the pad has room, wait for that: it then goes out alone. */
-        p->need = p->tail + (pad != 0 && free < pad ? pad : pad + span) - capacity;
+        /* A pad that goes out alone is waited for alone. */
+        p->need = p->tail + (pad + span > capacity ? pad : pad + span) - capacity;
         return FULL;
     }
     p->at = p->tail + pad;

@@ -116,7 +116,12 @@ cdef class SendingEnd(End):
             turn_end(&self.send_turn)
 
     def try_send(self, data) -> bool:
-        """Send if there is room now, and say whether.  Raises as `send` does, but for TimeoutError."""
+        """Send if there is room now, and say whether.  Raises as `send` does, but for TimeoutError.
+
+        A record that is refused has left nothing behind; but where it and the rest of the lap are together more than
+        the capacity (so it is more than half of that), the rest has been given up to make room: ``free`` is less until
+        the consumer next looks.  No record, no count and no order changes.
+        """
         if not self.begin_send(None, False):
             return False
         try:

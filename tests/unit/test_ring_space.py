@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 
@@ -24,12 +25,12 @@ def ring() -> Iterator[shmkit.Ring]:
         yield ring
 
 
-def go_to(ring: shmkit.Ring, index: int) -> None:
+def go_to(ring: shmkit.Ring, index: int, consumer: shmkit.Ring | None = None) -> None:
     """Have both ends stand at an index of the lap, with nothing in the ring."""
     for _ in range(index // 8):
         ring.send(b"")
     for _ in range(index // 8):
-        ring.recv()
+        (consumer or ring).recv()
 
 
 # ── capacities ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,6 +170,74 @@ def test_the_largest_record_is_accepted_at_the_second_try_of_one_who_never_waits
         assert ring.try_recv() is None
         assert ring.try_send(bytes(MOST_BYTES))
     assert ring.recv() == bytes(MOST_BYTES)
+
+
+# ── what a refused record leaves ────────────────────────────────────────────────────────────────────────────────────
+
+REFUSALS: dict[str, Callable[[shmkit.Ring, int], bool]] = {
+    "try_send": lambda ring, size: ring.try_send(bytes(size)),
+    "send": lambda ring, size: in_time(lambda: ring.send(bytes(size), timeout=0)),
+    "send_many": lambda ring, size: in_time(lambda: ring.send_many([bytes(size)], timeout=0)),
+    "send_many rows": lambda ring, size: in_time(lambda: ring.send_many(bytes(size), timeout=0, itemsize=size)),
+    "reserve": lambda ring, size: in_time(lambda: ring.reserve(size, timeout=0)),
+}
+
+
+def in_time(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+@pytest.mark.parametrize("index", [0, 8, 256, 600, 1016])
+def test_a_refused_record_of_up_to_half_the_capacity_leaves_nothing(ring: shmkit.Ring, index: int, how: str) -> None:
+    """No pad either: a smaller record goes where it would have gone, and all the statistics stay."""
+    with pickle.loads(pickle.dumps(ring)) as consumer:
+        go_to(ring, index, consumer)
+        while ring.free >= 200 + 8:
+            ring.send(bytes(1))
+        before = ring.statistics()
+        for size in (LEAST // 2 - 64, LEAST // 2 - 128, 208):
+            assert not REFUSALS[how](ring, size)
+        assert ring.statistics() == before
+        while ring.free:  # to the last byte
+            ring.send(b"")
+        assert len(ring) == before.waiting + (LEAST - before.used) // 8
+
+
+def nothing_comes(consumer: shmkit.Ring) -> None:
+    assert consumer.peek() is None
+    assert consumer.try_recv() is None
+    for wait in (consumer.recv, consumer.recv_view, consumer.recv_many):
+        with pytest.raises(TimeoutError):
+            wait(timeout=0)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["looks", "does not look"])
+@pytest.mark.parametrize("how", REFUSALS)
+@pytest.mark.parametrize("index", [128, 256, 512, 896])
+def test_a_refused_record_of_more_may_leave_a_pad_which_is_nothing_to_the_consumer(
+    ring: shmkit.Ring, index: int, how: str, looks: bool
+) -> None:
+    """It counts for `used` alone; nothing is received, and what is sent next comes next."""
+    with pickle.loads(pickle.dumps(ring)) as consumer:
+        go_to(ring, index, consumer)
+        before = ring.statistics()
+        assert not REFUSALS[how](ring, MOST_RESERVED)
+        assert ring.statistics() == before._replace(used=LEAST - index)
+        assert len(ring) == 0
+        if looks:
+            nothing_comes(consumer)
+            assert ring.free == LEAST
+            assert REFUSALS[how](ring, MOST_RESERVED)  # and now it has room
+            return
+        assert ring.try_send(b"next")
+        assert len(ring) == 1
+        assert consumer.recv(timeout=0) == b"next"
+        assert ring.free == LEAST
 
 
 TOO_LARGE = {
