@@ -137,13 +137,18 @@ cdef class Ring(SendingEnd):
     cdef object named(self, object error):
         return errors.RecordCorrupt(f"{self.label}, record at position {self.c.next}: {error}")
 
-    cdef object take(self, uint64_t word):
+    cdef object copied(self, uint64_t word):
+        """A copy of the record at next, which is still the ring's."""
         try:
             item = copy_out(ring_record(&self.c), word, self.received, self.scratch)
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
         if not self.consumes:
-            self.usable()  # the garbage collector ran something that closed the ring
+            self.usable()  # a handler or the garbage collector ran something that closed the ring
+        return item
+
+    cdef object take(self, uint64_t word):
+        item = self.copied(word)
         ring_pass(&self.c, record_nbytes(word))
         return item
 
@@ -218,7 +223,9 @@ cdef class Ring(SendingEnd):
             self.next(&word, timeout)
             end = load_acquire_u64(&self.c.shared.tail)  # what is there now; what comes meanwhile is the next call's
             while True:
-                items.append(self.take_unreleased(word))
+                items.append(self.copied(word))  # kept before it is passed: memory may run out
+                self.c.next += self.c.span
+                ring_count_received(&self.c, record_nbytes(word))
                 if <uint64_t>len(items) >= most or <int64_t>(self.c.next - end) >= 0:
                     return items
                 if ring_next(&self.c, &word) != OK:
@@ -230,18 +237,9 @@ cdef class Ring(SendingEnd):
                 return items  # what is wrong with the next record is the next call's
             raise
         finally:
-            if items:
+            if items and self.consumes:
                 ring_release_passed(&self.c)
             turn_end(&self.recv_turn)
-
-    cdef object take_unreleased(self, uint64_t word):
-        try:
-            item = copy_out(ring_record(&self.c), word, self.received, self.scratch)
-        except errors.RecordCorrupt as error:
-            raise self.named(error) from None
-        self.c.next += self.c.span
-        ring_count_received(&self.c, record_nbytes(word))
-        return item
 
     def recv_many_into(self, buffer, itemsize, timeout=None) -> int:
         """Receive records of `itemsize` bytes one after the other into a buffer; return how many.
@@ -286,6 +284,8 @@ cdef class Ring(SendingEnd):
         try:
             self.next(&word, timeout)
             read_description(view, ring_record(&self.c), word, self.received)
+            if not self.consumes:
+                self.usable()
             if ring_hold(&self.c, view.nbytes, &view.ticket) != OK:
                 raise RuntimeError(f"{self.label}: {RING_VIEWS_MOST} views are held already; release some")
             view.consumer = &self.c

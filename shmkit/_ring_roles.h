@@ -137,11 +137,11 @@ static inline void ring_close_producer(ring_producer_t *p) {
 }
 
 static inline void ring_close_consumer(ring_consumer_t *c) {
-    if (c->views_count != 0) {
-        for (; c->views_count != 0; c->views_count--, c->views_first = (c->views_first + 1) % RING_VIEWS_MOST)
-            ring_poison(c, c->views[c->views_first] & ~1ull);
-        ring_release_to(c, c->next, c->records); /* what views hold has been received */
-    }
+    /* What views hold has been received, and so has what a batch had copied when something closed the ring within it. */
+    for (; c->views_count != 0; c->views_count--, c->views_first = (c->views_first + 1) % RING_VIEWS_MOST)
+        ring_poison(c, c->views[c->views_first] & ~1ull);
+    if (c->next != load_relaxed_u64(&c->shared->head)) /* relaxed: only this end stores head */
+        ring_release_to(c, c->next, c->records);
     /* SYNC consumer-closed: pairs with load_seq(state) in ring_room_ready */
     store_seq_u32(&c->shared->consumer_role.state, ROLE_CLOSED);
     FAILPOINT("ring.close.state");
