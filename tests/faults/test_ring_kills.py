@@ -1,4 +1,7 @@
-"""SIGKILL of one end of a ring, at every failpoint and at random instants (``killing.py`` runs the trials)."""
+"""SIGKILL of one end of a ring, or of both, at every failpoint and at random instants.
+
+``killing.py`` and ``killing_both.py`` run the trials.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ def failpoints() -> list[str]:
     return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
 
 
-def trials(process: Processes, env: dict[str, str], *words: str, watchdog: float) -> list[dict[str, object]]:
-    """What killing.py says of each trial; AssertionError with its traceback if a promise was broken."""
+def trials(
+    process: Processes, env: dict[str, str], *words: str, watchdog: float, program: Path = PROGRAM
+) -> list[dict[str, object]]:
+    """What the program says of each trial; AssertionError with its traceback if a promise was broken."""
     path = f"{env['PYTHONPATH']}:{REPOSITORY / 'tests'}" if env.get("PYTHONPATH") else str(REPOSITORY / "tests")
-    program = process.python(PROGRAM, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
-    output, complaints = program.communicate(timeout=watchdog)
-    assert program.returncode == 0, f"after {output[-300:]}\n{complaints}"
+    run = process.python(program, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
+    output, complaints = run.communicate(timeout=watchdog)
+    assert run.returncode == 0, f"after {output[-300:]}\n{complaints}"
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -68,3 +73,24 @@ def test_one_end_is_killed_at_10000_random_instants(process: Processes, role: st
     """The same, for long."""
     results = trials(process, dict(os.environ), "instants", role, "10000", "2", watchdog=1100)
     assert {result["end"] for result in results if result["killed"]} == {"died"}
+
+
+def killed_both(process: Processes, *words: str, watchdog: float = 170) -> list[dict[str, object]]:
+    return trials(process, dict(os.environ), *words, watchdog=watchdog, program=PROGRAM.with_name("killing_both.py"))
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["anonymous", "named"])
+@pytest.mark.timeout(180)
+def test_both_ends_are_killed_at_200_random_instants(process: Processes, name: str, named: bool) -> None:
+    """A new pair finds what was committed, whole and in order, and room for the largest record there can be."""
+    results = killed_both(process, "200", "5", *([name] if named else []))
+    assert len(results) == 200
+    assert {result["alone"] for result in results} == {True, False}
+    assert any(result["left"] for result in results)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_both_ends_are_killed_at_5000_random_instants(process: Processes) -> None:
+    """The same, for long."""
+    assert len(killed_both(process, "5000", "6", watchdog=1700)) == 5000
