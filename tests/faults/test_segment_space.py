@@ -9,7 +9,7 @@ import pytest
 
 import shmkit
 from shmkit import Segment
-from shmkit.segment import memfd, room
+from shmkit.segment import room
 from support import Processes
 
 # Runs with a /dev/shm of its own, of 4 MiB.  Exit code 77: not permitted here.
@@ -249,24 +249,6 @@ def test_room_is_that_of_the_tightest_bound(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.undo()
     monkeypatch.setattr(room, "_groups", lambda: [(outer, *names), (inner, *names), (tmp_path / "none", *names)])
     assert room._group_available() == 1500
-
-
-def test_huge_pages_that_are_not_there_are_an_error_that_says_how_to_get_them() -> None:
-    """How many are free, and the command that reserves more."""
-    if memfd._from_meminfo("HugePages_Free:"):
-        pytest.skip("huge pages are reserved on this machine")
-    for backing in ("memfd", "sysv"):
-        with pytest.raises(shmkit.NoSpace, match=r"asked for 2 of .* 0 free .*vm\.nr_hugepages=2"):
-            Segment.create(None, memfd.huge_page_size() + 1, backing=backing, hugepages=True)
-
-
-def test_huge_pages_work_where_they_are_reserved() -> None:
-    """The same segment, on larger pages."""
-    if memfd._from_meminfo("HugePages_Free:") < 2:
-        pytest.skip("this machine has no huge pages reserved (vm.nr_hugepages)")
-    with Segment.create(None, 3 * 2**20, hugepages=True) as segment:
-        segment.buf[-1] = 7
-        assert segment.size == 3 * 2**20
 
 
 def test_a_reservation_is_finished_under_a_storm_of_signals(process: Processes) -> None:
