@@ -88,3 +88,5 @@ def test_the_new_program_may_come_back_as_the_same_end(process: Processes, name:
                 assert death.pid == child.pid
         with pytest.raises(shmkit.EndOfStream):
             ring.recv(timeout=WATCHDOG)
+        child.join(WATCHDOG)  # it is among those with whom the name goes
+        assert child.exitcode == 0
