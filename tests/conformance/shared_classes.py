@@ -6,7 +6,6 @@ They stand at the top of a module, for children find them by name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import shmkit
 
@@ -85,11 +84,11 @@ FAULTS: dict[str, dict[str, Callable[..., object]]] = {
 
 if hasattr(shmkit, "Barrier"):
 
-    class BarrierOfOneLess(shmkit.Barrier):
-        def __init__(self, parties: int, action: Any = None, timeout: float | None = None) -> None:
-            super().__init__(max(parties - 1, 1), action, timeout)
+    class BarrierThatHoldsNobody(shmkit.Barrier):
+        def wait(self, timeout: float | None = None) -> int:
+            return 0
 
-    FAULTS["barrier-one-less"] = {"Barrier": BarrierOfOneLess}
+    FAULTS["barrier-holds-nobody"] = {"Barrier": BarrierThatHoldsNobody}
 
 
 def classes(whose: str) -> dict[str, Callable[..., object]]:

@@ -58,7 +58,7 @@ SHOWN_BY = {
         "WithProcessesTestCondition.test_notify_n",
     ),
     "event-never-waits": ("mp_suite", "WithProcessesTestEvent.test_event"),
-    "barrier-one-less": ("mp_suite", "WithProcessesTestBarrier.test_barrier"),
+    "barrier-holds-nobody": ("mp_suite", "WithProcessesTestBarrier.test_wait_return"),
 }
 
 
