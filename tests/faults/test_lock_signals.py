@@ -262,6 +262,8 @@ def test_a_child_that_a_handler_forks_in_a_wait_is_not_its_parent(kind: str, pro
             assert primitive.owner_pid == os.getpid()
         if forked == [0]:
             os._exit(0)  # holding it
+        if kind != "Condition":
+            primitive.release()
         os.waitpid(forked[0], 0)
         theirs.send("had it")
 

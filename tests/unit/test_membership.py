@@ -294,7 +294,7 @@ def test_a_named_segments_file_is_opened_again(name: str) -> None:
     """No descriptor of it is kept until somebody joins; an anonymous one whose descriptor was closed is not found again."""
     with Segment.create(name, 8) as named:
         assert named.fd == -1
-        before = set(os.listdir("/proc/self/fd"))
+        before = {entry for entry in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{entry}")}
         me = member(named.mapping)
         assert me.died(1)
         (own,) = {entry for entry in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{entry}")}

@@ -189,7 +189,7 @@ def segment(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterat
         "raw file": {"name": tmp_path / name, "backing": "file", "raw": True},
     }[request.param]
     segment = Segment.create(size=4096, **arguments)
-    segment.buf[:] = bytes(range(1, 257)) * 16
+    segment.buf[:] = bytes(range(256)) * 16
     yield segment
     segment.unlink(missing_ok=True)
     segment.close()
