@@ -82,9 +82,7 @@ def count_up(primitive: Any, words: Any, threads: int, rounds: int, seed: int) -
 def test_one_at_a_time(kind: str, start_method: BaseContext, process: Processes) -> None:
     """Three processes of two threads count together, in two steps: the sum is exact."""
     primitive, words = EXCLUSIVE[kind](), shmkit.zeros(2, np.int64)
-    children = [
-        process(count_up, primitive, words, 2, 300, number + 1, context=start_method) for number in range(3)
-    ]
+    children = [process(count_up, primitive, words, 2, 300, number + 1, context=start_method) for number in range(3)]
     all_well(children)
     assert words[0] == 3 * 2 * 300
 

@@ -18,7 +18,7 @@ import pytest
 
 import shmkit
 from support import Processes, wait_until
-from unit.lock_children import answer, hold_to_the_end, stand_in_line
+from unit.lock_children import hold_to_the_end, stand_in_line
 
 fork = multiprocessing.get_context("fork")
 PLACES = 64
@@ -127,7 +127,7 @@ def test_wait_for_returns_what_the_predicate_did(condition: Any) -> None:
         assert condition.wait_for(lambda: "yes") == "yes"
         assert condition.wait_for(lambda: "yes", 0) == "yes"
         assert condition.wait_for(lambda: 0, timeout=0.01) == 0
-        assert condition.wait_for(lambda: [], -1) == []
+        assert condition.wait_for(list, -1) == []
     facts: list[int] = []
 
     def tell() -> None:
@@ -219,6 +219,7 @@ def test_more_may_wait_than_have_a_place_in_line() -> None:
         wait_until(lambda: len(done(waiting)) >= PLACES)
         with condition:
             condition.notify()
+
         # Some may only now begin to wait, on a place.
         def all_returned() -> bool:
             with condition:

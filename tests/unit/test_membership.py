@@ -297,7 +297,9 @@ def test_a_named_segments_file_is_opened_again(name: str) -> None:
         before = {entry for entry in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{entry}")}
         me = member(named.mapping)
         assert me.died(1)
-        (own,) = {entry for entry in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{entry}")}
+        (own,) = {
+            entry for entry in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{entry}")
+        }
         # Somebody closes that one as well, and another file gets its number: it is not closed with the member.
         os.close(int(own))
         other = os.open("/dev/null", os.O_RDONLY)

@@ -227,7 +227,9 @@ def test_another_kind_at_the_place_is_told(segment: Segment) -> None:
         for other, wanted in KINDS.items():
             if MAGIC.get(which) == MAGIC.get(other) or {which, other} == {"RLock", "Condition"}:
                 continue
-            with pytest.raises(shmkit.LayoutMismatch, match=rf"the kind of a {other} is 0x.*: got 0x.*\({other}|the anon"):
+            with pytest.raises(
+                shmkit.LayoutMismatch, match=rf"the kind of a {other} is 0x.*: got 0x.*\({other}|the anon"
+            ):
                 wanted.attach_at(segment, 8 * at)
     segment.buf[:] = bytes(4096)
     for which, wanted in KINDS.items():

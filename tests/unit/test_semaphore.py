@@ -65,7 +65,9 @@ def test_as_many_are_in_as_there_are_permits(any_kind: Callable[..., Any], value
         assert semaphore.get_value() == left
 
 
-@pytest.mark.parametrize("args", [(False,), (False, 9), (True, 0), (True, -1), (True, 1e-3), (0, None), (True, np.float32(0))])
+@pytest.mark.parametrize(
+    "args", [(False,), (False, 9), (True, 0), (True, -1), (True, 1e-3), (0, None), (True, np.float32(0))]
+)
 def test_without_permits_acquire_is_false(any_kind: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """Whether the caller does not wait or its time is up."""
     semaphore = any_kind(1)
