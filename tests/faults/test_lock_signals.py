@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any, float | None], bool], C
         lambda it: it.release(),
     ),
     "Event": (shmkit.Event, lambda it, timeout: it.wait(timeout), lambda it: it.set()),
-    "Condition": (shmkit.Condition, wait_on_condition, lambda it: notify(it)),
+    "Condition": (shmkit.Condition, wait_on_condition, notify),
 }
 
 

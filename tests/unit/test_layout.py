@@ -136,13 +136,13 @@ def test_the_constants_are_the_headers() -> None:
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CELLS = {
-    "lock": lambda segment: shmkit.Lock.create_at(segment),
+    "lock": shmkit.Lock.create_at,
     "rlock": lambda segment: shmkit.RLock.create_at(segment, on_owner_death="recover"),
     "semaphore": lambda segment: shmkit.Semaphore.create_at(segment, 0, 3),
     "bounded_semaphore": lambda segment: shmkit.BoundedSemaphore.create_at(segment, 0, 5),
     "owned_semaphore": lambda segment: shmkit.Semaphore.create_at(segment, 0, 2, undo=True),
-    "event": lambda segment: shmkit.Event.create_at(segment),
-    "condition": lambda segment: shmkit.Condition.create_at(segment),
+    "event": shmkit.Event.create_at,
+    "condition": shmkit.Condition.create_at,
 }
 
 

@@ -291,7 +291,7 @@ def test_closing_descriptors_does_not_end_a_membership(process: Processes, pipe:
 
 
 def test_a_named_segments_file_is_opened_again(name: str) -> None:
-    """No descriptor of it is kept until somebody joins; an anonymous one whose descriptor was closed is not found again."""
+    """Until somebody joins no descriptor of it is kept; an anonymous one, once closed, is not found again."""
     with Segment.create(name, 8) as named:
         assert named.fd == -1
         before = {entry for entry in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{entry}")}

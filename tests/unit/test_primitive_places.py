@@ -337,7 +337,7 @@ def test_a_readonly_segment_is_refused(kind: Any, name: str) -> None:
 def test_a_place_is_in_a_segment(kind: Any, wrong: Any) -> None:
     """Nothing else."""
     for place in (kind.create_at, kind.attach_at):
-        with pytest.raises(TypeError, match="a primitive is placed in a shmkit.Segment"):
+        with pytest.raises(TypeError, match=r"a primitive is placed in a shmkit\.Segment"):
             place(wrong)
 
 

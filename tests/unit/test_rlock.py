@@ -119,7 +119,7 @@ def test_an_heir_holds_it_once(process: Processes) -> None:
 
 
 def test_another_thread_of_the_heirs_process_does_not_take_itself_for_the_dead_one(process: Processes) -> None:
-    """Its number is the dead one's, as both are main threads of forked processes; the heir has not yet stored its own."""
+    """Its number is the dead one's: both are main threads of forked processes.  The heir has not stored its own yet."""
     lock = shmkit.RLock(on_owner_death="recover")
     ours, theirs = multiprocessing.Pipe()
 
