@@ -33,6 +33,11 @@ def wait_on_condition(condition: Any, timeout: float | None) -> bool:
             assert condition.lock._is_owned(), "whatever came out of the wait, the lock is held"
 
 
+def notify(condition: Any) -> None:
+    with condition:
+        condition.notify()
+
+
 # Each kind: how to make one that has to be waited for by others, how to wait, and how to end the wait of one.
 KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any, float | None], bool], Callable[[Any], object]]] = {
     "Lock": (shmkit.Lock, lambda it, timeout: it.acquire(True, timeout), lambda it: it.release()),
@@ -46,11 +51,6 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any, float | None], bool], C
     "Event": (shmkit.Event, lambda it, timeout: it.wait(timeout), lambda it: it.set()),
     "Condition": (shmkit.Condition, wait_on_condition, notify),
 }
-
-
-def notify(condition: Any) -> None:
-    with condition:
-        condition.notify()
 
 
 @pytest.fixture(params=KINDS)
