@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
+from conformance.comparing import PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
 from conformance.shared_classes import FAULTS, NAMES
 
 
@@ -34,7 +34,7 @@ def test_threads_lock_suite() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_processes_mp_suite(method: str) -> None:
     """test._test_multiprocessing: locks, semaphores, conditions, events and barriers between processes."""
     assert_conforms(both("mp_suite", method, PRIMITIVES), 25)
