@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
@@ -99,6 +100,12 @@ cpdef object restore(bytes text):
             _dtypes.clear()
         _dtypes[text] = dtype
     return dtype
+
+
+@cython.freelist(8)
+cdef class Form:
+    cdef object over(self, void *data, object base):
+        return array_over(self.dtype, self.ndim, self.sides, self.fortran, data, base)
 
 
 cdef class Memo:

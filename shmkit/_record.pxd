@@ -5,11 +5,10 @@ from libc.stdint cimport uint8_t, uint64_t
 cimport numpy as cnp
 
 from shmkit._core cimport ring_consumer_t, ring_producer_t, session_t
-from shmkit._describe cimport Memo
+from shmkit._describe cimport Form, Memo
 
 
 cdef enum:
-    DIMENSIONS_MOST = 64
     COPY_WITHOUT_GIL = 262144
 
 # Memory inside a ring.  One struct serves views and reservations, so that one free list does.
@@ -18,28 +17,24 @@ cdef class Payload:
     cdef object mapping                  # outlives the ring's close()
     cdef uint8_t *data
     cdef uint64_t nbytes
-    cdef cnp.dtype dtype                 # None: the payload is bytes
-    cdef int ndim
-    cdef bint fortran
+    cdef Form form                       # None: the payload is bytes
     cdef bint done                       # released; committed or aborted
-    cdef cnp.npy_intp shape[DIMENSIONS_MOST]
     cdef const session_t *current        # the ring's session now …
     cdef session_t session               # … and the one that this belongs to
     cdef ring_consumer_t *consumer       # views
     cdef uint64_t ticket
     cdef ring_producer_t *producer       # reservations
-    cdef bint live(self)
     cdef object over(self)
 
 cdef class RecordView(Payload):
     cdef void let_go(self) noexcept
 
 cdef class Reservation(Payload):
-    pass
+    cdef void send(self, uint64_t nbytes) noexcept
 
 cdef void copy(void *target, const void *source, size_t nbytes) noexcept
-cdef int read_description(Payload payload, const uint8_t *record, uint64_t word, Memo memo) except -1
-cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo, Payload scratch)
+cdef Form read_form(const uint8_t *record, uint64_t word, Memo memo)
+cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo)
 cdef void write_description(
     uint8_t *record, int ndim, const cnp.npy_intp *shape, bint fortran, bytes text
 ) noexcept

@@ -8,7 +8,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 cimport cython
 cimport numpy as cnp
@@ -17,7 +17,7 @@ from shmkit._core cimport (
     RECORD_ARRAY, RECORD_BYTES, record_array_t, record_data_at, record_kind, record_nbytes, ring_abort, ring_commit,
     ring_unhold,
 )
-from shmkit._describe cimport Memo, array_over
+from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
 from shmkit._map cimport fork_generation
 
 from shmkit.errors import RecordCorrupt
@@ -40,20 +40,32 @@ cdef void copy(void *target, const void *source, size_t nbytes) noexcept:
             memcpy(target, source, nbytes)
 
 
-cdef int read_description(Payload payload, const uint8_t *record, uint64_t word, Memo memo) except -1:
-    """Fill `payload` with what the record at `record` says of itself; RecordCorrupt if that cannot be true."""
+cdef Form read_form(const uint8_t *record, uint64_t word, Memo memo):
+    """What the record at `record` says of itself (None: bytes); RecordCorrupt if that cannot be true."""
+    cdef Form form = memo.form
+    cdef uint64_t first
+    if record_kind(word) == RECORD_BYTES:
+        return None
+    if form is not None and form.first != 0 and record_nbytes(word) == form.nbytes and (
+        record_data_at(word) >= 16 + 8 * <uint64_t>form.ndim + PyBytes_GET_SIZE(form.text)
+    ):
+        # The same bytes as last time mean the same, whatever becomes of them meanwhile.
+        memcpy(&first, record + 8, 8)
+        if first == form.first and memcmp(record + 16, form.sides, 8 * form.ndim) == 0 and memcmp(
+            record + 16 + 8 * form.ndim, PyBytes_AS_STRING(form.text), PyBytes_GET_SIZE(form.text)
+        ) == 0:
+            return form
+    memo.form = form = parse_form(record, word, memo)
+    return form
+
+
+cdef Form parse_form(const uint8_t *record, uint64_t word, Memo memo):
+    cdef Form form = Form.__new__(Form)
     cdef record_array_t head
-    cdef int64_t shape[DIMENSIONS_MOST]
     cdef uint64_t nbytes = record_nbytes(word), data_at = record_data_at(word), bytes_over
+    cdef cnp.npy_intp side
     cdef bint empty = False
     cdef int axis, i
-    payload.data = <uint8_t *>record + data_at
-    payload.nbytes = nbytes
-    payload.dtype = None
-    payload.ndim = 1
-    payload.fortran = False
-    if record_kind(word) == RECORD_BYTES:
-        return 0
     if data_at < 8 + sizeof(head):
         raise RecordCorrupt(f"an array record needs 16 bytes before its payload: it says {data_at}")
     memcpy(&head, record + 8, sizeof(head))
@@ -61,29 +73,33 @@ cdef int read_description(Payload payload, const uint8_t *record, uint64_t word,
         raise RecordCorrupt(
             f"a description of {head.ndim} dimensions and {head.descr_size} bytes of dtype does not fit {data_at} bytes"
         )
-    memcpy(shape, record + 16, 8 * head.ndim)
+    memcpy(form.sides, record + 16, 8 * head.ndim)
     try:
-        payload.dtype = memo.find(<const char *>record + 16 + 8 * head.ndim, head.descr_size)
+        form.dtype = memo.find(<const char *>record + 16 + 8 * head.ndim, head.descr_size)
     except ValueError as error:
         raise RecordCorrupt(str(error)) from None
-    payload.ndim = head.ndim
-    bytes_over = cnp.PyDataType_ELSIZE(payload.dtype)
-    payload.fortran = head.order == ORDER_F
+    form.ndim = head.ndim
+    form.nbytes = nbytes
+    bytes_over = cnp.PyDataType_ELSIZE(form.dtype)
+    form.fortran = head.order == ORDER_F
     if head.order != ORDER_F and head.order != ORDER_C:
         raise RecordCorrupt(f"the order of an array record is 'C' or 'F': it says {head.order}")
     # NumPy bounds the product of all dimensions but the zeros, and so does this.
     for axis in range(head.ndim):
-        if shape[axis] < 0 or (shape[axis] != 0 and <uint64_t>shape[axis] > (<uint64_t>1 << 62) // bytes_over):
-            raise RecordCorrupt(f"dimension {axis} of an array record cannot be {shape[axis]}")
-        if shape[axis] == 0:
+        side = form.sides[axis]
+        if side < 0 or (side != 0 and <uint64_t>side > (<uint64_t>1 << 62) // bytes_over):
+            raise RecordCorrupt(f"dimension {axis} of an array record cannot be {side}")
+        if side == 0:
             empty = True
         else:
-            bytes_over *= <uint64_t>shape[axis]
-        payload.shape[axis] = shape[axis]
+            bytes_over *= <uint64_t>side
     if nbytes != (0 if empty else bytes_over):
-        dimensions = tuple([shape[i] for i in range(head.ndim)])
-        raise RecordCorrupt(f"an array of shape {dimensions} and dtype {payload.dtype} cannot take {nbytes} bytes")
-    return 0
+        dimensions = tuple([form.sides[i] for i in range(head.ndim)])
+        raise RecordCorrupt(f"an array of shape {dimensions} and dtype {form.dtype} cannot take {nbytes} bytes")
+    if form.dtype is memo.dtype:  # else its fields have names, which whoever receives it can change in place
+        memcpy(&form.first, &head, 8)
+        form.text = memo.text
+    return form
 
 
 cdef void write_description(uint8_t *record, int ndim, const cnp.npy_intp *shape, bint fortran, bytes text) noexcept:
@@ -97,7 +113,7 @@ cdef void write_description(uint8_t *record, int ndim, const cnp.npy_intp *shape
     memcpy(record + 16 + 8 * ndim, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
-cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo, Payload scratch):
+cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo):
     """The record as an object of the receiver's own: bytes, or an ndarray."""
     cdef uint64_t nbytes = record_nbytes(word)
     if record_kind(word) == RECORD_BYTES:
@@ -106,10 +122,16 @@ cdef object copy_out(const uint8_t *record, uint64_t word, Memo memo, Payload sc
         item = PyBytes_FromStringAndSize(NULL, nbytes)
         copy(PyBytes_AS_STRING(item), record + record_data_at(word), nbytes)
         return item
-    read_description(scratch, record, word, memo)
-    item = array_over(scratch.dtype, scratch.ndim, scratch.shape, scratch.fortran, NULL, None)
-    copy(cnp.PyArray_DATA(<cnp.ndarray>item), scratch.data, nbytes)
+    item = read_form(record, word, memo).over(NULL, None)
+    copy(cnp.PyArray_DATA(<cnp.ndarray>item), record + record_data_at(word), nbytes)
     return item
+
+
+cdef inline bint live(Payload payload) noexcept:
+    """Whether it still means something: not done, the ring not closed, this process not a forked child."""
+    return not payload.done and payload.current.number == payload.session.number and (
+        payload.session.generation == generation[0]
+    )
 
 
 @cython.freelist(32)
@@ -120,16 +142,10 @@ cdef class Payload:
     def __init__(self):
         raise TypeError(f"a {type(self).__name__} is made by a Ring")
 
-    cdef bint live(self):
-        """Whether it still means something: not done, the ring not closed, this process not a forked child."""
-        return not self.done and (
-            self.current.number == self.session.number and self.session.generation == generation[0]
-        )
-
     cdef object over(self):
-        if self.dtype is None:
+        if self.form is None:
             return memoryview(self)
-        return array_over(self.dtype, self.ndim, self.shape, self.fortran, self.data, self)
+        return self.form.over(self.data, self)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.data, self.nbytes, False, flags)
@@ -150,10 +166,10 @@ cdef class Payload:
     @property
     def array(self):
         """The payload as an ndarray in the ring itself: the array that it is, or the bytes as uint8."""
-        if self.dtype is not None:
+        cdef cnp.npy_intp side = self.nbytes
+        if self.form is not None:
             return self.over()
-        self.shape[0] = self.nbytes
-        return array_over(cnp.PyArray_DescrFromType(cnp.NPY_UINT8), 1, self.shape, False, self.data, self)
+        return array_over(cnp.PyArray_DescrFromType(cnp.NPY_UINT8), 1, &side, False, self.data, self)
 
 
 @cython.final
@@ -168,8 +184,7 @@ cdef class RecordView(Payload):
     """
 
     cdef void let_go(self) noexcept:
-        if self.live():
-            self.done = True
+        if live(self):
             ring_unhold(self.consumer, self.ticket)
         self.done = True
 
@@ -180,12 +195,14 @@ cdef class RecordView(Payload):
     @property
     def valid(self) -> bool:
         """Whether the record is still held: False after release(), after the ring's close(), and in a forked child."""
-        return self.live()
+        return live(self)
 
+    @cython.binding(False)
     def __enter__(self):
         return self.over()
 
-    def __exit__(self, *exc_info) -> None:
+    @cython.binding(False)
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
         self.let_go()
 
     def __dealloc__(self):
@@ -193,8 +210,8 @@ cdef class RecordView(Payload):
             self.let_go()
 
     def __repr__(self) -> str:
-        kind = "bytes" if self.dtype is None else str(self.dtype)
-        return f"<RecordView of {self.nbytes} bytes ({kind}), {'held' if self.live() else 'released'}>"
+        kind = "bytes" if self.form is None else str(self.form.dtype)
+        return f"<RecordView of {self.nbytes} bytes ({kind}), {'held' if live(self) else 'released'}>"
 
 
 @cython.final
@@ -206,49 +223,55 @@ cdef class Reservation(Payload):
     otherwise ``commit()`` or ``abort()``.  A reservation that is dropped uncommitted has not happened.
     """
 
+    cdef void send(self, uint64_t nbytes) noexcept:
+        self.done = True
+        ring_commit(self.producer, RECORD_BYTES if self.form is None else RECORD_ARRAY, nbytes)
+
     def commit(self, nbytes=None) -> None:
         """Send the record; `nbytes` (bytes reservations only) sends the first so many bytes of it.
 
         ValueError when it was committed or aborted before, or more bytes are asked for than were reserved.
         """
         cdef uint64_t size = self.nbytes
-        if not self.live():
+        if not live(self):
             raise ValueError("this reservation has been committed or aborted, or its ring was closed")
         if nbytes is not None:
             nbytes = PyNumber_Index(nbytes)
-            if self.dtype is not None:
+            if self.form is not None:
                 raise ValueError("an array reservation is committed whole: reserve bytes to send fewer than reserved")
             if not 0 <= nbytes <= self.nbytes:
                 raise ValueError(f"nbytes must be from 0 to the {self.nbytes} reserved: got {nbytes}")
             size = nbytes
-        self.done = True
-        ring_commit(self.producer, RECORD_BYTES if self.dtype is None else RECORD_ARRAY, size)
+        self.send(size)
 
     def abort(self) -> None:
         """Give the room back; nothing is sent.  Idempotent."""
-        if self.live():
+        if live(self):
             ring_abort(self.producer)
         self.done = True
 
     @property
     def valid(self) -> bool:
         """Whether the reservation is still to be committed or aborted."""
-        return self.live()
+        return live(self)
 
+    @cython.binding(False)
     def __enter__(self):
         return self.over()
 
+    @cython.binding(False)
     def __exit__(self, exc_type, exc_value, traceback) -> None:
-        if exc_type is None:
-            if not self.done:
-                self.commit()
-        else:
+        if exc_type is not None:
             self.abort()
+        elif live(self):
+            self.send(self.nbytes)
+        elif not self.done:
+            self.commit()  # which says why not
 
     def __dealloc__(self):
-        if self.ring is not None and self.live():
+        if self.ring is not None and live(self):
             ring_abort(self.producer)
 
     def __repr__(self) -> str:
-        kind = "bytes" if self.dtype is None else str(self.dtype)
-        return f"<Reservation of {self.nbytes} bytes ({kind}), {'open' if self.live() else 'done'}>"
+        kind = "bytes" if self.form is None else str(self.form.dtype)
+        return f"<Reservation of {self.nbytes} bytes ({kind}), {'open' if live(self) else 'done'}>"

@@ -19,7 +19,7 @@ from shmkit._core cimport (
 )
 from shmkit._describe cimport Memo
 from shmkit._map cimport Mapping
-from shmkit._record cimport Payload, RecordView, copy, copy_out, read_description
+from shmkit._record cimport RecordView, copy, copy_out, read_form
 from shmkit._send cimport SendingEnd, positive_size
 
 from shmkit import errors
@@ -55,10 +55,9 @@ cdef class Ring(SendingEnd):
     """
 
     cdef Memo received
-    cdef Payload scratch
 
     def __cinit__(self, segment):
-        self.received, self.scratch = Memo(), Payload.__new__(Payload)
+        self.received = Memo()
 
     # --- making and finding ------------------------------------------------------------------------------------
 
@@ -140,7 +139,7 @@ cdef class Ring(SendingEnd):
     cdef object copied(self, uint64_t word):
         """A copy of the record at next, which is still the ring's."""
         try:
-            item = copy_out(ring_record(&self.c), word, self.received, self.scratch)
+            item = copy_out(ring_record(&self.c), word, self.received)
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
         if not self.consumes:
@@ -183,7 +182,7 @@ cdef class Ring(SendingEnd):
         try:
             if not self.try_next(&word):
                 return None
-            return copy_out(ring_record(&self.c), word, self.received, self.scratch)
+            return copy_out(ring_record(&self.c), word, self.received)
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
         finally:
@@ -283,7 +282,9 @@ cdef class Ring(SendingEnd):
         self.begin_recv(timeout, True)
         try:
             self.next(&word, timeout)
-            read_description(view, ring_record(&self.c), word, self.received)
+            view.form = read_form(ring_record(&self.c), word, self.received)
+            view.data = ring_record(&self.c) + record_data_at(word)
+            view.nbytes = record_nbytes(word)
             if not self.consumes:
                 self.usable()
             if ring_hold(&self.c, view.nbytes, &view.ticket) != OK:

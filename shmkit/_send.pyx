@@ -7,7 +7,9 @@ reservation is not copied at all.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyNumber_Index
+from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport uint8_t, uint64_t
 
 cimport cython
@@ -17,14 +19,13 @@ from shmkit._core cimport (
     OK, RECORD_ALIGN, RECORD_ARRAY, RECORD_ARRAY_ALIGN, RECORD_BYTES, RING_ROWS_BATCH, ring_abort, ring_commit,
     ring_fill, ring_publish, ring_reserve, ring_reserved, ring_send_rows, status_t, turn_end,
 )
-from shmkit._describe cimport Memo, array_over
+from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
 from shmkit._end cimport End, timeout_clock
-from shmkit._record cimport DIMENSIONS_MOST, Payload, Reservation, copy, write_description
+from shmkit._record cimport Reservation, copy, write_description
 
 import numpy as np
 
 from shmkit import errors
-from shmkit._describe import describe
 from shmkit.sizes import parse_size
 
 cnp.import_array()
@@ -39,6 +40,28 @@ cdef uint64_t positive_size(object value) except? 0:
     if value < 1 or value > (1 << 62):
         raise ValueError(f"a count must be positive: got {value}")
     return value
+
+
+cdef inline bint is_side(object side, cnp.npy_intp expected) except -1:
+    cdef int overflow
+    return PyLong_CheckExact(side) and PyLong_AsLongLongAndOverflow(side, &overflow) == expected and not overflow
+
+
+cdef bint is_form(Form form, object shape, object dtype, object order) except -1:
+    """Whether that is what `form` was made for.  False where it is not evident."""
+    cdef tuple sides
+    cdef int axis
+    if dtype is not form.asked_dtype or order is not form.asked_order:
+        return False
+    if not PyTuple_CheckExact(shape):
+        return form.ndim == 1 and is_side(shape, form.sides[0])
+    sides = <tuple>shape
+    if len(sides) != form.ndim:
+        return False
+    for axis in range(form.ndim):
+        if not is_side(sides[axis], form.sides[axis]):
+            return False
+    return True
 
 
 @cython.no_gc_clear
@@ -84,6 +107,8 @@ cdef class SendingEnd(End):
         cdef Py_buffer buffer
         if PyBytes_CheckExact(data):
             return self.put_bytes(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), timeout, wait)
+        if cnp.PyArray_CheckExact(data):
+            return self.put_array(data, timeout, wait)
         if cnp.PyArray_Check(data):
             if isinstance(data, np.ma.MaskedArray):
                 raise TypeError("a masked array would lose its mask: send its data and its mask")
@@ -220,58 +245,61 @@ cdef class SendingEnd(End):
         One reservation at a time; nothing else can be sent meanwhile.  Raises as `send` does.
         """
         cdef Reservation slot = Reservation.__new__(Reservation)
-        cdef int ndim = 0
-        cdef uint64_t head = 8, align = RECORD_ARRAY_ALIGN, nbytes
-        cdef bytes text = None
+        cdef Form form = self.reserved
+        cdef uint64_t head = 8, nbytes
         if dtype is None:
+            form = None
             nbytes = parse_size(shape)
         else:
-            self.shape_of(slot, shape, dtype, order)
-            text = self.sent.of(slot.dtype)
-            ndim, nbytes = slot.ndim, slot.nbytes
-            head = 16 + 8 * ndim + PyBytes_GET_SIZE(text)
+            if form is None or not is_form(form, shape, dtype, order):
+                self.reserved = form = self.form_of(shape, dtype, order)
+            nbytes = form.nbytes
+            head = 16 + 8 * form.ndim + PyBytes_GET_SIZE(form.text)
         self.begin_send(timeout, True)
         try:
-            self.room(head, nbytes, align, timeout, True)
+            self.room(head, nbytes, RECORD_ARRAY_ALIGN, timeout, True)
             slot.data = ring_reserved(&self.p) + self.p.data_at
-            if dtype is not None:
-                write_description(ring_reserved(&self.p), ndim, slot.shape, slot.fortran, text)
-            slot.nbytes = nbytes
+            if form is not None:
+                write_description(ring_reserved(&self.p), form.ndim, form.sides, form.fortran, form.text)
+            slot.form, slot.nbytes = form, nbytes
             slot.ring, slot.mapping, slot.producer = self, self.mapping, &self.p
             slot.current, slot.session = &self.session, self.session
         finally:
             turn_end(&self.send_turn)
         return slot
 
-    cdef int shape_of(self, Payload slot, object shape, object dtype, object order) except -1:
+    cdef Form form_of(self, object shape, object dtype, object order):
+        cdef Form form = Form.__new__(Form), last = self.reserved
         cdef uint64_t nbytes
         cdef int axis = 0
-        if dtype is not self.reserved_dtype:
-            descr = np.dtype(dtype)
-            describe(descr)
-            # Names of fields can be changed in place: the identity of such a dtype says nothing.
-            self.reserved_dtype, self.reserved_descr = dtype if descr.names is None else None, descr
-        slot.dtype = self.reserved_descr
+        if last is not None and dtype is last.asked_dtype:
+            form.dtype = last.dtype
+        else:
+            form.dtype = np.dtype(dtype)
+        form.text = self.sent.of(form.dtype)
+        # Names of fields can be changed in place: the identity of such a dtype says nothing.
+        form.asked_dtype = None if cnp.PyDataType_HASFIELDS(form.dtype) else dtype
+        form.asked_order = order
         if order != "C" and order != "F":
             raise ValueError(f"order must be 'C' or 'F': got {order!r}")
-        slot.fortran = order == "F"
+        form.fortran = order == "F"
         if not isinstance(shape, tuple):
             shape = tuple(shape) if isinstance(shape, list) else (shape,)
         if len(shape) > DIMENSIONS_MOST:
             raise ValueError(f"an array has at most {DIMENSIONS_MOST} dimensions: got {len(shape)}")
-        nbytes = cnp.PyDataType_ELSIZE(slot.dtype)
+        nbytes = cnp.PyDataType_ELSIZE(form.dtype)
         for axis in range(len(shape)):
             try:
-                slot.shape[axis] = PyNumber_Index(shape[axis])
+                form.sides[axis] = PyNumber_Index(shape[axis])
             except OverflowError:
                 raise errors.RecordTooLarge(
                     f"an array of shape {shape!r} can never fit ({self.label})"
                 ) from None
-            if slot.shape[axis] < 0:
+            if form.sides[axis] < 0:
                 raise ValueError(f"dimensions must not be negative: got {shape!r}")
-            if nbytes != 0 and <uint64_t>slot.shape[axis] > (<uint64_t>1 << 62) // nbytes:
+            if nbytes != 0 and <uint64_t>form.sides[axis] > (<uint64_t>1 << 62) // nbytes:
                 raise errors.RecordTooLarge(f"an array of shape {shape!r} can never fit ({self.label})")
-            nbytes *= <uint64_t>slot.shape[axis]
-        slot.ndim = len(shape)
-        slot.nbytes = nbytes
-        return 0
+            nbytes *= <uint64_t>form.sides[axis]
+        form.ndim = len(shape)
+        form.nbytes = nbytes
+        return form
