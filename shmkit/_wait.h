@@ -5,7 +5,7 @@
  *           out long, so a process that waits for a slow peer soon does not spin worth the name.  Not at all where the
  *           other side cannot be running: one core only, or the peer was last seen on this very core
  *   park    announces on the bell word, looks once more, and sleeps on the futex in slices that grow from 1 to 50 ms
- *           (100 once a wait has lasted for a second): a waker may be killed between its store and its wake, so no wait
+ *           (150 once a wait has lasted for a second): a waker may be killed between its store and its wake, so no wait
  *           is unbounded
  *
  * The cost of sleeping and being woken is 5 to 80 µs; spinning about that long and then sleeping costs at most twice
@@ -54,8 +54,8 @@ typedef enum {
 #define SPIN_PAYS_NS 250000u /* a wait that took less, two wake-ups included, would have been worth spinning for */
 #define SLICE_FIRST_NS 1000000u
 #define SLICE_MOST_NS 50000000u
-#define SLICE_LONG_NS 100000000u        /* a timer interrupt and the way back cost up to 65 µs on a virtual machine … */
-#define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks half as often: below 0.1 % of a core */
+#define SLICE_LONG_NS 150000000u        /* a timer interrupt and the way back cost up to 100 µs on a virtual machine … */
+#define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks a third as often: below 0.1 % of a core */
 #define CPU_UNKNOWN UINT32_MAX
 #define CPU_HERE (UINT32_MAX - 1) /* the other side is a thread of this process: it runs when this one does not */
 
