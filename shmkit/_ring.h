@@ -412,6 +412,15 @@ static inline status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_n
 
 static inline uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* memcpy of one row.  A size that the compiler knows is a few moves instead of a call, and a line of 64 bytes is what
+ * small rows mostly are; always inlined, so that the choice is made once and not for each row. */
+static ALWAYS_INLINE void copy_row(uint8_t *target, const uint8_t *source, uint64_t row_size) {
+    if (row_size == 64)
+        memcpy(target, source, 64);
+    else
+        memcpy(target, source, row_size);
+}
+
 /* Sends as many of `count` rows of `row_size` bytes as there is room for; *status says why not more. */
 static inline uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, uint64_t row_size, uint64_t count,
                                       status_t *status) {
@@ -425,7 +434,7 @@ static inline uint64_t ring_send_rows(ring_producer_t *p, const uint8_t *rows, u
         uint8_t *record = ring_reserved(p);
         for (uint64_t i = 0; i < batch; i++, record += span, rows += row_size) {
             memcpy(record, &word, 8);
-            memcpy(record + 8, rows, row_size);
+            copy_row(record + 8, rows, row_size);
         }
         FAILPOINT("ring.rows.filled");
         p->tail = p->at + batch * span;
@@ -455,7 +464,7 @@ static inline uint64_t ring_recv_rows(ring_consumer_t *c, uint8_t *rows, uint64_
         const uint8_t *record = ring_record(c);
         uint64_t same = 0;
         do {
-            memcpy(rows, record + data_at, row_size);
+            copy_row(rows, record + data_at, row_size);
             record += span, rows += row_size, same++;
         } while (same < batch && memcmp(record, &word, 8) == 0);
         c->next += same * span;
