@@ -54,7 +54,7 @@ typedef enum {
 #define SPIN_PAYS_NS 250000u /* a wait that took less, two wake-ups included, would have been worth spinning for */
 #define SLICE_FIRST_NS 1000000u
 #define SLICE_MOST_NS 50000000u
-#define SLICE_LONG_NS 150000000u        /* a timer interrupt and the way back cost up to 100 µs on a virtual machine … */
+#define SLICE_LONG_NS 150000000u /* a timer interrupt and the way back cost up to 100 µs on a virtual machine … */
 #define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks a third as often: below 0.1 % of a core */
 #define CPU_UNKNOWN UINT32_MAX
 #define CPU_HERE (UINT32_MAX - 1) /* the other side is a thread of this process: it runs when this one does not */

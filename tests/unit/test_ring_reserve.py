@@ -317,3 +317,36 @@ def test_frames_written_in_place_go_round_the_ring(ring: shmkit.Ring) -> None:
         assert got.shape == (number % 40, 3)
         assert (got == number).all()
         assert text_got == bytes([number % 256]) * (number % 97)
+
+
+@pytest.mark.parametrize("refused", [(2.0, 3), (2, "3"), 6.0, (2, -3), (2, 1 << 70)])
+def test_a_shape_is_not_taken_for_the_last_one_that_it_only_resembles(ring: shmkit.Ring, refused: object) -> None:
+    """2.0 == 2, but it is no length; and after the refusal the former shape serves again."""
+    for shape in ((2, 3), 6):
+        ring.reserve(shape, "f8").abort()
+        with pytest.raises((TypeError, ValueError)):
+            ring.reserve(refused, "f8")
+        with ring.reserve(shape, "f8") as frame:
+            assert frame.shape == np.empty(shape).shape
+        assert ring.recv().shape == np.empty(shape).shape
+
+
+def test_the_next_reservation_is_what_it_is_asked_to_be_whatever_the_last_one_was(ring: shmkit.Ring) -> None:
+    """Same numbers, another dtype, order, or count of dimensions; equal shapes that are other objects."""
+    for shape, dtype, order in [
+        ((6,), "f8", "C"),
+        ((6,), "i8", "C"),
+        ((6, 2), "i8", "C"),
+        ((6, 2), "i8", "F"),
+        ((np.int64(6), np.int8(1)), "i8", "F"),
+        ((6, 1), "i8", "F"),
+        (6, "i8", "C"),
+        ((np.int64(6),), "i8", "C"),
+    ]:
+        with ring.reserve(shape, dtype, order=order) as frame:
+            frame[...] = 7
+        for got in (frame, ring.recv()):
+            assert got.shape == np.empty(shape).shape
+            assert got.dtype == dtype
+            assert got.flags.f_contiguous or order == "C"
+            assert (got == 7).all()
