@@ -16,6 +16,10 @@ kind of pattern  sender                              receiver
 ``in place``     ``slots(count)`` yields arrays      ``arrays(count)``
 ``cycles``       ``cycles(count)``                   none
 ``attaches``     ``cycles(count)``                   none
+``lock``         ``lock``                            none
+``contended``    ``lock``, ``words``                 the same
+``signals``      ``send(b"")``                       ``recv() -> b""``
+``asks``         ``ask() -> bool``                   none
 ===============  ==================================  ========================================================
 
 All of them wait as long as it takes.  ``arrays`` and ``slots`` are generators so that each library is used as its

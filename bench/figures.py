@@ -201,7 +201,57 @@ def _figures() -> list[Figure]:
     return found
 
 
-FIGURES = _figures()
+def fairness(rows: Rows, name: str) -> float:
+    return median(cell["extra"]["fairness"] for cell in good(rows, name))
+
+
+def _lock_figures() -> list[Figure]:
+    pairs, blocks = suite.LOCKS
+    two, four = suite.CONTENDED
+    split, unpinned, to_and_fro = suite.SIGNALS
+    lock, alone, event = "shmkit.Lock", "shmkit.Lock, two of them", "shmkit.Event"
+    found = [
+        Figure("A lock alone, acquire and release, ÷ mp.Lock", pairs, slower("mp.Lock", lock), 1.05, ratio, True, lock),
+        Figure("… with, ÷ mp.Lock", blocks, slower("mp.Lock", lock), 0.55, ratio, True, lock),
+        Figure("A lock contended by 2 processes, × mp.Lock", two, faster("mp.Lock", lock), 1.6, ratio, ours=lock),
+        Figure("… fairness", two, lambda rows: fairness(rows, lock), 0.7, plain, ours=lock),
+        Figure("… 4 processes, × 2 of them", four, faster(alone, lock), 0.5, ratio, ours=lock),
+    ]
+    for setup, where in ((split, "split cores"), (unpinned, "unpinned")):
+        for what in ("Semaphore", "Event", "Condition"):
+            name = f"shmkit.{what}"
+            found.append(
+                Figure(f"Wake-up, {what}, {where}, ÷ C futex", setup, slower(FUTEX, name), 1.1, ratio, True, name)
+            )
+        found.append(Figure("… Event, × mp.Event", setup, faster("mp.Event", event), 2.5, ratio, ours=event))
+    semaphore = "shmkit.Semaphore"
+    found.append(
+        Figure(
+            "A signal to who still spins, one way",
+            to_and_fro,
+            lambda rows: seconds(rows, semaphore) / 2,
+            1e-6,
+            span,
+            True,
+            semaphore,
+        )
+    )
+    asked = "shmkit, a lease"
+    found.append(
+        Figure(
+            "Asking whether a process lives",
+            suite.ASKING[0],
+            lambda rows: seconds(rows, asked),
+            0.5e-6,
+            span,
+            True,
+            asked,
+        )
+    )
+    return found
+
+
+FIGURES = _figures() + _lock_figures()
 
 
 # -- the table ----------------------------------------------------------------------------------------------------
@@ -213,7 +263,8 @@ def shown(setup: suite.Setup, value: float) -> str:
         return "–"
     if setup in suite.PARKED[:1]:
         return share(value)
-    return span(value) if setup in suite.ROUND_TRIPS + suite.PARKED + suite.SEGMENTS else per_second(1 / value)
+    timed = suite.ROUND_TRIPS + suite.PARKED + suite.SEGMENTS + suite.LOCKS + suite.SIGNALS + suite.ASKING
+    return span(value) if setup in timed else per_second(1 / value)
 
 
 def contender_values(setup: suite.Setup, rows: Rows) -> str:

@@ -88,6 +88,7 @@ class Cell:
     cpu: tuple[float, float] = (0.0, 0.0)  # CPU seconds of both roles in the timed round
     percentiles: dict[str, float] = field(default_factory=dict)  # seconds
     core_ns: tuple[float | None, float | None] = (None, None)  # cache-line round trip before and after
+    extra: dict[str, float] = field(default_factory=dict)  # what else the pattern measured
     others: float = 0.0  # share of the two CPUs that somebody else used
     error: str | None = None
 
@@ -207,8 +208,9 @@ def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float =
         cell.elapsed = first["elapsed"]
         cell.faults = (first["faults"] + second["faults"]) / cell.count
         cell.cpu = (first["cpu"], second["cpu"])
-        result = pattern.result(cell.count, cell.elapsed, first, second)
+        result = pattern.tally(link.forth) or pattern.result(cell.count, cell.elapsed, first, second)
         cell.seconds = result.seconds
+        cell.extra = result.extra
         cell.percentiles = percentiles(result.samples)
     except Exception as error:
         cell.error = f"{type(error).__name__}: {error}".strip()

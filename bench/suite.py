@@ -78,8 +78,18 @@ SUMMED = [_setup(p.Frames, job, quick=job.size in (MIB, 64 * MIB), summed=True) 
 IN_PLACE = [_setup(p.InPlace, job, quick=job.size in (KIB, MIB, 64 * MIB)) for job in _FRAMES]
 PARKED = [_setup(p.Parked, _WORD), _setup(p.WakeUp, _WORD), _setup(p.WakeUp, _WORD, split=False)]
 SEGMENTS = [_setup(p.Cycles, Job(MIB)), _setup(p.Attaches, Job(MIB))]
+_NOTHING = Job(0)
+LOCKS = [_setup(p.Pairs, _NOTHING), _setup(p.WithBlocks, _NOTHING)]
+CONTENDED = [_setup(p.Contended, _NOTHING), _setup(p.Contended, _NOTHING, split=False, workers=4)]
+SIGNALS = [
+    _setup(p.SignalWakeUp, _NOTHING),
+    _setup(p.SignalWakeUp, _NOTHING, split=False),
+    _setup(p.SignalRoundTrip, _NOTHING),
+]
+ASKING = [_setup(p.Asking, _NOTHING)]
 
-EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS
+PRIMITIVES = LOCKS + CONTENDED + SIGNALS + ASKING
+EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS + PRIMITIVES
 
 
 @dataclass(frozen=True)

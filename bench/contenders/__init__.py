@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contenders import limit, ours, peers, segments, stdlib
+from contenders import limit, locks, ours, peers, segments, stdlib
 from face import Contender, Job
 
 ALL: list[Contender] = [
@@ -32,6 +32,9 @@ ALL: list[Contender] = [
     segments.ByHandMemfd(),
     segments.ByHandPosix(),
     segments.StdlibSharedMemory(),
+    *locks.LOCKS,
+    *locks.SIGNALS,
+    *locks.ASKING,
 ]
 
 

@@ -197,7 +197,7 @@ class NativeFutex(Contender):
 
     name = "LIMIT C futex"
     family = "limit"
-    kinds = frozenset({"sleeps"})
+    kinds = frozenset({"sleeps", "signals"})
 
     def supports(self, pattern: Any, job: Job) -> bool:
         return super().supports(pattern, job) and not isinstance(pattern, p.Parked)

@@ -53,6 +53,8 @@ cdef extern from "bare.h" nogil:
     void futex_server(uint32_t *forth, uint32_t *back, uint64_t count, uint32_t first, uint64_t gap, double *held)
     void futex_caller(uint32_t *word, uint64_t count, uint32_t first, uint64_t gap, double *called)
     void futex_sleeper(uint32_t *word, uint64_t count, uint32_t first, double *awake)
+    void bare_acquire(uint64_t *word)
+    void bare_release(uint64_t *word)
     double line_round_trip(int cpu_a, int cpu_b, uint64_t blocks, uint64_t block, double *samples)
     double segment_cycles_c "segment_cycles"(const char *name, uint64_t size, uint64_t count,
                                                  bint reserved)
@@ -272,6 +274,32 @@ cdef class Words:
         with nogil:
             futex_sleeper(<uint32_t *>self.forth, awake.shape[0], <uint32_t>self.number, &awake[0])
         self.number += awake.shape[0]
+
+
+cdef class BareLock:
+    """A word that is compared and swapped; who does not get it spins, for ever."""
+
+    cdef Py_buffer memory
+    cdef uint64_t *word
+
+    def __cinit__(self, buffer):
+        PyObject_GetBuffer(buffer, &self.memory, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.word = <uint64_t *>self.memory.buf
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)
+
+    def acquire(self):
+        bare_acquire(self.word)
+
+    def release(self):
+        bare_release(self.word)
+
+    def __enter__(self):
+        bare_acquire(self.word)
+
+    def __exit__(self, kind, error, traceback):
+        bare_release(self.word)
 
 
 def line_ns(int cpu_a, int cpu_b, int blocks=15, int block=200):

@@ -282,6 +282,18 @@ static inline void word_server(uint64_t *forth, uint64_t *back, uint64_t count, 
     }
 }
 
+/* -- a lock: compare and swap, and spin ---------------------------------------------------------------------------- */
+
+static inline void bare_acquire(uint64_t *word) {
+    uint64_t expected = 0;
+    while (!__atomic_compare_exchange_n(word, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        expected = 0;
+        relax();
+    }
+}
+
+static inline void bare_release(uint64_t *word) { __atomic_store_n(word, 0, __ATOMIC_RELEASE); }
+
 /* -- futex: both sides sleep ------------------------------------------------------------------------------------- */
 
 static inline void futex_post(uint32_t *word, uint32_t value) {

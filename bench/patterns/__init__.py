@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from patterns.base import End, Measured, Pattern, WrongMessage, size_name
+from patterns.locks import Asking, Contended, Pairs, SignalRoundTrip, SignalWakeUp, WithBlocks
 from patterns.streams import Attaches, Batched, Blocks, Cycles, Frames, InPlace, OneByOne
 from patterns.waits import AsleepRoundTrip, Parked, PolledRoundTrip, RoundTrip, WakeUp
 
 __all__ = [
+    "Asking",
     "AsleepRoundTrip",
     "Attaches",
     "Batched",
     "Blocks",
+    "Contended",
     "Cycles",
     "End",
     "Frames",
     "InPlace",
     "Measured",
     "OneByOne",
+    "Pairs",
     "Parked",
     "Pattern",
     "PolledRoundTrip",
     "RoundTrip",
+    "SignalRoundTrip",
+    "SignalWakeUp",
     "WakeUp",
+    "WithBlocks",
     "WrongMessage",
     "size_name",
 ]

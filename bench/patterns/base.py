@@ -25,6 +25,7 @@ class WrongMessage(AssertionError):
 class Measured:
     seconds: float
     samples: list[float] = field(default_factory=list)  # seconds, for percentiles
+    extra: dict[str, float] = field(default_factory=dict)  # what else the pattern measures
 
 
 @dataclass
@@ -95,6 +96,10 @@ class Pattern:
 
     def result(self, count: int, elapsed: float, first: Any, second: Any) -> Measured:
         return Measured(elapsed / count)
+
+    def tally(self, channel: Any) -> Measured | None:
+        """What the children counted in memory that they share, where the pattern has them do that."""
+        return None
 
     def title(self, job: Job) -> str:
         return self.group
