@@ -30,6 +30,7 @@ from support.processes import die_with_parent
 WATCHDOG = 20.0
 SKIPS = (0, 1, 7, 40)
 LARGEST = 300
+OVER = 2  # the slot of a Log that says that the victim has ended
 
 
 def record(number: int) -> bytes:
@@ -104,9 +105,10 @@ def receive_next(ring: shmkit.Ring, expected: int, chance: random.Random, log: L
     return number + 1
 
 
-def rest(ring: shmkit.Ring, expected: int, chance: random.Random, patience: float) -> tuple[int, str]:
+def rest(ring: shmkit.Ring, expected: int, chance: random.Random, log: Log, patience: float) -> tuple[int, str]:
     """Receives until there will be no more; returns the next number and how it ended."""
     while True:
+        over = log[OVER]
         try:
             if patience < WATCHDOG:
                 number = number_of(ring.recv(timeout=patience))
@@ -115,12 +117,13 @@ def rest(ring: shmkit.Ring, expected: int, chance: random.Random, patience: floa
             else:
                 expected = receive_next(ring, expected, chance)
                 dawdle()
-        except shmkit.EndOfStream:  # noqa: PERF203
+        except shmkit.EndOfStream:
             return expected, "end"
         except shmkit.PeerDied as death:
             return expected, f"died {death.pid}"
         except TimeoutError:
-            return expected, "nobody"
+            if over or patience == WATCHDOG:
+                return expected, "nobody"
 
 
 def whole_again(ring: shmkit.Ring) -> None:
@@ -163,7 +166,7 @@ def consuming_victim(ring: shmkit.Ring, log: Log, chance: random.Random, records
 
 
 def consuming_survivor(ring: shmkit.Ring, log: Log, chance: random.Random, victim: int, patience: float) -> str:
-    got, end = rest(ring, 0, chance, patience)
+    got, end = rest(ring, 0, chance, log, patience)
     committed = log[0] + 1
     # What was committed in the call that was killed may be there as well: at most the batch of one call.
     assert committed <= got <= committed + 6, f"{committed} were committed, {got} came"
@@ -178,7 +181,13 @@ def producing_survivor(ring: shmkit.Ring, log: Log, chance: random.Random, victi
     try:
         while sent < 3000:
             if patience < WATCHDOG:
-                ring.send(record(sent), timeout=patience)
+                over = log[OVER]
+                try:
+                    ring.send(record(sent), timeout=patience)
+                except TimeoutError:
+                    if over:
+                        raise
+                    continue
                 sent += 1
             else:
                 sent = send_next(ring, sent, chance)
@@ -248,8 +257,8 @@ def trial(role: str, seed: int, records: int, failpoint: str = "", after: float 
 
     said, say = os.pipe()
     pid = fork(victim)
-    # One who dies while it takes the role was never there: nobody can be told, so the other side is not patient.
-    patience = 0.3 if failpoint.startswith("ring.claim") else WATCHDOG
+    # One who dies while it takes the role was never there: nobody can be told of it but by this process.
+    patience = 0.1 if failpoint.startswith("ring.claim") else WATCHDOG
 
     def survivor() -> None:
         end = SURVIVORS[role](ring, log, random.Random(seed + 2), pid, patience)
@@ -266,6 +275,7 @@ def trial(role: str, seed: int, records: int, failpoint: str = "", after: float 
             pass
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
+    log[OVER] = 1
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     assert killed or status == 0, f"the victim ended with status {status}"
     give_up = time.monotonic() + 2 * WATCHDOG
