@@ -19,6 +19,7 @@ from shmkit._event import Event
 from shmkit._lock import Lock, RLock
 from shmkit._record import RecordView, Reservation
 from shmkit._ring import Ring
+from shmkit._rwlock import RWLock
 from shmkit._sem import BoundedSemaphore, Semaphore
 from shmkit.array import (
     SharedArray,
@@ -95,6 +96,7 @@ __all__ = [
     "PeerDied",
     "PosixSemaphore",
     "RLock",
+    "RWLock",
     "RecordCorrupt",
     "RecordTooLarge",
     "RecordView",

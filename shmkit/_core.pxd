@@ -300,6 +300,8 @@ cdef extern from "_layout.h" nogil:
     const uint32_t CELL_SEMAPHORE
     const uint32_t CELL_EVENT
     const uint32_t CELL_CONDITION
+    const uint32_t CELL_RWLOCK
+    const uint64_t RWLOCK_CLAIMED
     const uint32_t POLICY_TELL
     const uint32_t POLICY_RECOVER
     const uint64_t LOCK_INCONSISTENT
@@ -331,6 +333,12 @@ cdef extern from "_layout.h" nogil:
         uint32_t kind
         uint32_t policy
         uint32_t gate
+    ctypedef struct rwlock_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint64_t word
+        uint32_t reads
+        uint32_t writes
 
 cdef extern from "_cell.h" nogil:
     void cell_clear(void *cell, uint64_t size, uint32_t policy)
@@ -428,3 +436,31 @@ cdef extern from "_word.h" nogil:
     bint word_spin(word_wait_t *wait, uint64_t limit_ns)
     status_t word_round(word_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
     int word_wake(void *word, int count)
+
+cdef extern from "_rwlock.h" nogil:
+    const uint32_t RWLOCK_NOWHERE
+    const uint32_t RWLOCK_READ
+    const uint32_t RWLOCK_WRITE
+    const uint32_t RWLOCK_NOTHING
+    ctypedef struct rwlock_t:
+        rwlock_cell_t *cell
+        uint64_t held
+        const member_t *member
+        uint32_t at
+    ctypedef struct rwlock_wait_t:
+        rwlock_t *lock
+        uint64_t dead
+        uint32_t side
+        uint32_t state
+    bint rwlock_read_take(rwlock_t *lock)
+    status_t rwlock_read_give(rwlock_t *lock)
+    status_t rwlock_write_give(rwlock_t *lock)
+    bint rwlock_thread_mine(const rwlock_t *lock)
+
+cdef extern from "_rwlock_wait.h" nogil:
+    status_t rwlock_read_begin(rwlock_wait_t *wait, bint block)
+    status_t rwlock_write_begin(rwlock_wait_t *wait, bint block)
+    status_t rwlock_round(rwlock_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    void rwlock_abandon(rwlock_wait_t *wait)
+    status_t rwlock_recover(rwlock_t *lock)
+    uint64_t rwlock_readers(const rwlock_t *lock)

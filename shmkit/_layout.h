@@ -221,6 +221,7 @@ SHMKIT_ASSERT(sizeof(record_array_t) == 8, "shape stands on a multiple of 8");
 #define CELL_SEMAPHORE 0x616d6573u /* "sema" */
 #define CELL_EVENT 0x746e7665u     /* "evnt" */
 #define CELL_CONDITION 0x646e6f63u /* "cond" */
+#define CELL_RWLOCK 0x6b6c7772u    /* "rwlk" */
 
 /* What becomes of a lock whose holder died: the next one is told, or takes it as if it had been released. */
 #define POLICY_TELL 0u
@@ -332,6 +333,62 @@ typedef struct {
 } condition_cell_t;
 
 SHMKIT_ASSERT(sizeof(condition_cell_t) == 9 * LINE, "a condition is nine lines");
+
+/* rwlock: many readers, or one writer; each process that reads has an entry of its own.
+ *
+ *   0      4        8      16      20       24     28     32       40
+ *   +------+--------+------+-------+--------+------+------+--------+------+-----+
+ *   | kind | policy | word | reads | writes | bell | used | thread | side | pad |                                  line 0
+ *   +------+--------+------+-------+--------+------+------+--------+------+-----+
+ *   | reader[64]: owner, u64; counts, u64                                       |                              lines 1 … 8
+ *   +---------------------------------------------------------------------------+
+ *
+ * word     0                 no writer: readers may come
+ *          id * 4            held for writing
+ *          id * 4 + 1        held for writing by the heir of a dead writer, which has not yet said that the state is consistent
+ *          id * 4 + 2        claimed, but not held: by a writer that waits for the readers to leave, or that is about to leave
+ *                            and lets the readers in that wait.  Who dies like that has left nothing half done
+ *          LOCK_LOST         an heir released it without saying so: never to be had again
+ *          Changed by compare-and-swap, but for id * 4 + 2 → id * 4 or 0, which is its owner's affair.
+ * reads, writes   the gates of those who wait to read, and to write;  bell: of the one that waits for the readers to leave
+ * used     how many entries were ever taken; goes up only, before the entry is.  Entry number n is reader[n % 8 * 8 + n / 8]: the
+ *          first eight processes have a line each
+ * thread, side    which thread of the writer it is, and which side it asked for; stored by who owns the word only
+ * owner    0: nobody's; id * 4: that process's, all its threads'; id * 4 + 1: nobody's, being cleaned by id after its owner died
+ *
+ *      63      32 31     16 15      0
+ *     +----------+---------+---------+    reading   how many hold it for reading, or look whether they may
+ *     | grants   | wanting | reading |    wanting   how many wait for that
+ *     +----------+---------+---------+    grants    how often the wanting were all made reading, by a writer that left
+ *          counts
+ *
+ * Changed by compare-and-swap, by the threads of its owner and, for a grant, by the owner of the word. */
+#define RWLOCK_READERS 64u
+#define RWLOCK_CLAIMED 2u
+#define RWLOCK_CLEANED 1u
+
+typedef struct {
+    uint64_t owner;
+    uint64_t counts;
+} rwlock_reader_t;
+
+typedef struct {
+    uint32_t kind;
+    uint32_t policy;
+    uint64_t word;
+    uint32_t reads;
+    uint32_t writes;
+    uint32_t bell;
+    uint32_t used;
+    uint64_t thread;
+    uint32_t side; /* RWLOCK_READ or RWLOCK_WRITE */
+    uint8_t pad[LINE - 44];
+    rwlock_reader_t reader[RWLOCK_READERS];
+} rwlock_cell_t;
+
+SHMKIT_ASSERT(sizeof(rwlock_cell_t) == 9 * LINE, "a rwlock is nine lines");
+SHMKIT_ASSERT(offsetof(rwlock_cell_t, word) == 8 && offsetof(rwlock_cell_t, thread) == 32, "line 0 as drawn");
+SHMKIT_ASSERT(offsetof(rwlock_cell_t, reader) == LINE, "readers own lines 1 to 8");
 
 /* ---------------------------------------------------------------------------------------------------------------
  * lease bytes: byte offsets in a segment's file, far beyond its end, that processes lock for as long as they play a

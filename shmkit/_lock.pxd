@@ -5,6 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmkit._core cimport lock_t, lock_wait_t, status_t
 from shmkit._primitive cimport Primitive
 
+cdef uint32_t policy_of(object on_owner_death) except? 0xffffffff
+
 
 cdef class Lock(Primitive):
     cdef lock_t lock

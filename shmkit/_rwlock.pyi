@@ -1,0 +1,56 @@
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+from typing_extensions import Self
+
+from shmkit._primitive import Primitive
+from shmkit.segment import Segment
+
+_OnOwnerDeath: TypeAlias = Literal["raise", "recover"]
+
+class RWLock(Primitive):
+    def __init__(self, *, on_owner_death: _OnOwnerDeath = "raise") -> None: ...
+    @classmethod
+    def create(
+        cls,
+        name: str | int,
+        *,
+        on_owner_death: _OnOwnerDeath = "raise",
+        backing: str | None = None,
+        mode: int = 0o600,
+        lifetime: str | None = None,
+    ) -> Self: ...
+    @classmethod
+    def create_or_attach(
+        cls,
+        name: str | int,
+        *,
+        on_owner_death: _OnOwnerDeath = "raise",
+        backing: str | None = None,
+        mode: int = 0o600,
+        lifetime: str | None = None,
+    ) -> Self: ...
+    @classmethod
+    def create_at(cls, segment: Segment, offset: int = 0, *, on_owner_death: _OnOwnerDeath = "raise") -> Self: ...
+    @property
+    def read(self) -> ReadSide: ...
+    @property
+    def write(self) -> WriteSide: ...
+    def recover(self) -> None: ...
+    def locked(self) -> bool: ...
+    @property
+    def readers(self) -> int: ...
+    @property
+    def writer_pid(self) -> int | None: ...
+
+class _Side:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+class ReadSide(_Side): ...
+class WriteSide(_Side): ...
