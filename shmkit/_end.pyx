@@ -17,14 +17,12 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._map cimport fork_generation, process_start
 
-import atexit
 import os
-import sys
-import weakref
 
 import numpy as np
 
 from shmkit import errors
+from shmkit._ending import close_at_end
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -66,28 +64,6 @@ cdef object timeout_clock(object timeout):
 
 # Commits of this process, on any ring: tells a consumer whether its process answers what it receives.
 cdef uint64_t process_commits = 0
-
-cdef object _rings = weakref.WeakSet()
-cdef object _exit_generation = None
-
-
-def _close_all() -> None:
-    """At the end of a process that ends in order, its ends are closed in order."""
-    for ring in list(_rings):
-        ring.close()
-
-
-def _close_at_exit() -> None:
-    """Register `_close_all` once per process: with atexit, and where multiprocessing's children end without atexit."""
-    global _exit_generation
-    if _exit_generation == generation[0]:
-        return
-    if _exit_generation is None:
-        atexit.register(_close_all)
-    _exit_generation = generation[0]
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, _close_all, exitpriority=-100)
 
 
 @cython.no_gc_clear
@@ -144,8 +120,7 @@ cdef class End:
 
     cdef int enroll(self) except -1:
         """See to it that this end is closed in order when the process ends in order."""
-        _close_at_exit()
-        _rings.add(self)
+        close_at_end(self)
         return 0
 
     cdef bint may_leave(self, ring_role_t *role, int *tries) except -1:
