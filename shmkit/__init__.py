@@ -14,6 +14,7 @@ if not sys.platform.startswith("linux"):
 
 from shmkit._atomic import AtomicFlag, AtomicInt64, AtomicUInt64
 from shmkit._atomic_array import AtomicArray
+from shmkit._barrier import Barrier
 from shmkit._condition import Condition
 from shmkit._event import Event
 from shmkit._lock import Lock, RLock
@@ -39,6 +40,7 @@ from shmkit.array import (
 )
 from shmkit.errors import (
     Broken,
+    BrokenBarrier,
     ChannelError,
     Closed,
     Empty,
@@ -75,8 +77,10 @@ __all__ = [
     "AtomicFlag",
     "AtomicInt64",
     "AtomicUInt64",
+    "Barrier",
     "BoundedSemaphore",
     "Broken",
+    "BrokenBarrier",
     "ChannelError",
     "Closed",
     "Condition",

@@ -143,7 +143,11 @@ cdef extern from "_wait.h" nogil:
         INHERITED
         LOST
         NOT_HELD
+        BROKEN
+        COMPLETE
     const uint64_t FOREVER
+    const uint32_t CPU_UNKNOWN
+    const uint32_t CPU_HERE
     void ring_bell(uint32_t *bell, uint64_t *wakes)
     uint64_t clock_ns()
     ctypedef struct waiter_t:
@@ -301,6 +305,13 @@ cdef extern from "_layout.h" nogil:
     const uint32_t CELL_EVENT
     const uint32_t CELL_CONDITION
     const uint32_t CELL_RWLOCK
+    const uint32_t CELL_BARRIER
+    const uint32_t BARRIER_PARTIES_MOST
+    const uint32_t BROKEN_ABORTED
+    const uint32_t BROKEN_RESET
+    const uint32_t BROKEN_TIMED_OUT
+    const uint32_t BROKEN_DIED
+    const uint32_t BROKEN_ACTION
     const uint64_t RWLOCK_CLAIMED
     const uint32_t POLICY_TELL
     const uint32_t POLICY_RECOVER
@@ -339,6 +350,13 @@ cdef extern from "_layout.h" nogil:
         uint64_t word
         uint32_t reads
         uint32_t writes
+    ctypedef struct barrier_place_t:
+        uint64_t word
+    ctypedef struct barrier_cell_t:
+        uint32_t kind
+        uint32_t policy
+        uint32_t parties
+        lock_cell_t lock
 
 cdef extern from "_cell.h" nogil:
     void cell_clear(void *cell, uint64_t size, uint32_t policy)
@@ -464,3 +482,30 @@ cdef extern from "_rwlock_wait.h" nogil:
     void rwlock_abandon(rwlock_wait_t *wait)
     status_t rwlock_recover(rwlock_t *lock)
     uint64_t rwlock_readers(const rwlock_t *lock)
+
+cdef extern from "_barrier.h" nogil:
+    ctypedef struct barrier_t:
+        barrier_cell_t *cell
+        lock_t lock
+        uint64_t own
+        uint32_t parties
+        uint32_t at
+        uint32_t where
+    ctypedef struct barrier_wait_t:
+        barrier_t *barrier
+        uint32_t at
+        uint32_t value
+        uint32_t pid
+    void barrier_break(barrier_t *barrier, uint32_t why, uint32_t pid)
+    void barrier_pass(barrier_t *barrier, uint32_t last)
+    status_t barrier_arrive(barrier_wait_t *wait, bint acts)
+    bint barrier_acting(const barrier_t *barrier)
+    void barrier_bury(barrier_t *barrier)
+    bint barrier_ready(const void *of)
+    status_t barrier_end(barrier_wait_t *wait)
+    status_t barrier_round(barrier_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    status_t barrier_room_round(barrier_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    void barrier_wake(barrier_t *barrier)
+    void barrier_leave(barrier_t *barrier)
+    uint32_t barrier_waiting(const barrier_t *barrier)
+    bint barrier_broken(const barrier_t *barrier)

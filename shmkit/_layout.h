@@ -222,6 +222,7 @@ SHMKIT_ASSERT(sizeof(record_array_t) == 8, "shape stands on a multiple of 8");
 #define CELL_EVENT 0x746e7665u     /* "evnt" */
 #define CELL_CONDITION 0x646e6f63u /* "cond" */
 #define CELL_RWLOCK 0x6b6c7772u    /* "rwlk" */
+#define CELL_BARRIER 0x72726162u   /* "barr" */
 
 /* What becomes of a lock whose holder died: the next one is told, or takes it as if it had been released. */
 #define POLICY_TELL 0u
@@ -389,6 +390,61 @@ typedef struct {
 SHMKIT_ASSERT(sizeof(rwlock_cell_t) == 9 * LINE, "a rwlock is nine lines");
 SHMKIT_ASSERT(offsetof(rwlock_cell_t, word) == 8 && offsetof(rwlock_cell_t, thread) == 32, "line 0 as drawn");
 SHMKIT_ASSERT(offsetof(rwlock_cell_t, reader) == LINE, "readers own lines 1 to 8");
+
+/* barrier: who waits, by name, and who ought to; the lock that stands in it guards all of it, but for the ways out.
+ *
+ *   0      4        8         12      16     20     24    28    32       40        128       256                  256 + 32 * parties
+ *   +------+--------+---------+-------+------+------+-----+-----+--------+-----+  +------+  +--------------------+-------------------+
+ *   | kind | policy | parties | state | gate | room | why | pid | acting | pad |  | lock |  | place[2 * parties] | crew[2 * parties] |
+ *   +------+--------+---------+-------+------+------+-----+-----+--------+-----+  +------+  +--------------------+-------------------+
+ *
+ * state    BARRIER_WHOLE, or BARRIER_BROKEN; why it broke: BROKEN_…, and the pid of whoever died
+ * gate     of those who wait for the others;  room: of those who found no place, or a round that is being completed
+ * acting   0, or id * 4: that process runs the action, all others have come and wait
+ * place    word, u64; value, u32; pid, u32.  word: 0: free; id * 4 + 1: waits; id * 4 + 2: has passed, value is what wait returns;
+ *          id * 4 + 3: broken, value is why.  Marked by who holds the lock, freed by its owner
+ * crew     u64: 0; id * 4: took part in the last round that passed; id * 4 + 1: has come since.  Taken away by its owner, when it
+ *          leaves in order; else changed by who holds the lock */
+#define BARRIER_PARTIES_MOST 4096u
+
+#define BARRIER_WHOLE 0u
+#define BARRIER_BROKEN 1u
+
+#define BROKEN_ABORTED 1u
+#define BROKEN_RESET 2u
+#define BROKEN_TIMED_OUT 3u
+#define BROKEN_DIED 4u
+#define BROKEN_ACTION 5u
+
+#define PLACE_WAITS 1u
+#define PLACE_PASSED 2u
+#define PLACE_BROKEN 3u
+#define CREW_CAME 1u
+
+typedef struct {
+    uint64_t word;
+    uint32_t value;
+    uint32_t pid;
+} barrier_place_t;
+
+typedef struct {
+    uint32_t kind;
+    uint32_t policy;
+    uint32_t parties;
+    uint32_t state;
+    uint32_t gate;
+    uint32_t room;
+    uint32_t why;
+    uint32_t pid;
+    uint64_t acting;
+    uint8_t pad[LINE - 40];
+    lock_cell_t lock;
+    /* barrier_place_t place[2 * parties]; uint64_t crew[2 * parties]; */
+} barrier_cell_t;
+
+SHMKIT_ASSERT(sizeof(barrier_cell_t) == 2 * LINE, "a barrier has two lines before its places");
+SHMKIT_ASSERT(offsetof(barrier_cell_t, acting) == 32 && offsetof(barrier_cell_t, lock) == LINE, "the barrier as drawn");
+SHMKIT_ASSERT(sizeof(barrier_place_t) == 16, "places stand in 16 bytes each");
 
 /* ---------------------------------------------------------------------------------------------------------------
  * lease bytes: byte offsets in a segment's file, far beyond its end, that processes lock for as long as they play a

@@ -44,6 +44,8 @@ typedef enum {
     INHERITED,   /* acquired from a holder that died: what the lock guards may be in the middle of a change */
     LOST,        /* a lock that nobody can ever have again */
     NOT_HELD,    /* nothing to release */
+    BROKEN,      /* a barrier that somebody has broken */
+    COMPLETE,    /* the last one to come to a barrier */
 } status_t;
 
 #define FOREVER UINT64_MAX

@@ -10,6 +10,7 @@
     │                   RecordCorrupt
     ├─ LockError        OwnerDied · NotRecoverable · NotOwner (RuntimeError, AssertionError)
     │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError)
+    │                   BrokenBarrier (threading.BrokenBarrierError)
     └─ RecordTooLarge   (ValueError)
 
 A wait whose time is up raises the builtin ``TimeoutError``, or ``Full``/``Empty`` where the standard library does.
@@ -19,9 +20,11 @@ from __future__ import annotations
 
 import errno
 import queue
+import threading
 
 __all__ = [
     "Broken",
+    "BrokenBarrier",
     "ChannelError",
     "Closed",
     "Empty",
@@ -149,7 +152,7 @@ class RecordCorrupt(ChannelError):
 
 
 class LockError(ShmkitError):
-    """Something is wrong with a lock, a semaphore or a condition."""
+    """Something is wrong with a lock, a semaphore, a condition or a barrier."""
 
 
 class OwnerDied(LockError):
@@ -183,6 +186,20 @@ class InvalidPermits(LockError, _WithErrno, ValueError):
     """A semaphore cannot have that many permits.  (``multiprocessing`` raises OSError, ``threading`` ValueError.)"""
 
     _errno = errno.EINVAL
+
+
+class BrokenBarrier(LockError, threading.BrokenBarrierError):
+    """Not all will come: the barrier was aborted or reset, somebody had no more time, or died; the message says which.
+
+    ``pid`` is the process id of who died; 0: nobody.
+    """
+
+    def __init__(self, message: str, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.pid)
 
 
 class RecordTooLarge(ShmkitError, ValueError):

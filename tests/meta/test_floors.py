@@ -25,7 +25,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
         ["_lock.h", "_semaphore.h", "_event.h"],  # words that are waited for at gates, and that name members
-        ["_condition.h", "_rwlock.h"],  # goes with a lock; bears a lock's word, and that of each reader
+        ["_condition.h", "_rwlock.h", "_barrier.h"],  # go with a lock, bear a lock's word, have a lock in them
         ["_rwlock_wait.h"],  # how that is waited for
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
@@ -42,7 +42,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_membership"],  # who this process is
         ["_primitive"],  # what all primitives have in common
         ["_lock", "_sem", "_event", "_atomic"],
-        ["_condition", "_rwlock", "_atomic_array"],  # goes with a lock; dies like one; many atomics
+        # go with a lock, are recovered like one, have one in them; and many atomics
+        ["_condition", "_rwlock", "_barrier", "_atomic_array"],
     ],
     3: [
         ["_record", "_end", "statistics"],
