@@ -65,8 +65,8 @@ cdef class Barrier(Primitive):
     cdef uint64_t enrolled           # the generation that leaves the crew when the process ends
 
     def __init__(self, parties, action=None, timeout=None):
-        if self.mapping is None:
-            self.plan(parties, action, timeout)
+        self.fresh()
+        self.plan(parties, action, timeout)
         self.settle()
 
     cdef int plan(self, object parties, object action, object timeout) except -1:

@@ -53,6 +53,7 @@ cdef class RWLock(Primitive):
     cdef uint32_t policy
 
     def __init__(self, *, on_owner_death="raise"):
+        self.fresh()
         self.policy = policy_of(on_owner_death)
         self.settle()
 
