@@ -212,7 +212,7 @@ cdef class Condition(Primitive):
                     if notified and not finished:
                         condition_notify(&self.condition, 1)  # it does not return: the next one is to
         if generation[0] != began:
-            raise errors.NotOwner(f"{self._label()}: it is this process's parent that stands in line (a handler forked)")
+            raise errors.NotOwner(f"{self._label()}: this process's parent stands in line, not this one (a handler forked)")
         return notified
 
     def wait_for(self, predicate, timeout=None):
