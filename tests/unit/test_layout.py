@@ -143,6 +143,8 @@ CELLS = {
     "owned_semaphore": lambda segment: shmkit.Semaphore.create_at(segment, 0, 2, undo=True),
     "event": shmkit.Event.create_at,
     "condition": shmkit.Condition.create_at,
+    "rwlock": shmkit.RWLock.create_at,
+    "barrier": lambda segment: shmkit.Barrier.create_at(segment, 0, 3),
 }
 
 
