@@ -89,22 +89,21 @@ class RingModel:
     def claim(self, need: Need) -> tuple[int, int] | None:
         """Where the next record would start and how long it would be; None if there is no room for it now.
 
-        A record that does not fit before the lap's end starts the next lap.  Where there is room for the pad but not
-        for both, the pad goes out alone.
+        A record that does not fit before the lap's end starts the next lap, behind a pad.  Where both are more than the
+        capacity, the pad goes out alone as soon as there is room for it.
         """
         index = self.tail % self.capacity
         rest = self.capacity - index
         span = need.span(index)
         if span > rest:
             free = self.capacity - self.used
+            span = need.span(0)
+            if rest + span <= self.capacity:
+                return (self.tail + rest, span) if free >= rest + span else None
             if free < rest:
                 return None
-            span = need.span(0)
-            if free < rest + span:
-                self._append(rest, None)
-                self._pass_pads()
-            else:
-                return self.tail + rest, span
+            self._append(rest, None)
+            self._pass_pads()
         return (self.tail, span) if self.capacity - self.used >= span else None
 
     # ── sending ─────────────────────────────────────────────────────────────────────────────────────────────────────
