@@ -18,7 +18,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from support import DEBUG_TREE, REPOSITORY, Processes, debug_environment, unique_name, wait_until
 from support.accounting import Books, clean_up, settle
@@ -37,6 +37,8 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     print_blob=True,
+    # A failure is shrunk, and told; to explain it takes longer than a test may.
+    phases=tuple(phase for phase in Phase if phase is not Phase.explain),
 )
 settings.load_profile("shmkit")
 
