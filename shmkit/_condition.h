@@ -11,8 +11,8 @@
  *
  * Killed at any point: a waiter that dies is passed over by notify, which asks the kernel.  One that dies after it was
  * notified leaves a place that says so: whoever waits finds it at the end of its slice and takes that place, and with
- * it the notification, by one compare-and-swap.  (An heir that is then notified as well leaves one of the two to others in
- * the same way: in a place that is notified, and nobody's.)  A notifier that dies between mark and wake-up: the marked one looks
+ * it the notification, by one compare-and-swap.  Who is notified and does not return, or is notified twice (itself, and as
+ * heir), passes one on in the same way.  A notifier that dies between mark and wake-up: the marked one looks
  * at the end of its slice.  One that dies with the lock: the lock's affair (_lock.h).
  *
  * Where all places are taken, later waiters sleep at the condition's gate: every notification that finds nobody in line wakes
@@ -118,8 +118,14 @@ static inline int condition_inherit(condition_t *condition, condition_wait_t *wa
 static inline status_t condition_round(condition_t *condition, condition_wait_t *wait, waiter_t *waiter,
                                        uint64_t deadline_ns) {
     condition_cell_t *cell = condition->cell;
-    if (wait->at == CONDITION_NOWHERE)
-        return gate_round(waiter, &cell->gate, condition_ready, wait, deadline_ns, CPU_UNKNOWN, CONDITION_PACE);
+    if (wait->at == CONDITION_NOWHERE) {
+        status_t status =
+            gate_round(waiter, &cell->gate, condition_ready, wait, deadline_ns, CPU_UNKNOWN, CONDITION_PACE);
+        /* There may be nobody else who waits and could take it. */
+        if ((status == SLICE_OVER || status == TIMED_OUT) && condition_inherit(condition, wait))
+            status = OK;
+        return status;
+    }
     if (waiter->begun_ns == 0 && wait_begin(waiter, condition_ready, wait, deadline_ns, CPU_UNKNOWN, CONDITION_PACE))
         return OK;
     uint64_t now = clock_ns();
@@ -170,11 +176,12 @@ static inline void condition_call(condition_cell_t *cell) {
     gate_wake(&cell->gate, GATE_ALL);
 }
 
-/* Notifies up to `count` of those who wait; the caller holds the lock. */
-static inline void condition_notify(condition_t *condition, uint64_t count) {
+/* The place of the one who waits, lives and came first; the places of dead ones before it are freed.  CONDITION_NOWHERE:
+ * nobody stands in line.  The caller holds the lock. */
+static inline uint32_t condition_oldest(condition_t *condition) {
     condition_cell_t *cell = condition->cell;
     const member_t *member = condition->lock->member;
-    while (count != 0) {
+    for (;;) {
         uint32_t oldest = CONDITION_NOWHERE;
         uint64_t ticket = 0;
         for (uint32_t at = 0; at < CONDITION_WAITERS; at++)
@@ -184,17 +191,59 @@ static inline void condition_notify(condition_t *condition, uint64_t count) {
                 oldest = at;
                 ticket = load_relaxed_u64(&cell->waiter[at].ticket);
             }
+        if (oldest == CONDITION_NOWHERE || !member_died(member, member_of_word(place_word(cell, oldest))))
+            return oldest;
+        place_free(cell, oldest);
+    }
+}
+
+/* Notifies up to `count` of those who wait; the caller holds the lock. */
+static inline void condition_notify(condition_t *condition, uint64_t count) {
+    for (; count != 0; count--) {
+        const uint32_t oldest = condition_oldest(condition);
         if (oldest == CONDITION_NOWHERE) {
-            condition_call(cell);
+            condition_call(condition->cell);
             return;
         }
-        if (member_died(member, member_of_word(place_word(cell, oldest)))) {
-            place_free(cell, oldest);
-            continue;
-        }
         condition_mark(condition, oldest);
-        count--;
     }
+}
+
+/* Passes a notification of the caller's, at `at`, on to somebody else who waits; the caller holds the lock.
+ *
+ * To free the place and to mark another are two steps, and a death between them would lose the notification (or double
+ * it).  So it becomes nobody's, in one: whoever waits finds it at the end of its slice, like that of a dead one, as id 0
+ * is never alive. */
+static inline void condition_pass(condition_t *condition, uint32_t at) {
+    if (condition_oldest(condition) == CONDITION_NOWHERE) {
+        condition_call(condition->cell);
+        place_free(condition->cell, at);
+        return;
+    }
+    /* SYNC notified: pairs with load_seq(word) in place_word */
+    store_seq_u64(&condition->cell->waiter[at].word, WAITER_NOTIFIED);
+    FAILPOINT("condition.passed");
+}
+
+/* Leaves the line; the caller holds the lock again.  Returns whether it was notified, and makes use of it; where it does
+ * not return (`returns`: false), the notification is the next one's. */
+static inline int condition_end(condition_t *condition, condition_wait_t *wait, int returns) {
+    condition_cell_t *cell = condition->cell;
+    if (wait->at == CONDITION_NOWHERE)
+        return condition_ready(wait);
+    if (wait->left != CONDITION_NOWHERE) {
+        if (place_word(cell, wait->left) == wait->waits)
+            place_free(cell, wait->left);
+        else /* notified, and heir to a notification: one of them is somebody else's */
+            condition_pass(condition, wait->left);
+    }
+    FAILPOINT("condition.leave");
+    const int notified = place_word(cell, wait->at) != wait->waits;
+    if (notified && !returns)
+        condition_pass(condition, wait->at);
+    else
+        place_free(cell, wait->at);
+    return notified;
 }
 
 /* How many wait, as far as the words say; those without a place are not counted. */
@@ -203,30 +252,6 @@ static inline uint32_t condition_waiting(const condition_cell_t *cell) {
     for (uint32_t at = 0; at < CONDITION_WAITERS; at++)
         waiting += (place_word(cell, at) & 3) == WAITER_WAITS;
     return waiting;
-}
-
-/* Leaves the line; the caller holds the lock again.  Returns whether it was notified. */
-static inline int condition_end(condition_t *condition, condition_wait_t *wait) {
-    condition_cell_t *cell = condition->cell;
-    if (wait->at == CONDITION_NOWHERE)
-        return condition_ready(wait);
-    const int notified = place_word(cell, wait->at) != wait->waits;
-    int twice = 0;
-    if (wait->left != CONDITION_NOWHERE) {
-        twice = place_word(cell, wait->left) != wait->waits;
-        place_free(cell, wait->left);
-    }
-    FAILPOINT("condition.leave");
-    if (twice && condition_waiting(cell) != 0) {
-        /* Notified, and heir to a notification: one of them is somebody else's.  One store, so that a death cannot lose
-         * it; relaxed: under the lock. */
-        store_relaxed_u64(&cell->waiter[wait->at].word, WAITER_NOTIFIED);
-        return notified;
-    }
-    if (twice)
-        condition_call(cell);
-    place_free(cell, wait->at);
-    return notified;
 }
 
 #endif

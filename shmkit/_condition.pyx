@@ -208,9 +208,7 @@ cdef class Condition(Primitive):
                 raise
             finally:
                 if generation[0] == began:
-                    notified = condition_end(&self.condition, &wait.own)
-                    if notified and not finished:
-                        condition_notify(&self.condition, 1)  # it does not return: the next one is to
+                    notified = condition_end(&self.condition, &wait.own, finished)
         if generation[0] != began:
             raise errors.NotOwner(f"{self._label()}: this process's parent stands in line, not this one (a handler forked)")
         return notified

@@ -422,7 +422,7 @@ cdef extern from "_condition.h" nogil:
     uint64_t condition_waits(const condition_t *condition)
     void condition_begin(condition_t *condition, condition_wait_t *wait)
     status_t condition_round(condition_t *condition, condition_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
-    bint condition_end(condition_t *condition, condition_wait_t *wait)
+    bint condition_end(condition_t *condition, condition_wait_t *wait, bint returns)
     void condition_notify(condition_t *condition, uint64_t count)
     uint32_t condition_waiting(const condition_cell_t *cell)
 

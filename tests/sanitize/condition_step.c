@@ -51,7 +51,7 @@ static void be_notified_twice(void) {
 
 static void condition_wait_it(void) { report->result = condition_wait(&child_party, &own, soon()); }
 static void condition_inherit_it(void) { report->result = condition_wait(&child_party, &own, now_or_never()); }
-static void condition_end_it(void) { report->result = (uint64_t)condition_end(&child_party.condition, &own); }
+static void condition_end_it(void) { report->result = (uint64_t)condition_end(&child_party.condition, &own, 1); }
 
 /* All of a wait that comes to an end. */
 static void condition_return_it(void) {
@@ -160,7 +160,7 @@ static void takes_over(uint32_t count) {
         const status_t status = condition_wait(&survivor, &after_it, now_or_never());
         EXPECT(status == (i < count ? OK : TIMED_OUT), "notification %u of %u: status %d", i + 1, count, status);
         have(&survivor.lock);
-        EXPECT(condition_end(&survivor.condition, &after_it) == (i < count), "whether it was notified");
+        EXPECT(condition_end(&survivor.condition, &after_it, 1) == (i < count), "whether it was notified");
         if (i < count)
             condition_begin(&survivor.condition, &after_it);
         lock_give(&survivor.lock);
@@ -177,7 +177,7 @@ static void condition_works(void) {
     condition_begin(&survivor.condition, &wait);
     condition_notify(&survivor.condition, 1);
     EXPECT(condition_wait(&survivor, &wait, now_or_never()) == OK, "one who lives is passed over");
-    EXPECT(condition_end(&survivor.condition, &wait) == 1, "it was notified");
+    EXPECT(condition_end(&survivor.condition, &wait, 1) == 1, "it was notified");
     condition_notify(&survivor.condition, UINT64_MAX);
     EXPECT(condition_waiting(&cells->condition) == 0, "somebody dead still waits");
     lock_works(&survivor.lock);

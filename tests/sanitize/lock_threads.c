@@ -266,7 +266,7 @@ static int condition_await(worker_t *worker, uint64_t deadline_ns, void (*woken)
         return 0;
     }
     take(worker);
-    const int notified = condition_end(condition, &wait);
+    const int notified = condition_end(condition, &wait, 1);
     EXPECT(notified || status == TIMED_OUT, "woken, and not notified");
     return notified;
 }
