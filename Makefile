@@ -24,7 +24,7 @@ help:
 	@echo "make format   let ruff and clang-format rewrite the sources"
 	@echo "make bench    measure against the other libraries"
 	@echo "make soak     the tests that run for minutes"
-	@echo "make model    check the protocol's model with spin"
+	@echo "make model    check the protocols' models with spin"
 	@echo "make clean    remove what the above made"
 
 demo: $(VENV)/.installed $(VENV)/.demo
