@@ -221,7 +221,8 @@ cdef extern from "_lease.h" nogil:
     void lease_drop(lease_t *lease)
     void lease_forget(lease_t *lease)
     const int LEASE_FREE
-    int lease_ask(int fd, uint64_t inode, int64_t byte)
+    uint64_t lease_key(uint64_t dev, uint64_t inode)
+    int lease_ask(int fd, uint64_t key, int64_t byte)
 
 cdef extern from "_ring.h" nogil:
     const uint32_t RING_VIEWS_MOST
@@ -277,22 +278,22 @@ cdef extern from "_ring.h" nogil:
 cdef extern from "_ring_roles.h" nogil:
     void ring_format(void *payload, uint64_t capacity)
     uint64_t ring_check(const void *payload, uint64_t size)
-    status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t inode,
+    status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t key,
                                  uint32_t pid, uint64_t start)
-    status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t inode,
+    status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t key,
                                  uint32_t pid, uint64_t start)
     void ring_close_producer(ring_producer_t *p)
     void ring_close_consumer(ring_consumer_t *c)
-    status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode, uint32_t *pid)
-    status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode, uint32_t *pid)
+    status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t key, uint32_t *pid)
+    status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t key, uint32_t *pid)
 
 cdef extern from "_member.h" nogil:
     ctypedef struct member_t:
         uint64_t id
         lease_t lease
         int fd
-        uint64_t inode
-    int member_join(member_t *member, int fd, uint64_t inode, uint32_t pid)
+        uint64_t key
+    int member_join(member_t *member, int fd, uint64_t key, uint32_t pid)
     int member_died(const member_t *asking, uint64_t id)
     uint64_t member_word(uint64_t id)
     uint64_t member_of_word(uint64_t word)

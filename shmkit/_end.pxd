@@ -23,6 +23,7 @@ cdef class End:
     cdef bint shut
     cdef uint64_t ring_capacity       # checked once; the shared one is not read again
     cdef void *payload
+    cdef uint64_t lease_key           # of the file that leases are taken on
     cdef uint32_t peer_pid            # of the other end's holder, when it was last asked about
     cdef uint32_t empty_looks
     cdef uint32_t full_looks

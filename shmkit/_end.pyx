@@ -82,6 +82,7 @@ cdef class End:
                 f"can read"
             )
         self.session.generation = generation[0]
+        self.lease_key = lease_key(self.mapping.own.dev, self.mapping.own.inode)
 
     # --- roles -------------------------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ cdef class End:
             self.enroll()
             while status == TAKEN and self.may_leave(role, &tries):
                 status = ring_claim_producer(
-                    &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
+                    &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
                     os.getpid(), process_start(),
                 )
             # No Python may run in between: a signal's exception there would leave a role that nobody can use.
@@ -163,7 +164,7 @@ cdef class End:
             self.enroll()
             while status == TAKEN and self.may_leave(role, &tries):
                 status = ring_claim_consumer(
-                    &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.mapping.own.inode,
+                    &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
                     os.getpid(), process_start(),
                 )
             if status == OK:
@@ -303,7 +304,7 @@ cdef class End:
                 if not wait:
                     self.full_looks += 1
                     if self.full_looks % LOOKS_PER_QUESTION == 0 and fate == OK:
-                        fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
+                        fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.lease_key, &self.peer_pid)
                         if fate != OK:
                             continue
                     return False
@@ -325,7 +326,7 @@ cdef class End:
             if status == OK or (status == SLICE_OVER and self.consumes):
                 return OK  # in the latter case for pass_own_pads
             if status == SLICE_OVER or status == TIMED_OUT:
-                fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
+                fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.lease_key, &self.peer_pid)
                 if fate != OK:
                     return fate
             if status == TIMED_OUT:
@@ -381,7 +382,7 @@ cdef class End:
                     PyErr_CheckSignals()
                     self.usable()
                 if status == SLICE_OVER or status == TIMED_OUT:
-                    fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
+                    fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.lease_key, &self.peer_pid)
                     if fate != OK and self.bury(fate, word):
                         return 0
             if status == TIMED_OUT:
@@ -412,7 +413,7 @@ cdef class End:
             return True
         self.empty_looks += 1
         if self.empty_looks % LOOKS_PER_QUESTION == 0:
-            status = ring_ask_producer(&self.c, self.mapping.own.fd, self.mapping.own.inode, &self.peer_pid)
+            status = ring_ask_producer(&self.c, self.mapping.own.fd, self.lease_key, &self.peer_pid)
             if status != OK:
                 return self.bury(status, word)
         return False

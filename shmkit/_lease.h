@@ -34,10 +34,17 @@ typedef struct {
     uint64_t size;
 } lease_t;
 
-/* Takes the lease on `byte` of the file behind `fd`, which must be `inode`.  Returns 0, EAGAIN (somebody else holds it),
+/* What tells a file from every other on this machine, in one number: inodes are unique on one device only. */
+static inline uint64_t lease_key(uint64_t dev, uint64_t inode) { return inode ^ dev * 0x9e3779b97f4a7c15u; }
+
+static inline uint64_t lease_key_of(const struct stat *file) {
+    return lease_key((uint64_t)file->st_dev, (uint64_t)file->st_ino);
+}
+
+/* Takes the lease on `byte` of the file behind `fd`, which must be the one of that key.  Returns 0, EAGAIN (somebody else holds it),
  * EBADF (the descriptor was closed behind our back, and may name another file by now) or another errno.
  * Call it with the GIL held: a fork between the lock and the close would let the child share the lock. */
-static inline int lease_take(lease_t *lease, int fd, uint64_t inode, int64_t byte) {
+static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte) {
     char path[40];
     struct stat file;
     int own, error;
@@ -46,7 +53,7 @@ static inline int lease_take(lease_t *lease, int fd, uint64_t inode, int64_t byt
     own = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (own < 0)
         return errno == ENOENT ? EBADF : errno;
-    if (fstat(own, &file) != 0 || (uint64_t)file.st_ino != inode) {
+    if (fstat(own, &file) != 0 || lease_key_of(&file) != key) {
         close(own);
         return EBADF;
     }
@@ -88,12 +95,12 @@ static inline void lease_drop(lease_t *lease) {
 /* In a forked child the page does not exist, and its address may already be somebody else's: forget, do not unmap. */
 static inline void lease_forget(lease_t *lease) { lease->page = NULL; }
 
-/* Is `byte` leased by anybody?  `inode` guards against a descriptor that was closed and now names another file. */
-static inline int lease_ask(int fd, uint64_t inode, int64_t byte) {
+/* Is `byte` leased by anybody?  The key guards against a descriptor that was closed and now names another file. */
+static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
     struct flock lock;
     struct stat file;
 
-    if (fstat(fd, &file) != 0 || (uint64_t)file.st_ino != inode)
+    if (fstat(fd, &file) != 0 || lease_key_of(&file) != key)
         return LEASE_UNKNOWN;
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;

@@ -8,7 +8,7 @@
     mapping.payload_size logical size of the payload
     mapping.own.fd       descriptor to take and ask leases through, for every backing, of segments made or attached with
                          keep_fd=True (rings are); -1 otherwise
-    mapping.own.inode    the inode behind that descriptor, for lease_ask()
+    mapping.own.dev, .inode  of the file behind that descriptor: lease_key() makes of them what leases are known by
     mapping.readonly     a store would be SIGSEGV
     mapping.generation   fork_generation()[0] when this process mapped it; differs in a child that inherited it
     mapping.facts        name, backing, identity, …: what the segment was when it was made or attached

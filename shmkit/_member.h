@@ -28,7 +28,7 @@ typedef struct {
     uint64_t id;
     lease_t lease;
     int fd; /* of the segment's file, to ask through */
-    uint64_t inode;
+    uint64_t key; /* of that file (lease_key) */
 } member_t;
 
 static inline uint64_t member_word(uint64_t id) { return id << MEMBER_FLAG_BITS; }
@@ -47,21 +47,21 @@ static inline uint64_t member_random(void) {
 }
 
 /* Joins: finds an id and takes its lease.  Returns 0 or an errno (EBADF: the descriptor was closed behind our back). */
-static inline int member_join(member_t *member, int fd, uint64_t inode, uint32_t pid) {
+static inline int member_join(member_t *member, int fd, uint64_t key, uint32_t pid) {
     int error = EAGAIN;
     /* A byte that is held already is another living member's, whose 40 bits are ours by a chance of one in 10^12. */
     for (int tries = 0; error == EAGAIN && tries < 100; tries++) {
         member->id = ((uint64_t)pid << MEMBER_RANDOM_BITS) | member_random();
-        error = lease_take(&member->lease, fd, inode, LEASE_MEMBERS + (int64_t)member->id);
+        error = lease_take(&member->lease, fd, key, LEASE_MEMBERS + (int64_t)member->id);
     }
     member->fd = fd;
-    member->inode = inode;
+    member->key = key;
     return error;
 }
 
 /* Has the member `id` died?  Where the kernel cannot be asked (the descriptor was closed by somebody), it has not. */
 static inline int member_died(const member_t *asking, uint64_t id) {
-    return id != asking->id && lease_ask(asking->fd, asking->inode, LEASE_MEMBERS + (int64_t)id) == LEASE_FREE;
+    return id != asking->id && lease_ask(asking->fd, asking->key, LEASE_MEMBERS + (int64_t)id) == LEASE_FREE;
 }
 
 #endif

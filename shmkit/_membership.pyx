@@ -112,7 +112,7 @@ cdef Member join(Mapping mapping):
             f"{label} has no file that the kernel could be asked through who lives: it was unlinked (or its descriptor "
             "closed) before the first primitive was placed in it, or it is a raw SysV segment"
         )
-    error = member_join(&made.own, fd, mapping.own.inode, os.getpid())
+    error = member_join(&made.own, fd, lease_key(mapping.own.dev, mapping.own.inode), os.getpid())
     if error == EBADF:
         raise SegmentError(f"{label}: somebody else closed its descriptor {fd} (os.closerange?)")
     if error:

@@ -73,11 +73,11 @@ static inline uint64_t ring_recount(const ring_header_t *shared, const uint8_t *
 }
 
 /* Becomes the ring's producer.  OK, TAKEN, CORRUPT, or FAILED with errno set where no lease can be taken at all. */
-static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t inode,
+static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, uint64_t capacity, int fd, uint64_t key,
                                            uint32_t pid, uint64_t start) {
     memset(p, 0, sizeof *p);
     ring_attach_memory(payload, &p->shared, &p->data, &p->capacity, capacity);
-    int error = lease_take(&p->lease, fd, inode, LEASE_PRODUCER);
+    int error = lease_take(&p->lease, fd, key, LEASE_PRODUCER);
     if (error != 0) {
         errno = error;
         return error == EAGAIN ? TAKEN : FAILED;
@@ -100,11 +100,11 @@ static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, ui
     return OK;
 }
 
-static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t inode,
+static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, uint64_t capacity, int fd, uint64_t key,
                                            uint32_t pid, uint64_t start) {
     memset(c, 0, sizeof *c);
     ring_attach_memory(payload, &c->shared, &c->data, &c->capacity, capacity);
-    int error = lease_take(&c->lease, fd, inode, LEASE_CONSUMER);
+    int error = lease_take(&c->lease, fd, key, LEASE_CONSUMER);
     if (error != 0) {
         errno = error;
         return error == EAGAIN ? TAKEN : FAILED;
@@ -151,10 +151,10 @@ static inline void ring_close_consumer(ring_consumer_t *c) {
 
 /* What became of the other end?  OK: it lives, or nobody has come yet, or it cannot be told.  CLOSED, or DIED, with the
  * dead one's pid.  The caller looks at the ring once more before it believes CLOSED or DIED: records may have come. */
-static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode, int64_t byte, uint32_t *pid) {
+static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t key, int64_t byte, uint32_t *pid) {
     for (;;) {
         const uint32_t epoch = load_seq_u32(&role->epoch);
-        if (lease_ask(fd, inode, byte) != LEASE_FREE)
+        if (lease_ask(fd, key, byte) != LEASE_FREE)
             return OK;
         /* SYNC role-state: pairs with store_seq(state) in ring_role_open */
         const uint32_t state = load_seq_u32(&role->state);
@@ -167,12 +167,12 @@ static inline status_t ring_ask(const ring_role_t *role, int fd, uint64_t inode,
     }
 }
 
-static inline status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t inode, uint32_t *pid) {
-    return ring_ask(&c->shared->producer_role, fd, inode, LEASE_PRODUCER, pid);
+static inline status_t ring_ask_producer(const ring_consumer_t *c, int fd, uint64_t key, uint32_t *pid) {
+    return ring_ask(&c->shared->producer_role, fd, key, LEASE_PRODUCER, pid);
 }
 
-static inline status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t inode, uint32_t *pid) {
-    return ring_ask(&p->shared->consumer_role, fd, inode, LEASE_CONSUMER, pid);
+static inline status_t ring_ask_consumer(const ring_producer_t *p, int fd, uint64_t key, uint32_t *pid) {
+    return ring_ask(&p->shared->consumer_role, fd, key, LEASE_CONSUMER, pid);
 }
 
 #endif

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "_lease.h"
+
 #define DRIVER_MINUTE 60000000000u
 
 static char driver_context[200]; /* what is being tried, for the message of a failure */
@@ -40,11 +42,11 @@ static inline uint64_t mixed(uint64_t n) {
 }
 
 /* A file without a name; returns its descriptor. */
-static inline int lease_file(uint64_t *inode) {
+static inline int lease_file(uint64_t *key) {
     struct stat file;
     const int fd = memfd_create("shmkit-driver", MFD_CLOEXEC);
     EXPECT(fd >= 0 && ftruncate(fd, 4096) == 0 && fstat(fd, &file) == 0, "no memfd: %m");
-    *inode = (uint64_t)file.st_ino;
+    *key = lease_key_of(&file);
     return fd;
 }
 
