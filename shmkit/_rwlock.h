@@ -1,7 +1,7 @@
 /* Readers and writers: many hold the lock for reading, or one for writing ("rwlock" in _layout.h).
  *
- *   read      adds 1 to `reading` of this process's own entry, then looks at the word: 0 is the lock.  Else it makes that 1
- *             a `wanting`, in one step, and sleeps until it was granted, or until the word is 0 and it can try again
+ *   read      adds 1 to `reading` of this process's own entry, then looks at the word: 0 is the lock.  Else it takes
+ *             that back, adds 1 to `wanting`, and sleeps until it was granted, or until the word is 0 and it can try again
  *   write     claims the word, 0 → me + CLAIMED, then looks at every entry: where no one reads, me.  Else it sleeps on the bell,
  *             which each reader rings that leaves while the word is claimed
  *   leave     of a writer: grants all that want to read, me → me + CLAIMED, then entry by entry; then the word is 0, all readers
@@ -48,8 +48,8 @@ typedef struct {
     rwlock_cell_t *cell;
     uint64_t held; /* the word while this process holds it for writing */
     const member_t *member;
-    uint32_t at; /* the number of this process's entry, or RWLOCK_NOWHERE */
-    uint32_t tries;
+    uint32_t at;    /* the number of this process's entry, or RWLOCK_NOWHERE; any thread may find one */
+    uint32_t tries; /* of any thread; a pace */
 } rwlock_t;
 
 /* What an acquisition has left in the cell. */
@@ -64,6 +64,7 @@ typedef struct {
     uint32_t side;    /* which side was asked for */
     uint32_t state;   /* RWLOCK_NOTHING, … */
     uint32_t grants;  /* WANTS: how many there had been */
+    uint64_t *counts; /* WANTS: where it stands in line, whatever entry another thread finds meanwhile */
     uint32_t drained; /* CLAIMS: entries below this number have no readers */
 } rwlock_wait_t;
 
@@ -73,6 +74,14 @@ static inline uint32_t counts_grants(uint64_t counts) { return (uint32_t)(counts
 
 static ALWAYS_INLINE rwlock_reader_t *rwlock_reader(const rwlock_t *lock, uint32_t at) {
     return &lock->cell->reader[at % 8 * 8 + at / 8 % 8];
+}
+
+/* This process's entry; RWLOCK_NOWHERE: none yet.  relaxed: it never changes for another process's */
+static ALWAYS_INLINE uint32_t rwlock_at(const rwlock_t *lock) { return load_relaxed_u32(&lock->at); }
+
+/* For a call that does not wait: is it this one's turn to look closer? */
+static inline int rwlock_asks(rwlock_t *lock) {
+    return add_relaxed_u32(&lock->tries, 1) % RWLOCK_TRIES_PER_QUESTION == 0; /* relaxed: a pace */
 }
 
 static inline uint32_t rwlock_used(const rwlock_t *lock) {
@@ -122,7 +131,7 @@ static inline int rwlock_enroll(rwlock_t *lock) {
     const uint32_t used = rwlock_used(lock);
     for (uint32_t at = 0; at < used; at++)
         if (load_seq_u64(&rwlock_reader(lock, at)->owner) == lock->held) {
-            lock->at = at;
+            store_relaxed_u32(&lock->at, at); /* relaxed: see rwlock_at */
             return 1;
         }
     for (int dead_too = 0; dead_too < 2; dead_too++)
@@ -131,7 +140,7 @@ static inline int rwlock_enroll(rwlock_t *lock) {
             if (owner != 0 && !(dead_too && member_died(lock->member, member_of_word(owner))))
                 continue;
             if (reader_clean(lock, at, owner, lock->held)) {
-                lock->at = at;
+                store_relaxed_u32(&lock->at, at); /* relaxed: as above */
                 return 1;
             }
         }
@@ -141,7 +150,7 @@ static inline int rwlock_enroll(rwlock_t *lock) {
         if (at == RWLOCK_NOWHERE)
             return 0;
         if (reader_clean(lock, at, 0, lock->held)) {
-            lock->at = at;
+            store_relaxed_u32(&lock->at, at); /* relaxed: see rwlock_at */
             return 1;
         }
     }
@@ -149,12 +158,46 @@ static inline int rwlock_enroll(rwlock_t *lock) {
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
+/* Gives up one reading of the entry whose counts those are.  Returns whether there was one. */
+static ALWAYS_INLINE int reader_leave(const rwlock_t *lock, uint64_t *word) {
+    uint64_t counts = load_relaxed_u64(word); /* relaxed: a guess for the compare-and-swap */
+    do
+        if (counts_reading(counts) == 0)
+            return 0;
+    /* SYNC rwlock-counts: pairs with load_seq(counts) in rwlock_drained: what was read was read before */
+    while (!cas_seq_u64(word, &counts, counts - READING_ONE));
+    FAILPOINT("rwlock.read.left");
+    rwlock_ring(lock);
+    return 1;
+}
+
+/* Gives up one reading of this process, by whatever entry: two threads that looked for one at once, without the GIL, may have
+ * found two.  Returns whether there was one. */
+static inline int readers_leave(const rwlock_t *lock) {
+    const uint32_t used = rwlock_used(lock);
+    for (uint32_t at = 0; at < used; at++) {
+        rwlock_reader_t *reader = rwlock_reader(lock, at);
+        if (load_seq_u64(&reader->owner) == lock->held && reader_leave(lock, &reader->counts))
+            return 1;
+    }
+    return 0;
+}
+
+/* Takes back a try that was counted there.  Another thread of this process that left may have taken it for its own reading,
+ * which is counted elsewhere: then that is given up. */
+static inline void rwlock_withdraw(const rwlock_t *lock, uint64_t *word) {
+    if (!reader_leave(lock, word))
+        readers_leave(lock);
+    FAILPOINT("rwlock.read.withdrawn");
+}
+
 /* One try; the caller has checked that this process is a member. */
 static ALWAYS_INLINE int rwlock_read_take(rwlock_t *lock) {
+    const uint32_t at = rwlock_at(lock);
     /* relaxed: a guess that saves the writer the trouble */
-    if (lock->at == RWLOCK_NOWHERE || load_relaxed_u64(&lock->cell->word) != 0)
+    if (at == RWLOCK_NOWHERE || load_relaxed_u64(&lock->cell->word) != 0)
         return 0;
-    uint64_t *word = &rwlock_reader(lock, lock->at)->counts;
+    uint64_t *word = &rwlock_reader(lock, at)->counts;
     uint64_t counts = load_relaxed_u64(word); /* relaxed: a guess for the compare-and-swap */
     do
         if (counts_reading(counts) + counts_wanting(counts) >= COUNTS_MOST)
@@ -164,30 +207,13 @@ static ALWAYS_INLINE int rwlock_read_take(rwlock_t *lock) {
     /* SYNC rwlock-word: pairs with cas_seq(word) in rwlock_leave; what the last writer stored is visible now */
     if (__builtin_expect(load_seq_u64(&lock->cell->word) == 0, 1))
         return 1;
-    counts = load_relaxed_u64(word); /* relaxed: a guess for the compare-and-swap */
-    while (!cas_seq_u64(word, &counts, counts - READING_ONE))
-        ;
-    FAILPOINT("rwlock.read.withdrawn");
-    rwlock_ring(lock);
+    rwlock_withdraw(lock, word);
     return 0;
-}
-
-/* Gives up one reading of that entry.  Returns whether there was one. */
-static ALWAYS_INLINE int reader_leave(rwlock_t *lock, rwlock_reader_t *reader) {
-    uint64_t counts = load_relaxed_u64(&reader->counts); /* relaxed: a guess for the compare-and-swap */
-    do
-        if (counts_reading(counts) == 0)
-            return 0;
-    /* SYNC rwlock-counts: pairs with load_seq(counts) in rwlock_drained: what was read was read before */
-    while (!cas_seq_u64(&reader->counts, &counts, counts - READING_ONE));
-    FAILPOINT("rwlock.read.left");
-    rwlock_ring(lock);
-    return 1;
 }
 
 /* Waits in line from now on. */
 static inline void rwlock_want(rwlock_wait_t *wait) {
-    uint64_t *word = &rwlock_reader(wait->lock, wait->lock->at)->counts;
+    uint64_t *word = wait->counts = &rwlock_reader(wait->lock, rwlock_at(wait->lock))->counts;
     uint64_t counts = load_relaxed_u64(word); /* relaxed: a guess for the compare-and-swap */
     while (!cas_seq_u64(word, &counts, counts + WANTING_ONE))
         ;
@@ -198,14 +224,13 @@ static inline void rwlock_want(rwlock_wait_t *wait) {
 
 /* Leaves the line.  Returns whether it has been granted the lock by then. */
 static inline int rwlock_forgo(rwlock_wait_t *wait) {
-    uint64_t *word = &rwlock_reader(wait->lock, wait->lock->at)->counts;
     /* SYNC rwlock-grant: pairs with cas_seq(counts) in rwlock_grant */
-    uint64_t counts = load_seq_u64(word);
+    uint64_t counts = load_seq_u64(wait->counts);
     wait->state = RWLOCK_NOTHING;
     do
         if (counts_grants(counts) != wait->grants)
             return 1;
-    while (!cas_seq_u64(word, &counts, counts - WANTING_ONE));
+    while (!cas_seq_u64(wait->counts, &counts, counts - WANTING_ONE));
     FAILPOINT("rwlock.read.forgone");
     return 0;
 }
@@ -217,13 +242,13 @@ static inline int rwlock_read_ready(const void *of) {
     if (word == 0 || word == LOCK_LOST)
         return 1;
     /* SYNC rwlock-grant: pairs with cas_seq(counts) in rwlock_grant; what the writer stored is visible now */
-    return counts_grants(load_seq_u64(&rwlock_reader(wait->lock, wait->lock->at)->counts)) != wait->grants;
+    return counts_grants(load_seq_u64(wait->counts)) != wait->grants;
 }
 
 /* Who waits in line looks whether the lock is its own (OK), or LOST; EMPTY: neither. */
 static inline status_t rwlock_read_again(rwlock_wait_t *wait) {
     rwlock_t *lock = wait->lock;
-    uint64_t *own = &rwlock_reader(lock, lock->at)->counts;
+    uint64_t *own = wait->counts;
     for (;;) {
         const uint64_t word = load_seq_u64(&lock->cell->word);
         uint64_t counts = load_seq_u64(own);
@@ -245,12 +270,8 @@ static inline status_t rwlock_read_again(rwlock_wait_t *wait) {
             wait->state = RWLOCK_NOTHING;
             return OK;
         }
-        counts = load_relaxed_u64(own); /* relaxed: a guess for the compare-and-swap */
-        while (!cas_seq_u64(own, &counts, counts - READING_ONE + WANTING_ONE))
-            ;
-        wait->grants = counts_grants(counts);
-        FAILPOINT("rwlock.read.withdrawn");
-        rwlock_ring(lock);
+        rwlock_withdraw(lock, own);
+        rwlock_want(wait);
     }
 }
 
@@ -386,17 +407,14 @@ static inline status_t rwlock_write_give(rwlock_t *lock) {
 
 /* OK, LOST (see above), or NOT_HELD: this process does not hold the lock for reading. */
 static ALWAYS_INLINE status_t rwlock_read_give(rwlock_t *lock) {
-    if (__builtin_expect(lock->at != RWLOCK_NOWHERE && reader_leave(lock, rwlock_reader(lock, lock->at)), 1))
-        return OK;
-    /* Another thread may have made an entry for this process at the same time, without the GIL. */
-    const uint32_t used = rwlock_used(lock);
-    for (uint32_t at = 0; at < used; at++)
-        if (load_seq_u64(&rwlock_reader(lock, at)->owner) == lock->held && reader_leave(lock, rwlock_reader(lock, at)))
-            return OK;
-    /* relaxed: stored by this process */
-    if (rwlock_mine(lock) && load_relaxed_u32(&lock->cell->side) == RWLOCK_READ)
+    /* Where it was asked for reading and is held for writing, a reading is another thread's try that will be taken back.
+     * relaxed: stored by this process */
+    if (__builtin_expect(rwlock_mine(lock) && load_relaxed_u32(&lock->cell->side) == RWLOCK_READ, 0))
         return rwlock_write_give(lock);
-    return NOT_HELD;
+    const uint32_t at = rwlock_at(lock);
+    if (__builtin_expect(at != RWLOCK_NOWHERE && reader_leave(lock, &rwlock_reader(lock, at)->counts), 1))
+        return OK;
+    return readers_leave(lock) ? OK : NOT_HELD;
 }
 
 #endif

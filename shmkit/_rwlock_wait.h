@@ -57,7 +57,7 @@ static inline status_t rwlock_write_begin(rwlock_wait_t *wait, int block) {
     wait->drained = 0;
     if (load_relaxed_u64(&lock->cell->word) == 0) { /* relaxed: whether to look closer */
         /* Who only tries does not hold the readers up, but for the odd time when it asks whether they live. */
-        if (!block && !rwlock_drained(wait) && lock->tries++ % RWLOCK_TRIES_PER_QUESTION != 0)
+        if (!block && !rwlock_drained(wait) && !rwlock_asks(lock))
             return FULL;
         if (rwlock_claim(wait)) {
             if (rwlock_drained(wait) || (!block && rwlock_bury(wait)))
@@ -69,7 +69,7 @@ static inline status_t rwlock_write_begin(rwlock_wait_t *wait, int block) {
             return FULL;
         }
     }
-    if (!block && lock->tries++ % RWLOCK_TRIES_PER_QUESTION != 0)
+    if (!block && !rwlock_asks(lock))
         return load_relaxed_u64(&lock->cell->word) == LOCK_LOST ? LOST : FULL; /* relaxed: it never changes again */
     const status_t status = rwlock_inherit(wait);
     if (status == OK && rwlock_bury(wait))
@@ -84,12 +84,12 @@ static inline status_t rwlock_write_begin(rwlock_wait_t *wait, int block) {
 /* The same for reading.  With `block`, FULL leaves this thread in line; TOO_MANY: more than the entry can count. */
 static inline status_t rwlock_read_begin(rwlock_wait_t *wait, int block) {
     rwlock_t *lock = wait->lock;
-    if (lock->at == RWLOCK_NOWHERE && !rwlock_enroll(lock))
+    if (rwlock_at(lock) == RWLOCK_NOWHERE && !rwlock_enroll(lock))
         return rwlock_write_begin(wait, block);
     if (rwlock_read_take(lock))
         return OK;
     /* relaxed: only this process's threads add to it */
-    const uint64_t counts = load_relaxed_u64(&rwlock_reader(lock, lock->at)->counts);
+    const uint64_t counts = load_relaxed_u64(&rwlock_reader(lock, rwlock_at(lock))->counts);
     if (counts_reading(counts) + counts_wanting(counts) >= COUNTS_MOST)
         return TOO_MANY;
     if (block) {
@@ -97,7 +97,7 @@ static inline status_t rwlock_read_begin(rwlock_wait_t *wait, int block) {
         return FULL;
     }
     status_t status = EMPTY;
-    if (lock->tries++ % RWLOCK_TRIES_PER_QUESTION == 0)
+    if (rwlock_asks(lock))
         status = rwlock_read_inherit(wait);
     if (status != EMPTY)
         return status;
@@ -180,7 +180,7 @@ static inline status_t rwlock_round(rwlock_wait_t *wait, waiter_t *waiter, uint6
 /* Takes back what an acquisition that is given up has left in the cell. */
 static inline void rwlock_abandon(rwlock_wait_t *wait) {
     if (wait->state == RWLOCK_WANTS && rwlock_forgo(wait))
-        reader_leave(wait->lock, rwlock_reader(wait->lock, wait->lock->at));
+        reader_leave(wait->lock, wait->counts);
     else if (wait->state == RWLOCK_CLAIMS)
         rwlock_leave(wait->lock, wait->lock->held | RWLOCK_CLAIMED, 0);
     wait->state = RWLOCK_NOTHING;
