@@ -1,69 +1,22 @@
 /* lock_threads SCENE ROUNDS SEED [FUNCTION]: the primitives between threads on one mapping, for the sanitizers.
  *
- * ThreadSanitizer sees a missing order only where both sides use the same addresses: two processes, or two mappings of
- * one file, hide it.  So each party is one thread or two (the handles that two share are those of one process), and
- * what a primitive guards or hands over is plain memory.  The FUNCTION is one with a planted fault (mutants.h), which
- * has to be found.
+ * The FUNCTION is one with a planted fault (mutants.h), which has to be found.
  *
  * Ways to take, pauses, time-outs and deaths follow from SEED.  Ends with 0 if nobody was where another one was, and
  * nothing was lost; a sanitizer that finds something ends it with another status. */
-#include "driver.h"
-
-#include "mutants.h"
-
-#include "lock_driver.h"
-
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-
-#define WORKERS 4u
-
-typedef struct {
-    pthread_t thread;
-    party_t *party;
-    uint64_t number;
-    uint64_t dice; /* how often they were thrown */
-} worker_t;
-
-static uint64_t rounds, seed;
-static party_t parties[WORKERS];
-static worker_t workers[WORKERS];
+#include "lock_threads.h"
 
 /* What is guarded: plain memory. */
 static uint64_t inside, entries, deaths, heirs;
-/* The kernel's word that somebody is dead comes after all that the dead one did; ThreadSanitizer cannot know. */
-static uint64_t kernel;
-
-static uint64_t chance(worker_t *worker) { return mixed(mixed(seed * 31 + worker->number) + worker->dice++); }
-static int one_in(worker_t *worker, uint64_t count) { return chance(worker) % count == 0; }
-
-static void pause_now_and_then(worker_t *worker) {
-    if (one_in(worker, 16))
-        usleep((useconds_t)(chance(worker) % 300));
-    else if (one_in(worker, 4))
-        sched_yield();
-}
-
-/* Mostly too soon to succeed, sometimes not. */
-static uint64_t some_deadline(worker_t *worker) {
-    return clock_ns() + (one_in(worker, 2) ? chance(worker) % 200000 : chance(worker) % 5000000);
-}
-
-static void die_and_come_back(worker_t *worker) {
-    __atomic_fetch_add(&kernel, 1, __ATOMIC_ACQ_REL);
-    die(worker->party);
-    join(worker->party);
-}
 
 /* --- exclusion: one at a time, by whatever means ----------------------------------------------------------------- */
 
-typedef struct {
+struct means {
     status_t (*attempt)(worker_t *);
     status_t (*wait)(worker_t *, waiter_t *, uint64_t deadline_ns);
     status_t (*give)(worker_t *);
     uint64_t deaths; /* one in so many; 0: nobody dies */
-} means_t;
+};
 
 static status_t lock_attempt(worker_t *worker) {
     lock_wait_t wait = {.lock = &worker->party->lock};
@@ -117,7 +70,6 @@ static const means_t by_counted = {counted_attempt, counted_await, counted_relea
 static const means_t by_owned = {owned_attempt, owned_await, owned_release, 0};
 static const means_t by_lock_dying = {lock_attempt, lock_await, lock_release, 32};
 static const means_t by_owned_dying = {owned_attempt, owned_await, owned_release, 32};
-static const means_t *means;
 
 /* Until it is ours: tries, and waits with a deadline, again and again. */
 static status_t take(worker_t *worker) {
@@ -402,16 +354,6 @@ static void hold_all(void) {
 
 /* --- all of them ------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    const char *name;
-    const means_t *means;
-    void *(*work)(void *);
-    void (*begin)(void);     /* before there are threads */
-    void (*meanwhile)(void); /* in the main thread */
-    void (*check)(void);
-    uint32_t value, owners, threads; /* permits, places for them, threads of one party */
-} scene_t;
-
 static const scene_t scenes[] = {
     {"lock", &by_lock, exclude, NULL, NULL, check_exclusion, 0, 1, 2},
     {"rlock", &by_rlock, exclude, NULL, NULL, check_exclusion, 0, 1, 2},
@@ -430,39 +372,4 @@ static const scene_t scenes[] = {
     {"late", &by_lock, come_late, hold_all, NULL, NULL, 0, 1, 2},
 };
 
-int main(int argc, char **argv) {
-    const scene_t *scene = NULL;
-    for (uint64_t i = 0; argc >= 4 && i < sizeof scenes / sizeof *scenes; i++)
-        if (strcmp(argv[1], scenes[i].name) == 0)
-            scene = &scenes[i];
-    EXPECT(scene != NULL, "usage: lock_threads SCENE ROUNDS SEED [FUNCTION]");
-    rounds = strtoull(argv[2], NULL, 10);
-    seed = strtoull(argv[3], NULL, 10);
-    mutant = argc == 5 ? argv[4] : "";
-    means = scene->means;
-    lease_fd = lease_file(&lease_inode);
-    EXPECT(posix_memalign((void **)&cells, LINE, sizeof *cells) == 0, "no memory");
-    memset(cells, 0, sizeof *cells);
-    format_cells(POLICY_TELL, scene->value, scene->owners);
-    for (uint64_t i = 0; i < WORKERS; i++)
-        join(&parties[i]);
-    if (scene->begin != NULL)
-        scene->begin();
-
-    for (uint64_t i = 0; i < WORKERS; i++) {
-        workers[i].party = &parties[i / scene->threads];
-        workers[i].number = i;
-        EXPECT(pthread_create(&workers[i].thread, NULL, scene->work, &workers[i]) == 0, "no thread");
-    }
-    if (scene->meanwhile != NULL)
-        scene->meanwhile();
-    for (uint64_t i = 0; i < WORKERS; i++)
-        EXPECT(pthread_join(workers[i].thread, NULL) == 0, "no thread");
-    if (scene->check != NULL)
-        scene->check();
-    for (uint64_t i = 0; i < WORKERS; i++)
-        die(&parties[i]);
-    free(cells);
-    printf("%s: %" PRIu64 " rounds %s\n", scene->name, rounds, mutant);
-    return 0;
-}
+int main(int argc, char **argv) { return play_scenes(scenes, sizeof scenes / sizeof *scenes, argc, argv); }

@@ -15,6 +15,7 @@ from sanitize.compiling import compile_driver, compiler
 
 THREAD = ("-O1", "-fsanitize=thread")
 ADDRESS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZERS = pytest.mark.parametrize("sanitizer", [THREAD, ADDRESS], ids=["thread", "address-undefined"])
 TINY = "int main(void) { return 0; }\n"
 
 
@@ -61,3 +62,17 @@ def run_sanitized(
     return subprocess.run(
         [*tools.start, str(binary), *map(str, arguments)], check=False, capture_output=True, text=True, timeout=100
     )
+
+
+def stays_silent(source: Path, folder: Path, sanitizer: tuple[str, ...], *arguments: object) -> None:
+    """The driver ends well, and the sanitizer has nothing to say."""
+    done = run_sanitized(source, folder, sanitizer, arguments=arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stderr == ""
+
+
+def races(source: Path, folder: Path, *arguments: object) -> None:
+    """ThreadSanitizer reports the planted fault that the last argument names."""
+    done = run_sanitized(source, folder, THREAD, "-DMUTANTS", arguments=arguments)
+    assert done.returncode != 0
+    assert "data race" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sanitize.compiling import HERE
-from sanitize.sanitizing import ADDRESS, THREAD, run_sanitized
+from sanitize.sanitizing import SANITIZERS, races, stays_silent
 
 SOURCE = HERE / "lock_threads.c"
 # How often each of four threads does it.
@@ -40,13 +40,6 @@ MUTANTS = [
     ("condition_mark", "condition-news"),
     ("condition_call", "condition-crowd"),
 ]
-SANITIZERS = pytest.mark.parametrize("sanitizer", [THREAD, ADDRESS], ids=["thread", "address-undefined"])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the drivers are compiled into."""
-    return tmp_path_factory.mktemp("drivers")
 
 
 @SANITIZERS
@@ -55,17 +48,13 @@ def test_threads_that_share_a_primitive_give_a_sanitizer_nothing_to_say(
     folder: Path, sanitizer: tuple[str, ...], scene: str
 ) -> None:
     """No race on what it guards or hands over, no stray access; nobody is there twice, and nothing is lost."""
-    done = run_sanitized(SOURCE, folder, sanitizer, arguments=(scene, SCENES[scene], 1))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr == ""
+    stays_silent(SOURCE, folder, sanitizer, scene, SCENES[scene], 1)
 
 
 @pytest.mark.parametrize(("function", "scene"), MUTANTS)
 def test_a_relaxed_access_does_not_escape_the_thread_sanitizer(folder: Path, function: str, scene: str) -> None:
     """The planted faults prove that the test above can fail."""
-    done = run_sanitized(SOURCE, folder, THREAD, "-DMUTANTS", arguments=(scene, SCENES[scene], 1, function))
-    assert done.returncode != 0
-    assert "data race" in done.stderr
+    races(SOURCE, folder, scene, SCENES[scene], 1, function)
 
 
 @pytest.mark.soak
@@ -77,6 +66,4 @@ def test_threads_that_share_a_primitive_for_long_give_a_sanitizer_nothing_to_say
     folder: Path, sanitizer: tuple[str, ...], scene: str, seed: int
 ) -> None:
     """The same with other dice, and twenty times as long."""
-    done = run_sanitized(SOURCE, folder, sanitizer, arguments=(scene, 20 * SCENES[scene], seed))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr == ""
+    stays_silent(SOURCE, folder, sanitizer, scene, 20 * SCENES[scene], seed)

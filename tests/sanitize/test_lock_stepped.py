@@ -49,12 +49,6 @@ ASLEEP = [operation for operation in LOCKS + CONDITIONS if operation.endswith(("
 pytestmark = needs_x86
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the steppers are compiled into."""
-    return tmp_path_factory.mktemp("drivers")
-
-
 def step(folder: Path, operation: str, *, everywhere: bool = False) -> None:
     source = HERE / ("lock_step.c" if operation in LOCKS else "condition_step.c")
     done = run_stepper(stepper(source, folder), operation, everywhere=everywhere)
