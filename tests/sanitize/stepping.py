@@ -40,3 +40,14 @@ def run_stepper(stepper: Path, *arguments: str, everywhere: bool = False) -> sub
     if done.returncode == NOT_ALLOWED:
         pytest.skip("ptrace is not allowed here")
     return done
+
+
+def step(source: Path, folder: Path, operation: str, *, everywhere: bool = False, found: str | None = None) -> None:
+    """All is well at each point of the operation; or what is wrong is `found`."""
+    done = run_stepper(stepper(source, folder), operation, everywhere=everywhere)
+    if found is None:
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+        assert " kills, " in done.stdout.splitlines()[-1]
+    else:
+        assert done.returncode == 1
+        assert found in done.stderr

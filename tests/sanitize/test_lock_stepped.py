@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sanitize.compiling import HERE
-from sanitize.stepping import needs_x86, run_stepper, stepper
+from sanitize.stepping import needs_x86, step
 
 LOCKS = [
     "member-join",
@@ -49,30 +49,25 @@ ASLEEP = [operation for operation in LOCKS + CONDITIONS if operation.endswith(("
 pytestmark = needs_x86
 
 
-def step(folder: Path, operation: str, *, everywhere: bool = False) -> None:
-    source = HERE / ("lock_step.c" if operation in LOCKS else "condition_step.c")
-    done = run_stepper(stepper(source, folder), operation, everywhere=everywhere)
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
-    assert " kills, " in done.stdout.splitlines()[-1]
+def source_of(operation: str) -> Path:
+    return HERE / ("lock_step.c" if operation in LOCKS else "condition_step.c")
 
 
 @pytest.mark.parametrize("operation", LOCKS)
 def test_a_kill_at_any_instant_leaves_a_lock_or_a_permit_to_be_had(folder: Path, operation: str) -> None:
     """The survivor gets the lock at its first question, told exactly if the dead one had it; no permit appears."""
-    step(folder, operation)
+    step(source_of(operation), folder, operation)
 
 
 @pytest.mark.parametrize("operation", CONDITIONS)
 def test_a_kill_at_any_instant_loses_no_notification(folder: Path, operation: str) -> None:
     """Each is with one that has returned or one that waits, and once only; who sleeps is woken."""
-    step(folder, operation)
+    step(source_of(operation), folder, operation)
 
 
 def test_a_waiter_that_is_nowhere_for_one_instant_does_not_escape_the_stepper(folder: Path) -> None:
     """The planted fault proves that the tests above can fail."""
-    done = run_stepper(stepper(HERE / "condition_step.c", folder), "notify-badly")
-    assert done.returncode == 1
-    assert "a waiter has lost its place" in done.stderr
+    step(HERE / "condition_step.c", folder, "notify-badly", found="a waiter has lost its place")
 
 
 @pytest.mark.soak
@@ -80,4 +75,4 @@ def test_a_waiter_that_is_nowhere_for_one_instant_does_not_escape_the_stepper(fo
 @pytest.mark.parametrize("operation", sorted({*LOCKS, *CONDITIONS} - {"member-join", "lock-wait", *ASLEEP}))
 def test_a_kill_after_instructions_that_nobody_can_notice_changes_nothing(folder: Path, operation: str) -> None:
     """The stepper leaves out kills that cannot differ from the one before; here it does not."""
-    step(folder, operation, everywhere=True)
+    step(source_of(operation), folder, operation, everywhere=True)
