@@ -1,16 +1,15 @@
 /* barrier_step OPERATION: SIGKILL at every instant of one operation of a barrier.
  *
- * A child is stepped through the operation (step_driver.h), at a barrier of two parties.  After each kill who waits must
+ * A child is stepped through the operation (step_driver.h), at a barrier of two parties, or three.  After each kill who waits must
  * pass, if all have come, or be told at the first question that the barrier is broken, and by whose death; whoever
  * comes next must be told, too, if the dead one ought to come; and after a reset the barrier is as good as new. */
 #include "lock_step.h"
 
 #include "rwlock_driver.h"
 
-#define PARTIES 2u
-
 static barrier_wait_t mine; /* the survivor's */
 static int waits;           /* the survivor does */
+static uint32_t parties;    /* how many have to come */
 
 /* --- the operations (start_child): `result` is what the operation has come to ------------------------------------ */
 
@@ -46,12 +45,14 @@ static void end_act_it(void) {
 
 /* --- states: how the barrier is when the child starts ------------------------------------------------------------ */
 
-static void alone(void) {
-    format_barrier(PARTIES);
+static void barrier_of(uint32_t count) {
+    format_barrier(parties = count);
     bind_party(&survivor);
     bind_party(&other);
     waits = 0;
 }
+
+static void alone(void) { barrier_of(2); }
 
 static void survivor_waits(void) {
     alone();
@@ -61,10 +62,16 @@ static void survivor_waits(void) {
 
 /* The survivor and that one have passed. */
 static void pass_with(party_t *party) {
-    barrier_wait_t first, last;
-    EXPECT(barrier_come(&first, &survivor.barrier, 0) == OK, "the survivor comes first");
-    EXPECT(barrier_meet(&last, &party->barrier, NULL, soon()) == OK && barrier_end(&first) == OK, "they cannot pass");
-    EXPECT(first.value + last.value == 1, "numbers %u and %u", first.value, last.value);
+    barrier_wait_t first[PARTIES_MOST], last;
+    for (uint32_t i = 0; i < parties - 1; i++)
+        EXPECT(barrier_come(&first[i], &survivor.barrier, 0) == OK, "the survivor comes first");
+    EXPECT(barrier_meet(&last, &party->barrier, NULL, soon()) == OK && last.value == parties - 1, "they cannot pass");
+    uint32_t numbers = 0;
+    for (uint32_t i = 0; i < parties - 1; i++) {
+        EXPECT(barrier_end(&first[i]) == OK, "they cannot pass");
+        numbers |= 1u << first[i].value;
+    }
+    EXPECT(numbers == (1u << (parties - 1)) - 1, "numbers %#x", numbers);
 }
 
 static void passed(void) {
@@ -111,13 +118,26 @@ static void crowded_by_dead(void) {
         barrier_place(&survivor.barrier, at)->word = late.barrier.own | PLACE_PASSED;
 }
 
+/* There is no room among those who ought to come: the child's death is to be seen while it waits, by who waits, too. */
+static void crowded_crew(void) {
+    barrier_of(3);
+    EXPECT(barrier_come(&mine, &survivor.barrier, 0) == OK, "the survivor comes first");
+    waits = 1;
+    for (uint32_t at = 0; at < barrier_places(&survivor.barrier); at++)
+        *barrier_crew(&survivor.barrier, at) = other.barrier.own;
+}
+
 /* --- what must hold afterwards; each leaves the barrier as good as new, and proves it ---------------------------- */
 
 static int is_dead(uint64_t word) { return word != 0 && member_died(&survivor.member, member_of_word(word)); }
 
 /* Has anybody died whom the others have to hear of? */
 static int death_is_known(void) {
-    return is_dead(cells->barrier.lock.word) || is_dead(cells->barrier.acting) || barrier_casualty(&survivor.barrier);
+    int known = is_dead(cells->barrier.lock.word) || is_dead(cells->barrier.acting);
+    for (uint32_t at = 0; at < barrier_places(&survivor.barrier); at++)
+        known |= is_dead(*barrier_crew(&survivor.barrier, at)) ||
+                 (barrier_waits(&survivor.barrier, at) && is_dead(barrier_word(&survivor.barrier, at)));
+    return known;
 }
 
 static int child_came(void) {
@@ -149,7 +169,7 @@ static status_t end_wait(void) {
 /* Who comes next is told, if it was not before: it cannot wait for the dead. */
 static void come_again(void) {
     const int known = death_is_known(), locked = is_dead(cells->barrier.lock.word), broken = cells->barrier.state;
-    const int complete = barrier_waiting(&survivor.barrier) == PARTIES - 1 && !is_dead(cells->barrier.acting);
+    const int complete = barrier_waiting(&survivor.barrier) == parties - 1 && !is_dead(cells->barrier.acting);
     barrier_wait_t wait;
     const status_t status = barrier_meet(&wait, &survivor.barrier, NULL, now_or_never());
     EXPECT(status == (complete && !locked && !broken ? OK : BROKEN), "who comes next: status %d", status);
@@ -222,7 +242,8 @@ static void check_awake(void) {
 
 /* --- all of them ------------------------------------------------------------------------------------------------- */
 
-#define ANY_STATE {alone, survivor_waits, passed, dead_passed, dead_waits, dead_acts, dead_locks, crowded_by_dead}
+#define ANY_STATE                                                                                                      \
+    {alone, survivor_waits, passed, dead_passed, dead_waits, dead_acts, dead_locks, crowded_by_dead, crowded_crew}
 
 static const operation_t operations[] = {
     {"barrier-wait", be, wait_it, check_waited, ANY_STATE, NULL, NULL},

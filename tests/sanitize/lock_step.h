@@ -99,7 +99,7 @@ static inline void awake(void) { EXPECT(pthread_join(sleeper, NULL) == 0, "no th
 
 /* --- operations -------------------------------------------------------------------------------------------------- */
 
-#define STATES_MOST 8
+#define STATES_MOST 10
 
 typedef struct {
     const char *name;
