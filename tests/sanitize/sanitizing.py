@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -59,8 +60,15 @@ def run_sanitized(
     if tools.lacking:
         pytest.skip(tools.lacking)
     binary = compiled(source, sanitizer, options, folder)
+    # One report is enough: a planted fault would have thousands.
+    environment = {**os.environ, "TSAN_OPTIONS": f"{os.environ.get('TSAN_OPTIONS', '')} halt_on_error=1"}
     return subprocess.run(
-        [*tools.start, str(binary), *map(str, arguments)], check=False, capture_output=True, text=True, timeout=100
+        [*tools.start, str(binary), *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment,
     )
 
 
