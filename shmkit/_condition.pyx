@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmkit._core cimport *
 from shmkit._lock cimport Lock, RLock
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport Primitive, deadline_of
+from shmkit._primitive cimport Primitive, deadline_of, kind_text
 
 import time
 from operator import index
@@ -124,7 +124,7 @@ cdef class Condition(Primitive):
             self.check_kind(room, sizeof(lock_cell_t), CELL_RLOCK)
         found = cell_kind(self.own_cell())
         if found != CELL_CONDITION:
-            self.refuse(f"the kind of a Condition is {CELL_CONDITION:#x}", f"{found:#x}")
+            self.refuse(f"the kind of a Condition is {kind_text(CELL_CONDITION)}", kind_text(found))
         return 0
 
     cdef int bind(self) except -1:

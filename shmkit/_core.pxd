@@ -41,10 +41,8 @@ cdef extern from "_atomics.h" nogil:
     uint64_t add_relaxed_u64(uint64_t *word, uint64_t value)
     uint64_t load_relaxed_u64(const uint64_t *word)
     uint64_t load_acquire_u64(const uint64_t *word)
-    uint32_t load_acquire_u32(const uint32_t *word)
     void store_relaxed_u32(uint32_t *word, uint32_t value)
     void store_release_u64(uint64_t *word, uint64_t value)
-    void store_release_u32(uint32_t *word, uint32_t value)
 
 
 cdef extern from "_fork.h" nogil:
@@ -152,7 +150,6 @@ cdef extern from "_wait.h" nogil:
     uint64_t clock_ns()
     ctypedef struct waiter_t:
         uint64_t spin_ns
-        uint64_t slice_ns
         uint64_t begun_ns
     void waiter_init(waiter_t *waiter)
 
@@ -176,7 +173,6 @@ cdef extern from "_turn.h" nogil:
 cdef extern from "_layout.h" nogil:
     ctypedef struct ring_role_t:
         uint32_t state
-        uint32_t epoch
         uint32_t pid
         uint64_t start
     ctypedef struct ring_count_t:
@@ -199,7 +195,6 @@ cdef extern from "_layout.h" nogil:
         uint8_t order
         uint16_t descr_size
         uint32_t pad
-    const uint32_t ROLE_NEVER
     const uint32_t ROLE_OPEN
     const uint32_t ROLE_CLOSED
     const uint64_t RING_DATA_AT
@@ -208,8 +203,6 @@ cdef extern from "_layout.h" nogil:
     const uint32_t RECORD_ARRAY
     const uint64_t RECORD_ALIGN
     const uint64_t RECORD_ARRAY_ALIGN
-    const int64_t LEASE_PRODUCER
-    const int64_t LEASE_CONSUMER
 
 cdef extern from "_atomics.h" nogil:
     uint32_t load_relaxed_u32(const uint32_t *word)
@@ -220,9 +213,7 @@ cdef extern from "_lease.h" nogil:
         void *page
     void lease_drop(lease_t *lease)
     void lease_forget(lease_t *lease)
-    const int LEASE_FREE
     uint64_t lease_key(uint64_t dev, uint64_t inode)
-    int lease_ask(int fd, uint64_t key, int64_t byte)
 
 cdef extern from "_ring.h" nogil:
     const uint32_t RING_VIEWS_MOST
@@ -231,8 +222,6 @@ cdef extern from "_ring.h" nogil:
         ring_header_t *shared
         uint64_t capacity
         uint64_t tail
-        uint64_t head_seen
-        uint64_t need
         uint64_t span
         uint64_t data_at
         uint64_t *commits
@@ -242,7 +231,6 @@ cdef extern from "_ring.h" nogil:
         ring_header_t *shared
         uint64_t capacity
         uint64_t next
-        uint64_t tail_seen
         uint64_t span
         const uint64_t *commits
         uint64_t commits_seen
@@ -321,7 +309,6 @@ cdef extern from "_layout.h" nogil:
     const uint32_t SEMAPHORE_BOUNDED
     const uint32_t SEMAPHORE_MOST
     const uint32_t SEMAPHORE_OWNERS_MOST
-    const uint32_t CONDITION_WAITERS
     ctypedef struct lock_cell_t:
         uint32_t kind
         uint32_t policy

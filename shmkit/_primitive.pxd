@@ -13,6 +13,7 @@ cdef enum:
 ctypedef status_t (*round_t)(void *of, waiter_t *waiter, uint64_t deadline_ns) noexcept nogil
 
 cdef uint64_t deadline_of(object timeout) except? 0
+cdef str kind_text(uint32_t kind)
 
 
 cdef class Primitive:

@@ -121,6 +121,12 @@ cdef Room take_room(uint64_t size):
 # ------------------------------------------------------------------------------------------------------- primitives
 
 
+cdef str kind_text(uint32_t kind):
+    """A cell's kind as it reads in memory, four letters; a number, if it is something else."""
+    text = (<object>kind).to_bytes(4, "little")
+    return repr(text.decode()) if text.isalpha() else f"{kind:#x}"
+
+
 @cython.no_gc_clear
 cdef class Primitive:
     """The base of Lock, Semaphore and their kin; see there."""
@@ -280,7 +286,7 @@ cdef class Primitive:
             self.refuse(f"a {type(self).__name__} has at least {size} bytes", room)
         found = cell_kind(self.cell)
         if found != kind:
-            self.refuse(f"the kind of a {type(self).__name__} is {kind:#x}", f"{found:#x}")
+            self.refuse(f"the kind of a {type(self).__name__} is {kind_text(kind)}", kind_text(found))
         return 0
 
     cdef int enter(self) except -1:

@@ -103,8 +103,12 @@ def use_semaphore(semaphore: Any, log: Log) -> None:
 
 
 def use_event(event: Any, log: Log) -> None:
+    """Somebody may clear the flag between the set and the wait, and be killed before setting it again."""
+    give_up = time.monotonic() + WATCHDOG
     event.set()
-    assert event.wait(WATCHDOG)
+    while not event.wait(0.005):
+        assert time.monotonic() < give_up, f"hangs: {event!r}"
+        event.set()
     event.clear()
 
 

@@ -228,12 +228,12 @@ def test_another_kind_at_the_place_is_told(segment: Segment) -> None:
             if MAGIC.get(which) == MAGIC.get(other) or {which, other} == {"RLock", "Condition"}:
                 continue
             with pytest.raises(
-                shmkit.LayoutMismatch, match=rf"the kind of a {other} is 0x.*: got 0x.*\({other}|the anon"
+                shmkit.LayoutMismatch, match=rf"the kind of a {other} is '\w+': got '\w+' \(({other}|the anon)"
             ):
                 wanted.attach_at(segment, 8 * at)
     segment.buf[:] = bytes(4096)
     for which, wanted in KINDS.items():
-        with pytest.raises(shmkit.LayoutMismatch, match=rf"the kind of a {which} is 0x\w+: got 0x0 \("):
+        with pytest.raises(shmkit.LayoutMismatch, match=rf"the kind of a {which} is '\w+': got 0x0 \("):
             wanted.attach_at(segment, 16)
 
 

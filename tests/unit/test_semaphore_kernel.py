@@ -267,7 +267,8 @@ def test_a_timeout_holds_in_a_storm_of_signals(make: Any, kind: Any, name: str, 
 
 
 INTERRUPT = """
-import sys, shmkit
+import signal, sys, shmkit
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 kind, name = sys.argv[1:]
 semaphore = getattr(shmkit, kind).attach(name)
 try:
