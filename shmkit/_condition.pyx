@@ -210,7 +210,7 @@ cdef class Condition(Primitive):
                 if generation[0] == began:
                     notified = condition_end(&self.condition, &wait.own, finished)
         if generation[0] != began:
-            raise errors.NotOwner(f"{self._label()}: this process's parent stands in line, not this one (a handler forked)")
+            raise errors.NotOwner(f"{self._label()}: this process's parent waits, not this one (a handler forked)")
         return notified
 
     def wait_for(self, predicate, timeout=None):

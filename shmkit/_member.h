@@ -27,7 +27,7 @@
 typedef struct {
     uint64_t id;
     lease_t lease;
-    int fd; /* of the segment's file, to ask through */
+    int fd;       /* of the segment's file, to ask through */
     uint64_t key; /* of that file (lease_key) */
 } member_t;
 
