@@ -102,10 +102,38 @@ static inline int file_shape(file_t *file, uint32_t mode, uint64_t size) {
     return 0;
 }
 
+/* Makes a file of a name that it has only until it is whole, marked as in the making.  EAGAIN: between the two steps somebody
+ * who collects what crashes left took it for that. */
+static inline int file_make_named(file_t *file, const char *folder, uint32_t mode, uint64_t token) {
+    struct stat made;
+    int error = EAGAIN;
+    int length =
+        snprintf(file->path, sizeof file->path, "%s/" FILE_UNFINISHED "%016llx", folder, (unsigned long long)token);
+
+    if (length < 0 || (size_t)length >= sizeof file->path) {
+        file->path[0] = 0;
+        return ENAMETOOLONG;
+    }
+    file->fd = open(file->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (file->fd < 0) {
+        error = errno;
+        file->path[0] = 0;
+        return error;
+    }
+    FAILPOINT("file.make.named");
+    /* Held until it has its own name, so that a half-made file whose maker was killed is told from one in the making. */
+    if (flock(file->fd, LOCK_SH | LOCK_NB) != 0)
+        error = errno;
+    else if (fstat(file->fd, &made) == 0 && file_is_at(file->path, made.st_dev, made.st_ino))
+        return 0;
+    file_abandon(file);
+    return error;
+}
+
 /* `token` makes the name of a half-made file unique; it matters only where O_TMPFILE is not known (or not `wanted`). */
 static inline int file_make(file_t *file, const char *folder, uint32_t mode, uint64_t size, uint64_t token,
                             int wanted) {
-    int error;
+    int error = EAGAIN;
 
     file->path[0] = 0;
     file->fd = wanted ? open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, mode) : -1;
@@ -113,24 +141,10 @@ static inline int file_make(file_t *file, const char *folder, uint32_t mode, uin
         /* EISDIR: a kernel that ignores the flag; EOPNOTSUPP, EINVAL: a file system without it. */
         if (wanted && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
             return errno;
-        int length =
-            snprintf(file->path, sizeof file->path, "%s/" FILE_UNFINISHED "%016llx", folder, (unsigned long long)token);
-        if (length < 0 || (size_t)length >= sizeof file->path) {
-            file->path[0] = 0;
-            return ENAMETOOLONG;
-        }
-        file->fd = open(file->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode);
-        if (file->fd < 0) {
-            error = errno;
-            file->path[0] = 0;
+        for (uint64_t tries = 0; error == EAGAIN && tries < 100; tries++)
+            error = file_make_named(file, folder, mode, token + tries);
+        if (error)
             return error;
-        }
-        /* Held until it has its name, so that a half-made file whose maker was killed is told from one in the making. */
-        if (flock(file->fd, LOCK_SH | LOCK_NB) != 0) {
-            error = errno;
-            file_abandon(file);
-            return error;
-        }
     }
     FAILPOINT("file.make");
     error = file_shape(file, mode, size);
