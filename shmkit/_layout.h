@@ -105,7 +105,7 @@ typedef struct {
     uint32_t state; /* ROLE_… */
     uint32_t epoch;
     uint32_t pid;
-    uint32_t cpu; /* where the holder was when it last had to wait */
+    uint32_t cpu; /* where the holder was when it last had to wait; before that, where it took the role, and bit 31 */
     uint64_t start;
     uint8_t pad[LINE - 24];
 } ring_role_t;

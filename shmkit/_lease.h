@@ -100,8 +100,6 @@ static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
     struct flock lock;
     struct stat file;
 
-    if (fstat(fd, &file) != 0 || lease_key_of(&file) != key)
-        return LEASE_UNKNOWN;
     memset(&lock, 0, sizeof lock);
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
@@ -109,7 +107,12 @@ static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
     lock.l_len = 1;
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
         return LEASE_UNKNOWN;
-    return lock.l_type == F_UNLCK ? LEASE_FREE : LEASE_HELD;
+    if (lock.l_type != F_UNLCK)
+        return LEASE_HELD; /* in whichever file: nobody is declared dead */
+    /* Only of the right file does a free byte mean anything. */
+    if (fstat(fd, &file) != 0 || lease_key_of(&file) != key)
+        return LEASE_UNKNOWN;
+    return LEASE_FREE;
 }
 
 #endif

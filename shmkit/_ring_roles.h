@@ -17,7 +17,7 @@ static inline void ring_role_open(ring_role_t *role, uint32_t pid, uint64_t star
     store_release_u32(&role->pid, pid);
     /* relaxed: a hint for messages, and one for the other side's spinning */
     store_relaxed_u64(&role->start, start);
-    store_relaxed_u32(&role->cpu, CPU_UNKNOWN);
+    store_relaxed_u32(&role->cpu, this_cpu() | CPU_CLAIMED);
     /* SYNC role-state: pairs with load_seq(state) in ring_ask */
     store_seq_u32(&role->state, ROLE_OPEN);
     FAILPOINT("ring.claim.open");

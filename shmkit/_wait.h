@@ -59,6 +59,8 @@ typedef enum {
 #define SLICE_LONG_NS 150000000u /* a timer interrupt and the way back cost up to 100 µs on a virtual machine … */
 #define SLICE_LONG_AFTER_NS 1000000000u /* … so a long wait looks a third as often: below 0.1 % of a core */
 #define CPU_UNKNOWN UINT32_MAX
+#define CPU_CLAIMED                                                                                                    \
+    (1u << 31) /* beside a CPU: where the other side was when it took its role; it has not waited since */
 #define CPU_HERE (UINT32_MAX - 1) /* the other side is a thread of this process: it runs when this one does not */
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -83,10 +85,13 @@ static inline void waiter_init(waiter_t *waiter) {
     waiter->begun_ns = waiter->slice_end_ns = 0;
 }
 
-/* May this process run on more than one core?  Asked once a wait that got as far as spinning for long. */
-static inline int one_core_only(void) {
+/* Is this process bound to one core, `here`, and the other side perhaps to the very same?  Where the program has only one
+ * core, nobody else can be running; where each side was given a core of its own, it was on that when it took its role.
+ * Asked once a wait that got as far as spinning for long. */
+static inline int one_core_only(uint32_t here, uint32_t peer_cpu) {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1;
+    return (peer_cpu == CPU_UNKNOWN || peer_cpu == (here | CPU_CLAIMED)) &&
+           sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1;
 }
 
 static inline uint32_t this_cpu(void) {
@@ -134,7 +139,8 @@ static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void 
     /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
     sched_yield();
     if (!ready(of)) {
-        if (peer_cpu == CPU_HERE || peer_cpu == this_cpu() || one_core_only())
+        const uint32_t here = this_cpu();
+        if (peer_cpu == CPU_HERE || peer_cpu == here || one_core_only(here, peer_cpu))
             return 0;
         uint64_t spin_ns = waiter->spin_ns;
         if (deadline_ns <= now || deadline_ns - now < spin_ns)
