@@ -41,10 +41,11 @@ static inline uint64_t lease_key_of(const struct stat *file) {
     return lease_key((uint64_t)file->st_dev, (uint64_t)file->st_ino);
 }
 
-/* Takes the lease on `byte` of the file behind `fd`, which must be the one of that key.  Returns 0, EAGAIN (somebody else holds it),
+/* Takes the lease on `byte` of the file behind `fd`: alone (F_WRLCK) or with others (F_RDLCK), for this process only or with the
+ * children that it forks.  The file must be the one of that key.  Returns 0, EAGAIN (somebody else holds it),
  * EBADF (the descriptor was closed behind our back, and may name another file by now) or another errno.
  * Call it with the GIL held: a fork between the lock and the close would let the child share the lock. */
-static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte) {
+static inline int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t byte, short type, int inherited) {
     char path[40];
     struct stat file;
     int own, error;
@@ -59,7 +60,7 @@ static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte)
     }
     struct flock lock;
     memset(&lock, 0, sizeof lock);
-    lock.l_type = F_WRLCK;
+    lock.l_type = type;
     lock.l_whence = SEEK_SET;
     lock.l_start = byte;
     lock.l_len = 1;
@@ -73,7 +74,7 @@ static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte)
     if (file.st_blksize > (long)size && file.st_blksize >= (1 << 20))
         size = (uint64_t)file.st_blksize;
     void *page = mmap(NULL, size, PROT_NONE, MAP_SHARED, own, 0);
-    if (page == MAP_FAILED || madvise(page, size, MADV_DONTFORK) != 0) {
+    if (page == MAP_FAILED || (!inherited && madvise(page, size, MADV_DONTFORK) != 0)) {
         error = errno;
         if (page != MAP_FAILED)
             munmap(page, size);
@@ -84,6 +85,15 @@ static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte)
     lease->page = page;
     lease->size = size;
     return 0;
+}
+
+static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte) {
+    return lease_take_as(lease, fd, key, byte, F_WRLCK, 0);
+}
+
+/* From now on forked children hold the lease too: it ends when the last of them has let go.  Returns 0 or an errno. */
+static inline int lease_bequeath(const lease_t *lease) {
+    return lease->page == NULL || madvise(lease->page, lease->size, MADV_DOFORK) == 0 ? 0 : errno;
 }
 
 static inline void lease_drop(lease_t *lease) {

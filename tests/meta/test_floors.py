@@ -27,6 +27,10 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_lock.h", "_semaphore.h", "_event.h"],  # words that are waited for at gates, and that name members
         ["_condition.h", "_rwlock.h", "_barrier.h"],  # go with a lock, bear a lock's word, have a lock in them
         ["_rwlock_wait.h"],  # how that is waited for
+        ["_heap_layout.h"],  # has a lock's cell in it
+        ["_heap.h"],  # blocks whose words name members
+        ["_cells.h"],  # queues, which are blocks of a heap, and hand blocks on
+        ["_sweep.h"],  # knows what the dead can leave in either
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
         ["_core"],  # declares the headers to Cython, and therefore stands on them

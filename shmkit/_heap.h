@@ -1,0 +1,436 @@
+/* The heap: blocks of shared memory that any process takes, hands on and lets go ("heap" in _heap_layout.h).
+ *
+ *   take      looks at the hints of its class, then at some blocks from where it last was, then adds a slab; a block is
+ *             taken by compare-and-swap of its word, 0 → HELD(me), and its pages are reserved if they are not there yet
+ *   let go    HELD(me) → 0, and a hint
+ *   trim      takes all blocks of a slab, gives its pages back, and lets go
+ *
+ * Killed at any point: a block that was taken names the dead, and a sweep (_sweep.h) frees it; pages that were reserved
+ * and not noted, or noted and not given back, are found by the next trim; a slab that was begun and not chained has used up
+ * addresses, of which there are many times more than memory.  Hints, chains and sums are never believed: a block is free if
+ * its word is 0.
+ *
+ * Blocks are recycled while they are warm: a page that is new costs some 30 times a copy into one that is there.  */
+#ifndef SHMKIT_HEAP_H
+#define SHMKIT_HEAP_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "_cell.h"
+#include "_heap_layout.h"
+#include "_lock.h"
+
+#define HEAP_SCAN 64u               /* blocks that are looked at before a slab is added */
+#define HEAP_IDLE_LEAST (64u << 20) /* bytes of free blocks that are kept warm in any case */
+
+/* How one process uses one heap; private to it.  Sizes are copied when it is opened and never read again. */
+typedef struct {
+    char *base; /* the heap's first byte */
+    heap_header_t *header;
+    heap_block_t *blocks;
+    uint64_t span, limit, data_at;
+    uint32_t blocks_most;
+    int fd;           /* of the segment's file */
+    uint64_t file_at; /* where the heap begins in it */
+    uint64_t idle_most;
+    struct {
+        uint32_t slab, at; /* where the next look begins; 0: at the newest slab */
+        uint32_t hint;     /* where the next hint goes */
+    } cursors[HEAP_CLASSES];
+} heap_t;
+
+/* --- sizes ------------------------------------------------------------------------------------------------------- */
+
+static inline uint64_t heap_class_size(uint32_t class_) {
+    return (uint64_t)(8 + (class_ & 7)) << (HEAP_CLASS_SHIFT + (class_ >> 3));
+}
+
+/* The smallest class whose blocks hold `size` bytes; HEAP_CLASSES: there is none. */
+static inline uint32_t heap_class_of(uint64_t size) {
+    const uint64_t least = 8ull << HEAP_CLASS_SHIFT;
+    if (size <= least)
+        return 0;
+    if (size > heap_class_size(HEAP_CLASSES - 1))
+        return HEAP_CLASSES;
+    const uint32_t octave = 63u - (uint32_t)__builtin_clzll(size - 1); /* 2^octave < size <= 2^(octave + 1) */
+    const uint32_t shift = octave - 3;
+    return (shift - HEAP_CLASS_SHIFT) * 8 + (uint32_t)((size - 1 - (1ull << octave)) >> shift) + 1;
+}
+
+static inline uint32_t heap_slab_count(uint32_t class_) {
+    const uint64_t size = heap_class_size(class_);
+    return size >= HEAP_ALONE ? 1 : (uint32_t)(HEAP_SLAB / size);
+}
+
+static inline uint64_t heap_slab_pages(uint32_t class_) {
+    return (heap_slab_count(class_) * heap_class_size(class_) + PAGE - 1) / PAGE;
+}
+
+static inline uint64_t block_held(uint64_t id) { return id << 2 | BLOCK_HELD; }
+
+/* --- making and opening ------------------------------------------------------------------------------------------ */
+
+/* Bytes of a heap's header and table, up to where its blocks begin. */
+static inline uint64_t heap_overhead(uint32_t blocks_most) {
+    const uint64_t table_at = (sizeof(heap_header_t) + PAGE - 1) / PAGE * PAGE;
+    return table_at + ((uint64_t)blocks_most * sizeof(heap_block_t) + PAGE - 1) / PAGE * PAGE;
+}
+
+/* Reserves the room of `size` bytes of the heap from `at` on.  Returns 0 or an errno. */
+static inline int heap_reserve(const heap_t *heap, uint64_t at, uint64_t size) {
+    int error;
+    do
+        error = fallocate(heap->fd, 0, (off_t)(heap->file_at + at), (off_t)size) == 0 ? 0 : errno;
+    while (error == EINTR);
+    return error;
+}
+
+static inline void heap_attach(heap_t *heap, char *base, int fd, uint64_t file_at) {
+    memset(heap, 0, sizeof *heap);
+    heap->base = base;
+    heap->header = (heap_header_t *)base;
+    heap->fd = fd;
+    heap->file_at = file_at;
+}
+
+static inline void heap_learn(heap_t *heap) {
+    const heap_header_t *header = heap->header;
+    heap->span = header->span;
+    heap->limit = header->limit;
+    heap->blocks_most = header->blocks_most;
+    heap->data_at = header->data_at;
+    heap->blocks = (heap_block_t *)(heap->base + header->table_at);
+    heap->idle_most = heap->limit / 8 > HEAP_IDLE_LEAST ? heap->limit / 8 : HEAP_IDLE_LEAST;
+}
+
+/* Formats a new heap of `span` bytes, all zeros.  Returns 0 or an errno. */
+static inline int heap_format(heap_t *heap, uint64_t span, uint64_t limit, uint32_t blocks_most) {
+    heap_header_t *header = heap->header;
+    const int error = heap_reserve(heap, 0, sizeof *header);
+    if (error != 0)
+        return error;
+    header->span = span;
+    header->limit = limit;
+    header->blocks_most = blocks_most;
+    header->table_at = (sizeof *header + PAGE - 1) / PAGE * PAGE;
+    header->data_at = heap_overhead(blocks_most);
+    header->top = 1ull << 40 | header->data_at / PAGE;
+    cell_clear(&header->sweeper, sizeof header->sweeper, POLICY_RECOVER);
+    cell_publish(&header->sweeper, CELL_LOCK);
+    heap_learn(heap);
+    return 0;
+}
+
+/* Opens a heap that lies in `size` bytes.  OK or CORRUPT. */
+static inline status_t heap_open(heap_t *heap, uint64_t size) {
+    if (size < sizeof(heap_header_t))
+        return CORRUPT;
+    heap_learn(heap);
+    if (heap->span > size || heap->blocks_most < 2 || heap->blocks_most > HEAP_BLOCKS_MOST ||
+        heap->header->table_at != (sizeof(heap_header_t) + PAGE - 1) / PAGE * PAGE ||
+        heap->data_at != heap_overhead(heap->blocks_most) || heap->data_at >= heap->span)
+        return CORRUPT;
+    heap->blocks = (heap_block_t *)(heap->base + (sizeof(heap_header_t) + PAGE - 1) / PAGE * PAGE);
+    return cell_kind(&heap->header->sweeper) == CELL_LOCK ? OK : CORRUPT;
+}
+
+/* --- blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Where a slab stands, and how large it is; NULL: the table contradicts itself. */
+static inline char *heap_slab_at(const heap_t *heap, uint32_t first, uint64_t *size) {
+    const heap_block_t *slab = &heap->blocks[first];
+    const uint32_t class_ = slab->class_;
+    if (class_ >= HEAP_CLASSES)
+        return NULL;
+    const uint64_t at = (uint64_t)slab->page * PAGE;
+    *size = heap_slab_pages(class_) * PAGE;
+    return at < heap->data_at || at > heap->span || *size > heap->span - at ? NULL : heap->base + at;
+}
+
+/* Where a block stands, and how many bytes it has; NULL: there is no such block, or the table contradicts itself. */
+static inline char *heap_block_at(const heap_t *heap, uint32_t block, uint64_t *size) {
+    uint64_t slab_size;
+    if (block == 0 || block >= heap->blocks_most)
+        return NULL;
+    const uint32_t first = heap->blocks[block].first;
+    if (first == 0 || first > block)
+        return NULL;
+    char *slab = heap_slab_at(heap, first, &slab_size);
+    if (slab == NULL || block - first >= heap_slab_count(heap->blocks[first].class_))
+        return NULL;
+    *size = heap_class_size(heap->blocks[first].class_);
+    return slab + (block - first) * *size;
+}
+
+/* A sum that is a hint. */
+static inline void heap_count(uint64_t *sum, uint64_t bytes, int more) {
+    add_relaxed_u64(sum, more ? bytes : (uint64_t)0 - bytes); /* relaxed: nothing hangs on it but when to trim */
+}
+
+/* A slab's pages have come or gone.  Those of small blocks count as used as long as they are there. */
+static inline void heap_resident(const heap_t *heap, const heap_block_t *slab, uint64_t size, int more) {
+    heap_count(&heap->header->resident, size, more);
+    if (slab->count > 1)
+        heap_count(&heap->header->used, size, more);
+}
+
+static inline int heap_take_word(const heap_t *heap, uint32_t block, uint64_t held) {
+    uint64_t *word = &heap->blocks[block].word, nobody = 0;
+    /* SYNC block-word: pairs with cas_seq(word) in heap_free_word; its last holder is done with its bytes */
+    return load_relaxed_u64(word) == 0 && cas_seq_u64(word, &nobody, held); /* relaxed: whether to try */
+}
+
+/* HELD → 0.  Returns whether it was held like that. */
+static inline int heap_free_word(const heap_t *heap, uint32_t block, uint64_t held) {
+    /* SYNC block-word: pairs with cas_seq(word) in heap_take_word; seq, so that the look at the gate comes after it */
+    return cas_seq_u64(&heap->blocks[block].word, &held, 0);
+}
+
+/* Tells whoever waits for memory that there is some. */
+static inline void heap_tell(const heap_t *heap) { gate_wake(&heap->header->room_gate, GATE_ALL); }
+
+/* Gives back the pages of a slab; the caller holds all of its blocks. */
+static inline void heap_punch(const heap_t *heap, uint32_t first) {
+    heap_block_t *slab = &heap->blocks[first];
+    uint64_t size;
+    const char *at = heap_slab_at(heap, first, &size);
+    if (at == NULL)
+        return;
+    const uint32_t was = load_relaxed_u32(&slab->resident); /* relaxed: only holders store it, and we hold all */
+    if (was == RESIDENT_NONE)
+        return;
+    store_relaxed_u32(&slab->resident, RESIDENT_LEAVING); /* relaxed: as above; published by the blocks' words */
+    FAILPOINT("heap.leaving");
+    if (was == RESIDENT_ALL)
+        heap_resident(heap, slab, size, 0);
+    int error;
+    do
+        error = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          (off_t)(heap->file_at + (uint64_t)(at - heap->base)), (off_t)size);
+    while (error != 0 && errno == EINTR);
+    FAILPOINT("heap.punched");
+    if (error == 0)
+        store_relaxed_u32(&slab->resident, RESIDENT_NONE); /* relaxed: as above */
+}
+
+/* Bytes of blocks that are free and whose pages are there: roughly. */
+static inline uint64_t heap_idle(const heap_t *heap) {
+    /* relaxed: hints */
+    const uint64_t resident = load_relaxed_u64(&heap->header->resident), used = load_relaxed_u64(&heap->header->used);
+    return (int64_t)(resident - used) > 0 ? resident - used : 0;
+}
+
+/* Lets a block go that `held` holds.  OK, or NOT_HELD: it was not its own. */
+static inline status_t heap_drop(heap_t *heap, uint32_t block, uint64_t held) {
+    heap_block_t *entry = &heap->blocks[block];
+    const uint32_t class_ = heap->blocks[entry->first].class_ % HEAP_CLASSES;
+    const uint64_t size = heap_class_size(class_);
+    if (load_relaxed_u64(&entry->word) != held) /* relaxed: what is ours nobody else changes */
+        return NOT_HELD;
+    const int alone = size >= HEAP_ALONE;
+    if (alone && heap_idle(heap) > heap->idle_most) {
+        FAILPOINT("heap.drop.cold");
+        heap_punch(heap, block);
+    }
+    if (alone)
+        heap_count(&heap->header->used, size, 0);
+    FAILPOINT("heap.drop");
+    if (!heap_free_word(heap, block, held))
+        return NOT_HELD;
+    FAILPOINT("heap.dropped");
+    heap_class_t *hints = &heap->header->classes[class_];
+    /* relaxed: a hint; who takes the block looks at its word */
+    store_relaxed_u32(&hints->hints[heap->cursors[class_].hint++ % HEAP_HINTS], block);
+    heap_tell(heap);
+    return OK;
+}
+
+/* Reserves the pages of a block's slab, if they are not there.  0 or an errno (ENOMEM: the heap's limit). */
+static inline int heap_warm(heap_t *heap, uint32_t block) {
+    const uint32_t first = heap->blocks[block].first;
+    heap_block_t *slab = &heap->blocks[first];
+    uint64_t size;
+    /* relaxed: it was stored by one who held a block of this slab; if what we see is outdated, the slab was given back
+     * or came meanwhile: reserving pages that are there changes nothing, and pages that go while we hold a block do not exist */
+    if (load_relaxed_u32(&slab->resident) == RESIDENT_ALL)
+        return 0;
+    const char *at = heap_slab_at(heap, first, &size);
+    if (at == NULL)
+        return EUCLEAN;
+    if (load_relaxed_u64(&heap->header->resident) + size > heap->limit) /* relaxed: a hint */
+        return ENOMEM;
+    const int error = heap_reserve(heap, (uint64_t)(at - heap->base), size);
+    FAILPOINT("heap.reserved");
+    if (error == 0) {
+        uint32_t was = load_relaxed_u32(&slab->resident); /* relaxed: as above; one of several who hold blocks counts */
+        while (was != RESIDENT_ALL && !cas_seq_u32(&slab->resident, &was, RESIDENT_ALL))
+            ;
+        if (was != RESIDENT_ALL)
+            heap_resident(heap, slab, size, 1);
+    }
+    return error;
+}
+
+/* --- looking for a free one -------------------------------------------------------------------------------------- */
+
+/* A free block of the class among the hints, taken; 0: none. */
+static inline uint32_t heap_take_hint(heap_t *heap, uint32_t class_, uint64_t held) {
+    heap_class_t *hints = &heap->header->classes[class_];
+    for (uint32_t i = 0; i < HEAP_HINTS; i++) {
+        const uint32_t block = load_relaxed_u32(&hints->hints[i]); /* relaxed: a hint */
+        if (block == 0)
+            continue;
+        const int sound =
+            block < heap->blocks_most && heap->blocks[heap->blocks[block].first % heap->blocks_most].class_ == class_;
+        store_relaxed_u32(&hints->hints[i], 0);
+        if (sound && heap_take_word(heap, block, held))
+            return block;
+    }
+    return 0;
+}
+
+/* A free block of the class among the next few, taken; 0: none. */
+static inline uint32_t heap_take_near(heap_t *heap, uint32_t class_, uint64_t held, uint32_t looks) {
+    uint32_t slab = heap->cursors[class_].slab, at = heap->cursors[class_].at;
+    const uint32_t count = heap_slab_count(class_);
+    const uint32_t begun = slab;
+    int round = 0;
+    uint32_t found = 0;
+    while (looks-- != 0) {
+        if (slab == 0 || slab >= heap->blocks_most) {
+            if (round++ != 0 && begun == 0)
+                break; /* all of them were looked at */
+            if (round > 2)
+                break;
+            /* SYNC slab-chain: pairs with cas_seq(chain) in heap_add_slab; its entries are whole */
+            slab = load_acquire_u32(&heap->header->classes[class_].chain);
+            at = 0;
+            if (slab == 0 || slab >= heap->blocks_most)
+                break;
+        }
+        if (at < count && slab + at < heap->blocks_most && heap_take_word(heap, slab + at, held)) {
+            found = slab + at++;
+            break;
+        }
+        if (++at >= count) {
+            slab = heap->blocks[slab].next;
+            at = 0;
+        }
+    }
+    heap->cursors[class_].slab = slab;
+    heap->cursors[class_].at = at;
+    return found;
+}
+
+/* Adds a slab; its first block is the caller's.  0: there is no room for it in the table, or among the addresses. */
+static inline uint32_t heap_add_slab(heap_t *heap, uint32_t class_, uint64_t held, int *error) {
+    const uint32_t count = heap_slab_count(class_);
+    const uint64_t pages = heap_slab_pages(class_);
+    uint64_t top = load_relaxed_u64(&heap->header->top); /* relaxed: a guess for the compare-and-swap */
+    *error = ENOMEM;
+    do {
+        if ((top >> 40) + count > heap->blocks_most || (top & ((1ull << 40) - 1)) + pages > heap->span / PAGE)
+            return 0;
+    } while (!cas_seq_u64(&heap->header->top, &top, top + ((uint64_t)count << 40 | pages)));
+    FAILPOINT("heap.top");
+    const uint32_t first = (uint32_t)(top >> 40);
+    heap_block_t *slab = &heap->blocks[first];
+    *error = heap_reserve(heap, (uint64_t)((char *)slab - heap->base), count * sizeof *slab);
+    if (*error != 0)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        slab[i].first = first;
+        slab[i].class_ = (uint16_t)class_;
+        slab[i].use = USE_DATA;
+    }
+    slab->page = (uint32_t)(top & ((1ull << 40) - 1));
+    slab->count = count;
+    store_relaxed_u64(&slab->word, held); /* relaxed: nobody else knows of it until it is chained */
+    uint32_t *chain = &heap->header->classes[class_].chain;
+    uint32_t next = load_relaxed_u32(chain); /* relaxed: a guess for the compare-and-swap */
+    FAILPOINT("heap.slab");
+    do
+        slab->next = next;
+    while (!cas_seq_u32(chain, &next, first)); /* SYNC slab-chain: pairs with load_acquire(chain) in heap_take_near */
+    FAILPOINT("heap.chained");
+    return first;
+}
+
+/* --- trimming ---------------------------------------------------------------------------------------------------- */
+
+/* Gives back the pages of free slabs until no more than `keep` bytes are idle.  `held` is who holds them meanwhile.
+ * Returns the bytes that were given back. */
+static inline uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held) {
+    uint64_t given = 0, size;
+    for (uint32_t class_ = HEAP_CLASSES; class_-- != 0;) {
+        /* SYNC slab-chain: as in heap_take_near */
+        uint32_t first = load_acquire_u32(&heap->header->classes[class_].chain);
+        const uint32_t count = heap_slab_count(class_);
+        for (; first != 0 && first + count <= heap->blocks_most; first = heap->blocks[first].next) {
+            heap_block_t *slab = &heap->blocks[first];
+            uint32_t taken = 0;
+            if (load_relaxed_u32(&slab->resident) == RESIDENT_NONE) /* relaxed: whether to look closer */
+                continue;
+            if (keep != 0 && heap_idle(heap) <= keep)
+                return given;
+            while (taken < count && heap_take_word(heap, first + taken, held))
+                taken++;
+            FAILPOINT("heap.trim.taken");
+            if (taken == count && heap_slab_at(heap, first, &size) != NULL && slab->resident != RESIDENT_NONE) {
+                heap_punch(heap, first);
+                given += size;
+            }
+            while (taken-- != 0)
+                heap_free_word(heap, first + taken, held);
+        }
+    }
+    if (given != 0)
+        heap_tell(heap);
+    return given;
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------ */
+
+/* A block of at least `size` bytes, held as `held` says.  OK; TOO_LARGE: no block can be that large; FULL: *error says why
+ * there is no memory (ENOMEM: the heap's limit is reached). */
+static inline status_t heap_take(heap_t *heap, uint64_t size, uint64_t held, uint32_t *block, int *error) {
+    const uint32_t class_ = heap_class_of(size);
+    *error = 0;
+    if (class_ >= HEAP_CLASSES || heap_slab_pages(class_) * PAGE > heap->limit)
+        return TOO_LARGE;
+    uint32_t found = heap_take_hint(heap, class_, held);
+    if (found == 0)
+        found = heap_take_near(heap, class_, held, HEAP_SCAN);
+    /* A block of the next class is a better one than fresh memory. */
+    if (found == 0 && class_ + 1 < HEAP_CLASSES)
+        found = heap_take_hint(heap, class_ + 1, held);
+    if (found == 0) {
+        FAILPOINT("heap.grow");
+        found = heap_add_slab(heap, class_, held, error);
+    }
+    if (found == 0) /* No addresses or entries are left: whatever is free, however long that takes. */
+        found = heap_take_near(heap, class_, held, heap->blocks_most);
+    if (found == 0)
+        return FULL;
+    FAILPOINT("heap.taken");
+    *error = heap_warm(heap, found);
+    if (*error == ENOMEM || *error == ENOSPC) {
+        /* Pages that others have left lie idle. */
+        if (heap_trim(heap, 0, held) != 0)
+            *error = heap_warm(heap, found);
+    }
+    if (*error != 0) {
+        heap_free_word(heap, found, held);
+        return *error == EUCLEAN ? CORRUPT : FULL;
+    }
+    if (heap_class_size(heap->blocks[found].class_ % HEAP_CLASSES) >= HEAP_ALONE)
+        heap_count(&heap->header->used, heap_class_size(heap->blocks[found].class_ % HEAP_CLASSES), 1);
+    *block = found;
+    return OK;
+}
+
+#endif

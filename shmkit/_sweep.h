@@ -1,0 +1,348 @@
+/* The sweep: what the dead left in a heap and its queues is undone.
+ *
+ * One process sweeps at a time, under a lock that passes from a dead sweeper to the next (_lock.h); nobody waits for it.  In
+ * this order, so that a sweep that is killed can be done again from its beginning:
+ *
+ *   1  who is dead     of the members whose claims may stand in cells, the kernel says so
+ *   2  cells           CLAIMED by the dead → SKIP, its block freed if it was queued; TAKEN by the dead → ORPHAN, its block queued
+ *                      again if it was held; rings that the dead were making → RETIRED
+ *   3  blocks          HELD by the dead → free; QUEUED in a cell that does not say so, or of a queue that nobody has → free
+ *   4  places          of the dead among the members → free: no cell names them any more
+ *
+ * The dead store no more, so what names them changes only by sweeps; everything else is compared and swapped.  A place
+ * is given to another only after step 2 has passed through every queue.  */
+#ifndef SHMKIT_SWEEP_H
+#define SHMKIT_SWEEP_H
+
+#include "_cells.h"
+
+#define SWEEP_KNOWN 256u
+
+typedef struct {
+    heap_t *heap;
+    const member_t *asking;
+    uint8_t dead[HEAP_MEMBERS];
+    struct {
+        uint64_t id;
+        int died;
+    } known[SWEEP_KNOWN];
+    int spare_rings; /* a queue that seemed to be nobody's was found to be somebody's: leave rings alone this time */
+    uint64_t freed;  /* blocks */
+    uint64_t mended; /* cells */
+    uint64_t deaths;
+} sweep_t;
+
+/* Does nobody live who bears that id?  Asks the kernel once. */
+static inline int sweep_died(sweep_t *sweep, uint64_t id) {
+    const uint32_t at = (uint32_t)((id * 0x9e3779b97f4a7c15u) >> 56) % SWEEP_KNOWN;
+    if (sweep->known[at].id != id || id == 0) {
+        sweep->known[at].id = id;
+        sweep->known[at].died = id == 0 || member_died(sweep->asking, id);
+    }
+    return sweep->known[at].died;
+}
+
+/* --- members ----------------------------------------------------------------------------------------------------- */
+
+/* Finds a place for the member `id`; HEAP_MEMBERS: there is none. */
+static inline uint32_t heap_enter(heap_t *heap, uint64_t id) {
+    const uint32_t first = (uint32_t)(id % HEAP_MEMBERS);
+    for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {
+        uint64_t *place = &heap->header->members[(first + i) % HEAP_MEMBERS], nobody = 0;
+        /* SYNC none: a place is read by who sweeps, and whoever claims a cell has one */
+        if (load_relaxed_u64(place) == 0 && cas_seq_u64(place, &nobody, id))
+            return (first + i) % HEAP_MEMBERS;
+    }
+    return HEAP_MEMBERS;
+}
+
+/* Gives a place back; no cell may name it. */
+static inline void heap_leave(heap_t *heap, uint32_t place, uint64_t id) {
+    cas_seq_u64(&heap->header->members[place], &id, 0);
+}
+
+/* Is any member dead? */
+static inline int heap_bereaved(const heap_t *heap, const member_t *asking) {
+    for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {
+        const uint64_t id =
+            load_relaxed_u64(&heap->header->members[i]); /* relaxed: it is asked, and swept under the lock */
+        if (id != 0 && member_died(asking, id))
+            return 1;
+    }
+    return 0;
+}
+
+/* --- cells ------------------------------------------------------------------------------------------------------- */
+
+static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, uint32_t ring, uint64_t word) {
+    queue_header_t *header = queue->header;
+    const uint32_t log = queue->rings[ring].log;
+    const uint64_t ticket = cell_ticket(word), lap = ticket >> log,
+                   item = load_acquire_u64(&cell->item); /* SYNC item */
+    if (header->skipping != ticket + 1) {
+        header->skipped_was = header->skipped;
+        header->skipping = ticket + 1;
+    }
+    if (item_block(item) != 0 && item_lap(item) == (lap & ITEM_LAP_MASK) &&
+        item_block(item) < sweep->heap->blocks_most) {
+        uint64_t queued = block_queued(queue->rings[ring].block, (uint32_t)(ticket & ((1ull << log) - 1)), lap);
+        /* SYNC block-word: as in heap_take_word */
+        if (cas_seq_u64(&sweep->heap->blocks[item_block(item)].word, &queued, 0))
+            sweep->freed++;
+        FAILPOINT("sweep.unqueued");
+    }
+    /* SYNC cell: as in queue_put */
+    if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_SKIP)))
+        sweep->mended++;
+    FAILPOINT("sweep.skipped");
+    header->skipped = header->skipped_was + 1;
+    FAILPOINT("sweep.counted");
+    header->skipping = 0;
+}
+
+static inline void sweep_taken(sweep_t *sweep, queue_t *queue, cell_t *cell, uint32_t ring, uint64_t word) {
+    const uint32_t log = queue->rings[ring].log;
+    const uint64_t ticket = cell_ticket(word), lap = ticket >> log,
+                   item = load_acquire_u64(&cell->item); /* SYNC item */
+    const uint32_t block = item_block(item);
+    if (block != 0 && item_lap(item) == (lap & ITEM_LAP_MASK) && block < sweep->heap->blocks_most) {
+        const uint64_t queued = block_queued(queue->rings[ring].block, (uint32_t)(ticket & ((1ull << log) - 1)), lap);
+        uint64_t now = load_seq_u64(&sweep->heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+        if ((now & BLOCK_TAG) == BLOCK_HELD) /* by the dead: it held nothing that its cell did not name */
+            cas_seq_u64(&sweep->heap->blocks[block].word, &now, queued);
+        FAILPOINT("sweep.requeued");
+    }
+    /* SYNC cell: as in queue_put */
+    if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_ORPHAN)))
+        sweep->mended++;
+    FAILPOINT("sweep.orphaned");
+}
+
+/* Rings that are chained, but neither head nor tail nor any link leads there: their user was killed right before or after it
+ * would have said so. */
+static inline void sweep_chain(queue_t *queue) {
+    queue_header_t *header = queue->header;
+    uint8_t seen[QUEUE_RINGS] = {0};
+    const uint64_t head = load_seq_u64(&header->head);
+    uint64_t words[QUEUE_RINGS];
+    uint32_t ring = head & 255;
+    for (uint32_t i = 0; i < QUEUE_RINGS; i++)
+        words[i] = load_acquire_u64(&header->rings[i]); /* SYNC ring-made: as in queue_learn_ring */
+    while (ring < QUEUE_RINGS && !seen[ring] && queue_cell(queue, ring, 0) != NULL) {
+        uint32_t next = QUEUE_RINGS;
+        seen[ring] = 1;
+        for (uint64_t i = 0; i < 1ull << queue->rings[ring].log; i++) {
+            const uint64_t word = load_acquire_u64(&queue->rings[ring].cells[i].word); /* SYNC cell: as in queue_get */
+            if (cell_phase(word) == CELL_LINK)
+                next = cell_who(word);
+        }
+        ring = next;
+    }
+    const uint32_t last = load_seq_u64(&header->tail) & 255;
+    if (load_seq_u64(&header->head) != head || last >= QUEUE_RINGS || !seen[last])
+        return; /* it moved meanwhile: next time */
+    for (uint32_t i = 0; i < QUEUE_RINGS; i++)
+        if (!seen[i] && ring_word_state(words[i]) == RING_CHAINED)
+            cas_seq_u64(&header->rings[i], &words[i], ring_word(ring_word_block(words[i]), 0, RING_RETIRED));
+}
+
+static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
+    queue_t queue;
+    const uint64_t before = sweep->mended;
+    memset(&queue, 0, sizeof queue);
+    queue.header = header;
+    queue.heap = sweep->heap;
+    queue.most = header->most;
+    const uint64_t skipping = header->skipping;
+    int met = 0, orphans = 0;
+    for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
+        uint64_t word = load_acquire_u64(&header->rings[ring]); /* SYNC ring-made: as in queue_learn_ring */
+        if (ring_word_state(word) == RING_MAKING && sweep->dead[ring_word_member(word) % HEAP_MEMBERS]) {
+            const uint32_t block = ring_word_block(word);
+            const uint64_t tail = load_seq_u64(&header->tail);
+            const cell_t *last = queue_cell(&queue, tail & 255, tail >> 8);
+            const uint64_t link = last == NULL ? 0 : load_acquire_u64(&last->word); /* SYNC cell: as in queue_put */
+            const int given = block != 0 && block < sweep->heap->blocks_most &&
+                              load_seq_u64(&sweep->heap->blocks[block].word) == block_held(id);
+            if (cell_phase(link) == CELL_LINK && cell_who(link) == ring && cell_ticket(link) == tail >> 8)
+                queue_chain(&queue, ring);
+            else
+                cas_seq_u64(&header->rings[ring], &word, given ? ring_word(block, 0, RING_RETIRED) : 0);
+            FAILPOINT("sweep.ring");
+            word = load_acquire_u64(&header->rings[ring]); /* SYNC ring-made: as above */
+        }
+        if ((ring_word_state(word) != RING_CHAINED && ring_word_state(word) != RING_RETIRED) ||
+            queue_cell(&queue, ring, 0) == NULL)
+            continue;
+        for (uint64_t i = 0; i < 1ull << queue.rings[ring].log; i++) {
+            cell_t *cell = &queue.rings[ring].cells[i];
+            const uint64_t now = load_acquire_u64(&cell->word); /* SYNC cell: as in queue_get */
+            const uint32_t phase = cell_phase(now);
+            if (phase == CELL_ORPHAN)
+                orphans = 1;
+            else if (phase == CELL_CLAIMED && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
+                met |= skipping == cell_ticket(now) + 1;
+                sweep_claimed(sweep, &queue, cell, ring, now);
+            } else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
+                sweep_taken(sweep, &queue, cell, ring, now);
+                orphans = 1;
+            }
+        }
+    }
+    if (skipping != 0 && !met) { /* a sweeper died after the cell was skipped, and perhaps before it was counted */
+        header->skipped = header->skipped_was + 1;
+        header->skipping = 0;
+    }
+    sweep_chain(&queue);
+    if (orphans)
+        store_seq_u32(&header->orphans, 1);
+    if (orphans || sweep->mended != before) {
+        FAILPOINT("sweep.tell");
+        gate_wake(&header->items_gate, GATE_ALL);
+        gate_wake(&header->room_gate, GATE_ALL);
+        gate_wake(&header->done_gate, GATE_ALL);
+    }
+}
+
+/* --- blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Does the cell that a block is said to be queued in say so too? */
+static inline int sweep_is_queued(sweep_t *sweep, uint64_t word, uint32_t block) {
+    const heap_t *heap = sweep->heap;
+    const uint32_t ring = (uint32_t)(word >> 40), at = (word >> 22) & 0x3ffff;
+    uint64_t size;
+    const char *where = heap_block_at(heap, ring, &size);
+    if (where == NULL || heap->blocks[ring].use != USE_RING)
+        return 0;
+    const uint64_t holder = load_seq_u64(&heap->blocks[ring].word); /* SYNC block-word: as in heap_take_word */
+    if ((holder & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, holder >> 2))
+        return 0;
+    const uint32_t log = ((const cell_ring_t *)where)->cells_log;
+    if (log > 18 || ring_bytes(log) > size || at >> log != 0)
+        return 0;
+    const cell_t *cell = (const cell_t *)(where + sizeof(cell_ring_t)) + at;
+    const uint64_t now = load_acquire_u64(&cell->word), item = load_acquire_u64(&cell->item); /* SYNC cell, SYNC item */
+    const uint32_t phase = cell_phase(now);
+    return ((cell_ticket(now) >> log) & ITEM_LAP_MASK) == ((word >> 2) & ITEM_LAP_MASK) && item_block(item) == block &&
+           (phase == CELL_CLAIMED || phase == CELL_READY || phase == CELL_TAKEN || phase == CELL_ORPHAN);
+}
+
+/* A queue that nobody has any more: first it is ours, then the kernel is asked once more, as somebody who was told of it may
+ * have come (who attaches looks at the word after it has taken its lease).  Returns whether it is free. */
+static inline int sweep_condemn(sweep_t *sweep, uint32_t block, uint64_t word, uint64_t held) {
+    heap_block_t *entry = &sweep->heap->blocks[block];
+    uint64_t size, now = word;
+    const queue_header_t *header = (const queue_header_t *)heap_block_at(sweep->heap, block, &size);
+    if (header == NULL || !cas_seq_u64(&entry->word, &now, held))
+        return 0;
+    FAILPOINT("sweep.condemned");
+    if (!member_died(sweep->asking, header->id)) {
+        now = held;
+        cas_seq_u64(&entry->word, &now,
+                    block_held(header->id)); /* a sweeper that was killed here, too, may have come between */
+        return 0;
+    }
+    entry->use = USE_DATA;
+    return heap_free_word(sweep->heap, block, held);
+}
+
+static inline void sweep_queue_block(sweep_t *sweep, uint32_t block, uint64_t held) {
+    const uint64_t word = load_seq_u64(&sweep->heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+    if ((word & BLOCK_TAG) != BLOCK_HELD || !sweep_died(sweep, word >> 2))
+        return;
+    if (sweep_condemn(sweep, block, word, held))
+        sweep->freed++;
+    else
+        sweep->spare_rings = 1;
+    FAILPOINT("sweep.queue");
+}
+
+static inline void sweep_block(sweep_t *sweep, uint32_t block) {
+    heap_block_t *entry = &sweep->heap->blocks[block];
+    uint64_t word = load_seq_u64(&entry->word); /* SYNC block-word: as in heap_take_word */
+    int freed = 0;
+    if (word == 0 || entry->use == USE_QUEUE)
+        return;
+    if ((word & BLOCK_TAG) == BLOCK_QUEUED) {
+        if (!sweep_is_queued(sweep, word, block))
+            freed = cas_seq_u64(&entry->word, &word, 0);
+    } else if ((word & BLOCK_TAG) == BLOCK_HELD && sweep_died(sweep, word >> 2)) {
+        if (entry->use == USE_RING && sweep->spare_rings)
+            return;
+        entry->use = USE_DATA;
+        freed = cas_seq_u64(&entry->word, &word, 0);
+    }
+    if (freed)
+        sweep->freed++;
+    FAILPOINT("sweep.block");
+}
+
+/* Sums, counted anew. */
+static inline void sweep_count(const heap_t *heap, uint32_t blocks) {
+    uint64_t resident = 0, used = 0, size;
+    for (uint32_t block = 1; block < blocks; block++) {
+        const heap_block_t *entry = &heap->blocks[block];
+        if (entry->first != block || heap_slab_at(heap, block, &size) == NULL)
+            continue;
+        const int there = load_relaxed_u32(&entry->resident) == RESIDENT_ALL; /* relaxed: a hint */
+        resident += there ? size : 0;
+        used += there && (entry->count > 1 || load_relaxed_u64(&entry->word) != 0) ? size : 0; /* relaxed: a hint */
+    }
+    store_relaxed_u64(&heap->header->resident, resident); /* relaxed: hints */
+    store_relaxed_u64(&heap->header->used, used);
+}
+
+/* --- the whole --------------------------------------------------------------------------------------------------- */
+
+/* Undoes what the dead left.  `held`: what the blocks say that this process holds.  OK; FULL: somebody else is sweeping. */
+static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *asking, uint64_t held) {
+    lock_t lock = {.cell = &heap->header->sweeper, .held = member_word(asking->id), .member = asking};
+    lock_wait_t wait = {.lock = &lock};
+    memset(sweep, 0, sizeof *sweep);
+    sweep->heap = heap;
+    sweep->asking = asking;
+    const status_t status = lock_try(&wait);
+    if (status != OK)
+        return FULL;
+    FAILPOINT("sweep.begun");
+    uint64_t ids[HEAP_MEMBERS];
+    for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {
+        ids[i] = load_seq_u64(&heap->header->members[i]);
+        sweep->dead[i] = ids[i] != 0 && sweep_died(sweep, ids[i]);
+        sweep->deaths += sweep->dead[i];
+    }
+    /* Blocks that are added meanwhile are nobody's who is dead by now. */
+    uint32_t blocks = (uint32_t)(load_seq_u64(&heap->header->top) >> 40);
+    if (blocks > heap->blocks_most)
+        blocks = heap->blocks_most;
+    for (uint32_t block = 1; block < blocks; block++) {
+        uint64_t size;
+        const uint64_t word = load_seq_u64(&heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+        char *at;
+        if (heap->blocks[block].use != USE_QUEUE || (word & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, word >> 2) ||
+            (at = heap_block_at(heap, block, &size)) == NULL || size < sizeof(queue_header_t) ||
+            cell_kind(at) != CELL_QUEUE || ((queue_header_t *)at)->id != word >> 2)
+            continue;
+        sweep_queue(sweep, (queue_header_t *)at, word >> 2);
+    }
+    FAILPOINT("sweep.cells");
+    for (uint32_t block = 1; block < blocks; block++)
+        if (heap->blocks[block].use == USE_QUEUE)
+            sweep_queue_block(sweep, block, held);
+    for (uint32_t block = 1; block < blocks; block++)
+        sweep_block(sweep, block);
+    FAILPOINT("sweep.blocks");
+    sweep_count(heap, blocks);
+    for (uint32_t i = 0; i < HEAP_MEMBERS; i++)
+        if (sweep->dead[i])
+            cas_seq_u64(&heap->header->members[i], &ids[i], 0);
+    store_relaxed_u64(&heap->header->deaths,
+                      load_relaxed_u64(&heap->header->deaths) + sweep->deaths); /* relaxed: a statistic */
+    FAILPOINT("sweep.done");
+    if (sweep->freed != 0)
+        heap_tell(heap);
+    lock_give(&lock);
+    return OK;
+}
+
+#endif
