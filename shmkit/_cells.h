@@ -29,7 +29,7 @@ typedef struct {
     heap_t *heap;
     uint64_t held;      /* what the words of its blocks say */
     uint64_t queued_by; /* what the words of the queue's own blocks say: its id */
-    uint64_t most;
+    uint64_t most, first_ticket;
     uint32_t member; /* this process's place among the heap's members */
     uint32_t peeks;  /* gets since orphans were looked for */
     struct {
@@ -239,6 +239,7 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     if (status != OK)
         return status;
     queue_chain(queue, ring);
+    header->first = queue->first_ticket = 1ull << log;
     header->tail = header->head = (1ull << log) << 8 | ring;
     cell_publish(header, CELL_QUEUE);
     queue->heap->blocks[block].use = USE_QUEUE;
@@ -246,6 +247,18 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     /* SYNC block-word: as in heap_take_word */
     cas_seq_u64(&queue->heap->blocks[block].word, &held, block_held(id));
     return OK;
+}
+
+/* Opens a queue whose header is at `header`, in a block that was checked to be large enough, with the id that it was told of.
+ * OK or CORRUPT. */
+static inline status_t queue_open(queue_t *queue, heap_t *heap, queue_header_t *header, uint64_t id) {
+    memset(queue, 0, sizeof *queue);
+    queue->header = header;
+    queue->heap = heap;
+    queue->queued_by = block_held(id);
+    queue->most = header->most;
+    queue->first_ticket = header->first;
+    return cell_kind(header) == CELL_QUEUE && header->id == id && queue->most != 0 ? OK : CORRUPT;
 }
 
 /* --- put --------------------------------------------------------------------------------------------------------- */

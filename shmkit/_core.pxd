@@ -14,6 +14,7 @@ cdef extern from "_layout.h" nogil:
         SEGMENT_KIND_ARRAY
         SEGMENT_KIND_RING
         SEGMENT_KIND_SYNC
+        SEGMENT_KIND_HEAP
         SEGMENT_LEASED
         SEGMENT_HUGE
         SEGMENT_META_LIMIT

@@ -10,6 +10,7 @@ KIND_BYTES: int
 KIND_ARRAY: int
 KIND_RING: int
 KIND_SYNC: int
+KIND_HEAP: int
 LEASED: int
 HUGE: int
 FIELDS: dict[str, tuple[int, int]]

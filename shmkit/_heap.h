@@ -19,11 +19,15 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "_cell.h"
 #include "_heap_layout.h"
 #include "_lock.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define HEAP_SCAN 64u               /* blocks that are looked at before a slab is added */
 #define HEAP_IDLE_LEAST (64u << 20) /* bytes of free blocks that are kept warm in any case */
 
@@ -35,6 +39,7 @@ typedef struct {
     uint64_t span, limit, data_at;
     uint32_t blocks_most;
     int fd;           /* of the segment's file */
+    uint64_t key;     /* of that file (lease_key) */
     uint64_t file_at; /* where the heap begins in it */
     uint64_t idle_most;
     struct {
@@ -80,12 +85,35 @@ static inline uint64_t heap_overhead(uint32_t blocks_most) {
     return table_at + ((uint64_t)blocks_most * sizeof(heap_block_t) + PAGE - 1) / PAGE * PAGE;
 }
 
+/* Does the descriptor still name the segment's file?  It may have been closed behind our back, and name another one. */
+static inline int heap_has_file(const heap_t *heap) {
+    struct stat file;
+    return fstat(heap->fd, &file) == 0 && lease_key_of(&file) == heap->key;
+}
+
 /* Reserves the room of `size` bytes of the heap from `at` on.  Returns 0 or an errno. */
 static inline int heap_reserve(const heap_t *heap, uint64_t at, uint64_t size) {
+    const uint64_t begin = at / PAGE * PAGE;
     int error;
-    do
-        error = fallocate(heap->fd, 0, (off_t)(heap->file_at + at), (off_t)size) == 0 ? 0 : errno;
-    while (error == EINTR);
+    do {
+        if (heap_has_file(heap))
+            error = fallocate(heap->fd, 0, (off_t)(heap->file_at + at), (off_t)size) == 0 ? 0 : errno;
+        else /* through the mapping, where the kernel can (5.14) */
+            error = madvise(heap->base + begin, at + size - begin, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+    } while (error == EINTR || error == EAGAIN);
+    return error == EFAULT ? ENOSPC : error;
+}
+
+/* Gives the pages of `size` bytes from `at` on back.  Returns 0 or an errno. */
+static inline int heap_unreserve(const heap_t *heap, uint64_t at, uint64_t size) {
+    int error;
+    do {
+        if (heap_has_file(heap))
+            error = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(heap->file_at + at),
+                              (off_t)size) == 0 ? 0 : errno;
+        else
+            error = madvise(heap->base + at, size, MADV_REMOVE) == 0 ? 0 : errno;
+    } while (error == EINTR);
     return error;
 }
 
@@ -166,6 +194,11 @@ static inline char *heap_block_at(const heap_t *heap, uint32_t block, uint64_t *
     return slab + (block - first) * *size;
 }
 
+static inline uint64_t heap_word(const heap_t *heap, uint32_t block) {
+    /* SYNC block-word: as in heap_take_word */
+    return block < heap->blocks_most ? load_seq_u64(&heap->blocks[block].word) : 0;
+}
+
 /* A sum that is a hint. */
 static inline void heap_count(uint64_t *sum, uint64_t bytes, int more) {
     add_relaxed_u64(sum, more ? bytes : (uint64_t)0 - bytes); /* relaxed: nothing hangs on it but when to trim */
@@ -207,11 +240,7 @@ static inline void heap_punch(const heap_t *heap, uint32_t first) {
     FAILPOINT("heap.leaving");
     if (was == RESIDENT_ALL)
         heap_resident(heap, slab, size, 0);
-    int error;
-    do
-        error = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                          (off_t)(heap->file_at + (uint64_t)(at - heap->base)), (off_t)size);
-    while (error != 0 && errno == EINTR);
+    const int error = heap_unreserve(heap, (uint64_t)(at - heap->base), size);
     FAILPOINT("heap.punched");
     if (error == 0)
         store_relaxed_u32(&slab->resident, RESIDENT_NONE); /* relaxed: as above */
@@ -394,6 +423,30 @@ static inline uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held) {
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------ */
+
+/* A block of at least `size` bytes that is there already, held as `held` says: no system call.  OK, or EMPTY: none was found. */
+static inline status_t heap_take_warm(heap_t *heap, uint64_t size, uint64_t held, uint32_t *block) {
+    const uint32_t class_ = heap_class_of(size);
+    if (class_ >= HEAP_CLASSES)
+        return EMPTY;
+    uint32_t found = heap_take_hint(heap, class_, held);
+    if (found == 0)
+        found = heap_take_near(heap, class_, held, HEAP_SCAN);
+    if (found == 0 && class_ + 1 < HEAP_CLASSES)
+        found = heap_take_hint(heap, class_ + 1, held);
+    if (found == 0)
+        return EMPTY;
+    const heap_block_t *slab = &heap->blocks[heap->blocks[found].first];
+    if (load_relaxed_u32(&slab->resident) != RESIDENT_ALL) { /* relaxed: as in heap_warm */
+        heap_free_word(heap, found, held);
+        return EMPTY;
+    }
+    const uint64_t bytes = heap_class_size(slab->class_ % HEAP_CLASSES);
+    if (bytes >= HEAP_ALONE)
+        heap_count(&heap->header->used, bytes, 1);
+    *block = found;
+    return OK;
+}
 
 /* A block of at least `size` bytes, held as `held` says.  OK; TOO_LARGE: no block can be that large; FULL: *error says why
  * there is no memory (ENOMEM: the heap's limit is reached). */

@@ -173,7 +173,8 @@ typedef struct {
     uint32_t flags; /* what the faces know it by */
     uint64_t id;    /* its holder's */
     uint64_t most;  /* items that are in it at one time */
-    uint8_t pad0[LINE - 24];
+    uint64_t first; /* its first ticket */
+    uint8_t pad0[LINE - 32];
     uint64_t tail;
     uint8_t pad1[LINE - 8];
     uint64_t head;

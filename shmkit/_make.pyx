@@ -87,6 +87,17 @@ cdef Mapping map_new(file_t *file, segment_header_t *head, bytes meta, uint64_t 
     return mapping
 
 
+cdef int lay_out(Mapping mapping, int fd, object init) except -1:
+    """Has `init(mapping, payload_at)` format the payload; meanwhile the mapping knows the file's descriptor."""
+    if init is not None:
+        mapping.own.fd = fd
+        try:
+            init(mapping, mapping.payload_at)
+        finally:
+            mapping.own.fd = -1
+    return 0
+
+
 def create_file(
     bytes folder, bytes path, str backing, object name, uint32_t mode, uint64_t payload_size, uint32_t kind, bytes meta,
     bint raw, bint leased, bint reserve, bint keep_fd, object init, bint nameless,
@@ -122,8 +133,7 @@ def create_file(
                 fail(error)
         mapping = map_new(&file, &head, meta, size, False, init)
         mapping.facts = new_facts(&head, payload_size, backing, name, path, &mapping.own, -1, False)
-        if init is not None:
-            init(mapping, mapping.payload_at)
+        lay_out(mapping, file.fd, init)
         temporary = file.path[0] != 0
         error = file_link(&file, PyBytes_AS_STRING(path))
         if error == EEXIST:
@@ -229,8 +239,7 @@ def create_memory(
         # Huge pages know no write().
         mapping = map_new(&file, &head, meta, size, huge_page != 0, init)
         mapping.facts = new_facts(&head, payload_size, "memfd", None, None, &mapping.own, -1, False)
-        if init is not None:
-            init(mapping, mapping.payload_at)
+        lay_out(mapping, file.fd, init)
     except BaseException:
         file_abandon(&file)
         raise

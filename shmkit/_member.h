@@ -46,12 +46,15 @@ static inline uint64_t member_random(void) {
     return number & ((1ull << MEMBER_RANDOM_BITS) - 1);
 }
 
+/* A number for a member. */
+static inline uint64_t member_new_id(uint32_t pid) { return ((uint64_t)pid << MEMBER_RANDOM_BITS) | member_random(); }
+
 /* Joins: finds an id and takes its lease.  Returns 0 or an errno (EBADF: the descriptor was closed behind our back). */
 static inline int member_join(member_t *member, int fd, uint64_t key, uint32_t pid) {
     int error = EAGAIN;
     /* A byte that is held already is another living member's, whose 40 bits are ours by a chance of one in 10^12. */
     for (int tries = 0; error == EAGAIN && tries < 100; tries++) {
-        member->id = ((uint64_t)pid << MEMBER_RANDOM_BITS) | member_random();
+        member->id = member_new_id(pid);
         error = lease_take(&member->lease, fd, key, LEASE_MEMBERS + (int64_t)member->id);
     }
     member->fd = fd;

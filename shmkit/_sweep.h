@@ -61,6 +61,10 @@ static inline void heap_leave(heap_t *heap, uint32_t place, uint64_t id) {
     cas_seq_u64(&heap->header->members[place], &id, 0);
 }
 
+static inline uint64_t heap_member(const heap_t *heap, uint32_t place) {
+    return load_relaxed_u64(&heap->header->members[place]); /* relaxed: it is asked for */
+}
+
 /* Is any member dead? */
 static inline int heap_bereaved(const heap_t *heap, const member_t *asking) {
     for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {

@@ -20,7 +20,13 @@ from __future__ import annotations
 
 import errno
 import queue
+import sys
 import threading
+
+if sys.version_info >= (3, 13):
+    _ShutDown = queue.ShutDown
+else:
+    _ShutDown = Exception
 
 __all__ = [
     "Broken",
@@ -30,6 +36,7 @@ __all__ = [
     "Empty",
     "EndOfStream",
     "Full",
+    "HeapFull",
     "InvalidPermits",
     "LayoutMismatch",
     "LockError",
@@ -48,6 +55,7 @@ __all__ = [
     "SegmentNotFound",
     "SegmentPermission",
     "ShmkitError",
+    "ShutDown",
 ]
 
 
@@ -109,6 +117,14 @@ class ChannelError(ShmkitError):
 
 class Full(ChannelError, queue.Full):
     """No room, and the caller did not want to wait longer."""
+
+
+class HeapFull(Full, NoSpace):
+    """A queue's items may use no more memory: its limit is reached, or the system has none; the message says how much."""
+
+
+class ShutDown(ChannelError, _ShutDown):
+    """The queue was shut down, by ``shutdown()`` in any of its processes."""
 
 
 class Empty(ChannelError, queue.Empty):

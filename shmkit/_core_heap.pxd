@@ -1,0 +1,150 @@
+"""What the extension modules take from the C of heaps and queues; see _core.pxd."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from shmkit._core cimport lease_t, member_t, status_t, waiter_t
+
+
+cdef extern from "_lease.h" nogil:
+    int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t byte, short type, int inherited)
+    int lease_bequeath(const lease_t *lease)
+
+
+cdef extern from "_member.h" nogil:
+    uint64_t member_new_id(uint32_t pid)
+
+
+cdef extern from "_layout.h" nogil:
+    const int64_t LEASE_MEMBERS
+
+
+cdef extern from "_heap_layout.h" nogil:
+    enum:
+        HEAP_MEMBERS
+        HEAP_CLASSES
+        CELL_HEAD
+        CELL_QUEUE
+        QUEUE_OPEN
+        QUEUE_SHUT
+        QUEUE_VOID
+    const uint64_t QUEUE_UNBOUNDED
+
+    ctypedef struct heap_header_t:
+        uint64_t top
+        uint64_t resident
+        uint64_t used
+        uint64_t deaths
+        uint64_t queue
+        uint32_t room_gate
+
+    ctypedef struct heap_block_t:
+        uint64_t word
+        uint32_t first
+        uint32_t count
+        uint32_t resident
+
+    ctypedef struct queue_header_t:
+        uint32_t kind
+        uint32_t flags
+        uint64_t id
+        uint64_t most
+        uint64_t first
+        uint64_t tail
+        uint64_t head
+        uint32_t items_gate
+        uint32_t state
+        uint32_t room_gate
+        uint64_t done
+        uint64_t dropped
+        uint64_t made
+        uint64_t taken
+        uint64_t skipped
+        uint32_t done_gate
+
+
+cdef extern from "_heap.h" nogil:
+    ctypedef struct heap_t:
+        char *base
+        heap_header_t *header
+        heap_block_t *blocks
+        uint64_t span
+        uint64_t limit
+        uint32_t blocks_most
+        int fd
+        uint64_t key
+        uint64_t idle_most
+
+    uint64_t block_held(uint64_t id)
+    uint64_t heap_overhead(uint32_t blocks_most)
+    uint32_t heap_class_of(uint64_t size)
+    uint64_t heap_class_size(uint32_t class_)
+    void heap_attach(heap_t *heap, char *base, int fd, uint64_t file_at)
+    int heap_format(heap_t *heap, uint64_t span, uint64_t limit, uint32_t blocks_most)
+    status_t heap_open(heap_t *heap, uint64_t size)
+    char *heap_block_at(const heap_t *heap, uint32_t block, uint64_t *size)
+    uint64_t heap_word(const heap_t *heap, uint32_t block)
+    status_t heap_take_warm(heap_t *heap, uint64_t size, uint64_t held, uint32_t *block)
+    status_t heap_take(heap_t *heap, uint64_t size, uint64_t held, uint32_t *block, int *error)
+    status_t heap_drop(heap_t *heap, uint32_t block, uint64_t held)
+    uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held)
+    uint64_t heap_idle(const heap_t *heap)
+
+
+cdef extern from "_cells.h" nogil:
+    ctypedef struct queue_t:
+        queue_header_t *header
+        heap_t *heap
+        uint64_t held
+        uint64_t queued_by
+        uint64_t most
+        uint64_t first_ticket
+        uint32_t member
+
+    ctypedef struct item_t:
+        uint32_t head_size
+        uint32_t flags
+        uint32_t block
+        uint64_t body_size
+        uint8_t head[104]
+
+    status_t queue_format(queue_t *queue, uint32_t block, uint64_t id, uint64_t most, uint32_t flags, int *error)
+    status_t queue_open(queue_t *queue, heap_t *heap, queue_header_t *header, uint64_t id)
+    status_t queue_put(queue_t *queue, const item_t *item, int *error)
+    status_t queue_get(queue_t *queue, item_t *item)
+    bint queue_has_item(const void *queue)
+    bint queue_has_room(const void *queue)
+    uint64_t queue_size(queue_t *queue)
+
+
+cdef extern from "_sweep.h" nogil:
+    ctypedef struct sweep_t:
+        uint64_t freed
+        uint64_t mended
+        uint64_t deaths
+
+    uint64_t heap_member(const heap_t *heap, uint32_t place)
+    uint32_t heap_enter(heap_t *heap, uint64_t id)
+    void heap_leave(heap_t *heap, uint32_t place, uint64_t id)
+    bint heap_bereaved(const heap_t *heap, const member_t *asking)
+    status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *asking, uint64_t held)
+
+
+cdef extern from "_queue_wait.h" nogil:
+    ctypedef struct heap_wait_t:
+        heap_t *heap
+        uint64_t size
+        uint64_t held
+        uint32_t block
+        int error
+        status_t status
+
+    bint queue_spin_items(queue_t *queue, uint64_t limit_ns)
+    bint queue_spin_room(queue_t *queue, uint64_t limit_ns)
+    status_t queue_items_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
+    status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
+    status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
+    bint queue_is_done(const void *queue)
+    status_t queue_task_done(queue_t *queue)
+    void queue_shut(queue_t *queue, uint32_t state)
+    bint heap_try(const void *wait)
+    status_t heap_round(heap_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)

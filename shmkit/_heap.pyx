@@ -1,0 +1,459 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Heap: blocks of shared memory that processes take, hand on, and let go, and that come back from the dead.
+
+The blocks and their words are in ``_heap_layout.h``; the protocol is in ``_heap.h`` and, for what the dead leave, in
+``_sweep.h``.  All anonymous queues of a process, and of those it starts, lie in one heap, so that a block goes from one queue to
+another without a copy; a queue with a name has a heap of its own.
+
+A process holds blocks under a name of its own (a ``Hold``).  A forked child has the arrays of its parent, and so the blocks:
+at a fork the name, if anything is held under it, becomes the family's, and parent and child take new ones for what comes later.
+What is the family's is free when all of them have gone.
+
+Any thread may call anything at any time.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EFBIG, ENOMEM, ENOSPC
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport strerror
+
+cimport cython
+
+from shmkit._core cimport *
+from shmkit._core_heap cimport *
+from shmkit._map cimport Mapping, fork_generation
+from shmkit._membership cimport Member, member_of
+from shmkit._primitive cimport deadline_of
+
+import os
+import weakref
+
+from shmkit import errors
+from shmkit.segment import Segment
+from shmkit.sizes import format_size, parse_size
+
+cdef const uint64_t *generation = fork_generation()
+
+cdef enum:
+    SWEEP_EVERY_NS = 100_000_000   # at most, where memory is wanted
+    BLOCK_BYTES = 2048             # of address space for each entry of the table
+    SPAN = 16                      # times the limit: addresses, since those of a class of sizes stay with it
+    LEAST = 1 << 20
+
+cdef uint64_t NEVER = <uint64_t>-1
+cdef uint64_t SPAN_MOST = <uint64_t>1 << 44
+
+cdef dict _heaps = {}      # (device, inode) of a segment's file → weak reference to this process's Heap
+cdef object _all = weakref.WeakSet()
+cdef Heap _own = None      # that of this process's anonymous queues
+
+
+# ----------------------------------------------------------------------------------------------------------- holding
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Hold:
+    """The name under which a process holds blocks; see ``Heap.holding``."""
+
+    def __dealloc__(self):
+        # A family's lease is one page in each of its processes; each lets go of its own.  Any other is not in a child.
+        if self.family or self.generation == generation[0]:
+            lease_drop(&self.lease)
+        else:
+            lease_forget(&self.lease)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Block:
+    """A block that this process holds: bytes that nobody else touches.  Let go when nothing refers to it."""
+
+    def __init__(self):
+        raise TypeError("a Block is made by Heap.take, or by a queue")
+
+    def __dealloc__(self):
+        if self.heap is not None and self.number != 0:
+            self.heap.drop(self.number, self.hold)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.at, self.shape, 0, flags)
+
+    def __len__(self) -> int:
+        return self.shape
+
+    def __repr__(self) -> str:
+        return f"<shmkit block {self.number} of {self.size} bytes>"
+
+
+# -------------------------------------------------------------------------------------------------------------- heap
+
+
+@cython.final
+cdef class Heap:
+    """One process's use of a heap."""
+
+    def __init__(self):
+        raise TypeError("a Heap is made by whatever needs one")
+
+    def __cinit__(self):
+        self.generation = NEVER
+
+    def __dealloc__(self):
+        if self.generation == generation[0]:
+            heap_leave(&self.c, self.place, self.member.own.id)
+
+    cdef int enter(self) except -1:
+        """Makes this process a member, anew in a forked child."""
+        if self.generation == generation[0]:
+            return 0
+        cdef Member member = member_of(self.mapping)
+        cdef uint32_t place = heap_enter(&self.c, member.own.id)
+        cdef sweep_t *sweep
+        if place == HEAP_MEMBERS:
+            sweep = <sweep_t *>malloc(sizeof(sweep_t))
+            if sweep == NULL:
+                raise MemoryError()
+            heap_sweep(sweep, &self.c, &member.own, block_held(member.own.id))
+            free(sweep)
+            place = heap_enter(&self.c, member.own.id)
+        if place == HEAP_MEMBERS:
+            raise errors.SegmentError(f"a heap has at most {HEAP_MEMBERS} processes at one time")
+        self.member = member
+        self.place = place
+        self.hold = None
+        self.generation = generation[0]
+        return 0
+
+    cdef Hold holding(self):
+        """The name under which this process holds blocks from now on."""
+        cdef Hold hold = self.hold
+        cdef int error
+        if hold is not None and self.generation == generation[0]:
+            return hold
+        self.enter()
+        hold = Hold.__new__(Hold)
+        cdef member_t named
+        named.lease.page = NULL
+        error = member_join(&named, self.member.own.fd, self.member.own.key, os.getpid())
+        hold.lease = named.lease
+        if error:
+            raise OSError(error, f"no lease for the blocks of a heap: {strerror(error).decode()}")
+        hold.id = named.id
+        hold.word = block_held(hold.id)
+        hold.generation = generation[0]
+        self.hold = hold
+        return hold
+
+    cdef Block block(self, uint32_t number, Hold hold):
+        """The Block that this process holds under `hold`, which has counted it."""
+        cdef Block made = Block.__new__(Block)
+        made.at = heap_block_at(&self.c, number, &made.size)
+        if made.at == NULL:
+            hold.blocks -= 1
+            raise errors.RecordCorrupt(f"block {number} of a heap contradicts itself")
+        made.heap = self
+        made.hold = hold
+        made.number = number
+        made.used = made.size
+        made.shape = made.size
+        return made
+
+    cdef int drop(self, uint32_t number, Hold hold) noexcept:
+        """Lets a block go.  What is the family's stays until it has gone."""
+        if not hold.family:
+            heap_drop(&self.c, number, hold.word)
+        hold.blocks -= 1
+        return 0
+
+    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline) except 0:
+        """A block of at least `size` bytes, counted in `hold`; waits until `deadline` for memory that others have.
+
+        RecordTooLarge; HeapFull.
+        """
+        cdef uint32_t number = 0
+        cdef int error = 0
+        cdef status_t status
+        if heap_take_warm(&self.c, size, hold.word, &number) == OK:
+            hold.blocks += 1
+            return number
+        if heap_class_size(heap_class_of(size)) > self.c.limit:
+            raise self.too_large(size)
+        hold.blocks += 1
+        try:
+            # Before more memory is used: perhaps somebody died who had some.
+            if clock_ns() - self.looked_ns > SWEEP_EVERY_NS:
+                self.sweep()
+            with nogil:
+                status = heap_take(&self.c, size, hold.word, &number, &error)
+            if status == FULL:
+                self.sweep()
+                number = self.take_later(size, hold, deadline)
+            elif status == TOO_LARGE:
+                raise self.too_large(size)
+            elif status != OK:
+                raise errors.RecordCorrupt("the table of a heap contradicts itself")
+        except BaseException:
+            hold.blocks -= 1
+            raise
+        return number
+
+    cdef uint32_t take_later(self, uint64_t size, Hold hold, uint64_t deadline) except 0:
+        cdef heap_wait_t wait
+        cdef waiter_t waiter
+        cdef status_t status
+        waiter_init(&waiter)
+        wait.heap = &self.c
+        wait.size = size
+        wait.held = hold.word
+        wait.status = FULL
+        while True:
+            with nogil:
+                heap_try(&wait)
+                status = OK
+                if wait.status == FULL:
+                    status = heap_round(&wait, &waiter, deadline)
+            if wait.status == OK:
+                return wait.block
+            if wait.status == TOO_LARGE:
+                raise self.too_large(size)
+            if wait.status != FULL:
+                raise errors.RecordCorrupt("the table of a heap contradicts itself")
+            # Without others there is nobody to wait for.
+            if status == TIMED_OUT or not self.others():
+                raise self.full(size, wait.error)
+            PyErr_CheckSignals()
+            self.sweep()
+
+    cdef bint others(self) except -1:
+        """Whether any other process has this heap: it may let something go."""
+        cdef uint32_t place
+        for place in range(<uint32_t>HEAP_MEMBERS):
+            if place != self.place and heap_member(&self.c, place) != 0:
+                if not member_died(&self.member.own, heap_member(&self.c, place)):
+                    return True
+        return False
+
+    cdef object too_large(self, uint64_t size):
+        return errors.RecordTooLarge(
+            f"an item's data must fit into its heap: got {format_size(size)}, the limit is {format_size(self.c.limit)}"
+        )
+
+    cdef object full(self, uint64_t size, int error):
+        cdef uint64_t used = self.c.header.used
+        if error == ENOMEM:
+            why = f"its limit is {format_size(self.c.limit)}, of which {format_size(used)} are in use"
+        else:
+            why = f"the system has none left ({strerror(error).decode()})"
+        return errors.HeapFull(
+            f"no memory for {format_size(size)} in the heap: {why}; receivers that keep arrays keep their memory"
+        )
+
+    cdef int look_for_dead(self, uint64_t every_ns) except -1:
+        """Sweeps if somebody died, and nobody has looked for `every_ns`."""
+        cdef uint64_t now = clock_ns()
+        cdef bint bereaved
+        if now - self.looked_ns < every_ns:
+            return 0
+        self.looked_ns = now
+        with nogil:
+            bereaved = heap_bereaved(&self.c, &self.member.own)
+        if bereaved:
+            self.sweep()
+        return 0
+
+    cdef int sweep(self) except -1:
+        """Undoes what the dead left, unless somebody else is at it."""
+        cdef Hold hold = self.holding()
+        cdef sweep_t *sweep = <sweep_t *>malloc(sizeof(sweep_t))
+        if sweep == NULL:
+            raise MemoryError()
+        with nogil:
+            heap_sweep(sweep, &self.c, &self.member.own, hold.word)
+        free(sweep)
+        self.looked_ns = self.swept_ns = clock_ns()
+        return 0
+
+    # --- what Python sees ----------------------------------------------------------------------------------------
+
+    def trim(self, keep=0) -> int:
+        """Gives pages of free blocks back to the system until no more than `keep` bytes are idle; how many it gave."""
+        cdef Hold hold = self.holding()
+        cdef uint64_t most = parse_size(keep), given
+        self.sweep()
+        with nogil:
+            given = heap_trim(&self.c, most, hold.word)
+        return given
+
+    def allocate(self, size, timeout=0):
+        """A Block of `size` bytes; for tests, and for who lays out memory of his own."""
+        cdef Hold hold = self.holding()
+        cdef uint64_t nbytes = parse_size(size)
+        cdef Block made = self.block(self.take(nbytes, hold, deadline_of(timeout)), hold)
+        made.used = made.shape = nbytes
+        return made
+
+    def collect(self) -> None:
+        """Takes back what the dead have left."""
+        self.sweep()
+
+    def statistics(self) -> dict:
+        """What it holds, in bytes and numbers of blocks; counted at once, and outdated at once."""
+        self.enter()
+        cdef uint32_t block, blocks, place
+        cdef uint64_t held = 0, queued = 0, unused = 0, members = 0, bytes_held = 0, size
+        cdef uint64_t word
+        blocks = min(<uint32_t>(load_relaxed_u64(&self.c.header.top) >> 40), self.c.blocks_most)
+        for block in range(1, blocks):
+            if heap_block_at(&self.c, block, &size) == NULL:
+                continue
+            word = load_relaxed_u64(&self.c.blocks[block].word)
+            if word == 0:
+                unused += 1
+            else:
+                bytes_held += size
+                if word & 3 == 1:
+                    held += 1
+                else:
+                    queued += 1
+        for place in range(<uint32_t>HEAP_MEMBERS):
+            members += heap_member(&self.c, place) != 0
+        return {
+            "limit": self.c.limit,
+            "resident": self.c.header.resident,
+            "in_use": bytes_held,
+            "blocks_held": held,
+            "blocks_queued": queued,
+            "blocks_free": unused,
+            "members": members,
+            "deaths": self.c.header.deaths,
+        }
+
+    def __repr__(self) -> str:
+        return f"<shmkit heap of at most {format_size(self.c.limit)}>"
+
+
+# --------------------------------------------------------------------------------------------------- making and finding
+
+
+def default_limit() -> int:
+    """Bytes that a heap may come to use where nobody says: half of the machine's memory, as for /dev/shm."""
+    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, LEAST)
+
+
+cdef object make_heap(
+    object limit, object name, object mode, object lifetime, object backing, object meta, object init
+):
+    """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what is in it from the start."""
+    cdef uint64_t most = default_limit() if limit is None else parse_size(limit)
+    if most < LEAST:
+        raise ValueError(f"a heap has at least {format_size(LEAST)}: got {limit!r}")
+    cdef uint64_t span = min(max(most, <uint64_t>(64 << 20)) * SPAN, max(SPAN_MOST, 2 * most))
+    cdef uint32_t blocks_most = <uint32_t>min(max(span // (SPAN * BLOCK_BYTES), <uint64_t>65536), <uint64_t>1 << 23)
+    cdef list made = []
+
+    def format(mapping, offset):
+        cdef Heap heap = new_heap(mapping)
+        # While it is made, the descriptor is the maker's own.
+        cdef int error = heap_format(&heap.c, heap.mapping.payload_size, most, blocks_most)
+        if error == ENOSPC or error == ENOMEM:
+            raise errors.NoSpace("no memory for the header of a heap")
+        if error:
+            raise OSError(error, f"a heap could not be laid out: {strerror(error).decode()}")
+        made.append(heap)
+        if init is not None:
+            init(heap)
+
+    while True:
+        try:
+            segment = Segment._create(
+                name, span + heap_overhead(blocks_most), backing=backing, mode=mode, lifetime=lifetime,
+                reserve=False, kind=SEGMENT_KIND_HEAP, meta=meta, init=format,
+            )
+            break
+        except OSError as error:
+            # Where address space is scarce (RLIMIT_AS), or a file system allows no file that large.
+            if error.errno not in (ENOMEM, EFBIG) or span < 2 * most:
+                raise
+            span //= 2
+            made.clear()
+    cdef Heap heap = made[0]
+    return settle(heap, segment)
+
+
+cdef Heap new_heap(Mapping mapping):
+    cdef Heap heap = Heap.__new__(Heap)
+    heap.mapping = mapping
+    heap_attach(&heap.c, mapping.own.addr + mapping.payload_at, mapping.own.fd, mapping.payload_at)
+    heap.c.key = lease_key(mapping.own.dev, mapping.own.inode)
+    return heap
+
+
+cdef Heap settle(Heap heap, object segment):
+    """Takes note of a heap: a process has one for each segment."""
+    cdef Mapping mapping = heap.mapping
+    key = (mapping.own.dev, mapping.own.inode)
+    heap.segment = segment
+    heap.c.fd = mapping.own.fd
+    heap.enter()
+    reference = weakref.ref(heap, lambda reference: _heaps.pop(key, None) if _heaps.get(key) is reference else None)
+    with cython.critical_section(_heaps):
+        known = _heaps.get(key)
+        found = None if known is None else known()
+        if found is not None:
+            return found
+        _heaps[key] = reference
+    _all.add(heap)
+    return heap
+
+
+cdef Heap heap_in(object segment):
+    """This process's Heap in a segment of that kind."""
+    cdef Mapping mapping = segment.mapping
+    known = _heaps.get((mapping.own.dev, mapping.own.inode))
+    cdef Heap heap = None if known is None else known()
+    if heap is not None:
+        heap.enter()
+        return heap
+    heap = new_heap(mapping)
+    if heap_open(&heap.c, mapping.payload_size) != OK:
+        raise errors.LayoutMismatch(f"the heap of segment {segment.name!r} contradicts itself")
+    return settle(heap, segment)
+
+
+cdef Heap heap_of_process():
+    """The heap of this process's anonymous queues: its parent's, if that had one already."""
+    global _own
+    if _own is None:
+        _own = make_heap(None, None, 0o600, None, None, None, None)
+    _own.enter()
+    return _own
+
+
+def process_heap() -> Heap:
+    """The heap that this process's anonymous queues lie in."""
+    return heap_of_process()
+
+
+def adopt(Heap heap) -> None:
+    """Has this process's anonymous queues lie in `heap` from now on, unless it has one already."""
+    global _own
+    if _own is None:
+        _own = heap
+
+
+# -------------------------------------------------------------------------------------------------------------- forks
+
+
+def _before_fork():
+    cdef Heap heap
+    for heap in list(_all):
+        if heap.generation == generation[0] and heap.hold is not None and heap.hold.blocks != 0:
+            if lease_bequeath(&heap.hold.lease) == 0:
+                heap.hold.family = True
+                heap.hold = None
+
+
+os.register_at_fork(before=_before_fork)

@@ -1,0 +1,110 @@
+"""Queues with the standard library's words: ``Queue``, ``SimpleQueue`` and ``JoinableQueue``.
+
+They take the arguments, and answer and raise what those of ``multiprocessing`` do, and more: names, ``put_many``, ``get_many``,
+``shutdown``, a choice of what a full queue does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+
+from shmkit._queue import QueueBase, create_named, find_named
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from shmkit.segment import Backing, Lifetime
+
+__all__ = ["Backpressure", "JoinableQueue", "Queue", "SimpleQueue"]
+
+Backpressure = Literal["block", "raise", "drop_oldest", "drop_newest"]
+
+
+class Queue(QueueBase):
+    """A queue that any number of processes and threads put into and get from, first in, first out for each producer.
+
+    ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method); ``Queue.create`` and
+    ``Queue.attach`` share one by name.  ``maxsize`` 0 or less: as many items as there is memory for.  ``backpressure`` says what
+    `put` does when ``maxsize`` items are there: "block" (waits), "raise" (Full at once), "drop_oldest" or "drop_newest" (what is
+    dropped is counted: ``statistics()["dropped"]``).
+
+    An item is copied once, into shared memory, when it is put.  Arrays arrive as arrays that own that memory: no copy is made of them,
+    they can be written to, and they stay valid as long as they are kept, whatever becomes of the queue.
+
+    A process that is killed stops nobody: what it was putting is there or is not, what it was getting goes to another.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: object = None, backpressure: Backpressure = "block") -> None:
+        self._make(maxsize, backpressure, None)
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        maxsize: int = 0,
+        *,
+        capacity: SupportsIndex | str | None = None,
+        backpressure: Backpressure = "block",
+        backing: Backing | None = None,
+        mode: int = 0o600,
+        lifetime: Lifetime | None = None,
+    ) -> Self:
+        """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
+
+        SegmentExists, NoSpace.  Whoever may write to it (``mode``) can have those run any code who get from it, as items may be
+        pickles: so these are refused where others than the owner may.
+        """
+        made = cls.__new__(cls)
+        create_named(made, name, maxsize, capacity, backpressure, backing, mode, lifetime)
+        return made
+
+    @classmethod
+    def attach(cls, name: str, *, backing: Backing | None = None, owner: int | None = None) -> Self:
+        """Find the one that was created under ``name``.  SegmentNotFound, SegmentPermission, LayoutMismatch."""
+        found = cls.__new__(cls)
+        find_named(found, name, backing, owner)
+        return found
+
+    @property
+    def name(self) -> str | None:
+        """What it is attached by; None: it is anonymous."""
+        return self._name()
+
+    def unlink(self) -> None:
+        """Remove its name; whoever is attached goes on.  ValueError for one that has none."""
+        if self._name() is None:
+            raise ValueError(f"{self!r} has no name to remove")
+        self._unlink()
+
+    def join_thread(self) -> None:
+        """Return at once: what was put is in the queue already, and no thread has to be waited for."""
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: exiting never waits for a reader."""
+
+
+class JoinableQueue(Queue):
+    """A Queue that counts what has been done: each item that was got is to be followed by one ``task_done()``."""
+
+    def task_done(self) -> None:
+        """Declare that an item that was got has been dealt with.  ValueError if there were not that many."""
+        self._task_done()
+
+    def join(self) -> None:
+        """Wait until every item that was put has been declared done."""
+        self._join()
+
+
+class SimpleQueue(QueueBase):
+    """A queue without a limit, and with few words: ``put``, ``get``, ``empty``, ``close``."""
+
+    def __init__(self, *, ctx: object = None) -> None:
+        self._make(0, "block", None)
+
+    def put(self, obj: Any) -> None:  # type: ignore[override]
+        """Put ``obj``.  What pickling raises, if it cannot be pickled; HeapFull."""
+        QueueBase.put(self, obj)
+
+    def get(self) -> Any:  # type: ignore[override]
+        """Remove an item and return it; wait for one."""
+        return QueueBase.get(self)
