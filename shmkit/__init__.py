@@ -1,7 +1,7 @@
 """NumPy arrays and Python objects between processes at memory speed, and nothing that ``kill -9`` could break.
 
 ``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
-``Ring`` streams records and frames from one process to another; ``Lock``, ``Semaphore`` and their kin keep processes
+``Ring`` streams records and frames from one process to another; ``Queue`` carries any object between any number of them; ``Lock``, ``Semaphore`` and their kin keep processes
 apart and wake them; ``AtomicInt64`` and its kin are shared words.
 """
 
@@ -46,6 +46,7 @@ from shmkit.errors import (
     Empty,
     EndOfStream,
     Full,
+    HeapFull,
     InvalidPermits,
     LayoutMismatch,
     LockError,
@@ -55,6 +56,7 @@ from shmkit.errors import (
     NotRecoverable,
     OwnerDied,
     PeerDied,
+    PickleRefused,
     RecordCorrupt,
     RecordTooLarge,
     ReleasedTooOften,
@@ -64,7 +66,9 @@ from shmkit.errors import (
     SegmentNotFound,
     SegmentPermission,
     ShmkitError,
+    ShutDown,
 )
+from shmkit.queue import JoinableQueue, Queue, SimpleQueue
 from shmkit.segment import Segment, SegmentInfo, collect, unlink
 from shmkit.semaphore import PosixSemaphore, SysVSemaphore
 from shmkit.sizes import format_size, parse_size
@@ -88,7 +92,9 @@ __all__ = [
     "EndOfStream",
     "Event",
     "Full",
+    "HeapFull",
     "InvalidPermits",
+    "JoinableQueue",
     "LayoutMismatch",
     "Lock",
     "LockError",
@@ -98,7 +104,9 @@ __all__ = [
     "NotRecoverable",
     "OwnerDied",
     "PeerDied",
+    "PickleRefused",
     "PosixSemaphore",
+    "Queue",
     "RLock",
     "RWLock",
     "RecordCorrupt",
@@ -118,6 +126,8 @@ __all__ = [
     "Semaphore",
     "SharedArray",
     "ShmkitError",
+    "ShutDown",
+    "SimpleQueue",
     "SysVSemaphore",
     "array",
     "asarray",

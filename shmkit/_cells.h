@@ -103,6 +103,11 @@ static ALWAYS_INLINE cell_t *queue_cell(queue_t *queue, uint32_t ring, uint64_t 
     return &queue->rings[ring].cells[ticket & ((1ull << queue->rings[ring].log) - 1)];
 }
 
+/* The block of a ring; 0: there is no such ring. */
+static inline uint32_t queue_ring(const queue_t *queue, uint32_t ring) {
+    return ring_word_block(load_acquire_u64(&queue->header->rings[ring])); /* SYNC ring-made: as in queue_learn_ring */
+}
+
 /* Is nothing in the ring any more, and nobody at it? */
 static inline int queue_ring_idle(const queue_t *queue, uint32_t ring) {
     for (uint64_t i = 0; i < 1ull << queue->rings[ring].log; i++) {

@@ -24,6 +24,7 @@ cdef extern from "_heap_layout.h" nogil:
         HEAP_CLASSES
         CELL_HEAD
         CELL_QUEUE
+        QUEUE_RINGS
         QUEUE_OPEN
         QUEUE_SHUT
         QUEUE_VOID
@@ -113,6 +114,7 @@ cdef extern from "_cells.h" nogil:
     status_t queue_get(queue_t *queue, item_t *item)
     bint queue_has_item(const void *queue)
     bint queue_has_room(const void *queue)
+    uint32_t queue_ring(const queue_t *queue, uint32_t ring)
     uint64_t queue_size(queue_t *queue)
 
 

@@ -47,7 +47,7 @@ cdef uint64_t SPAN_MOST = <uint64_t>1 << 44
 
 cdef dict _heaps = {}      # (device, inode) of a segment's file → weak reference to this process's Heap
 cdef object _all = weakref.WeakSet()
-cdef Heap _own = None      # that of this process's anonymous queues
+cdef object _own = None    # weak reference to that of this process's anonymous queues: it goes with the last of them
 
 
 # ----------------------------------------------------------------------------------------------------------- holding
@@ -92,6 +92,7 @@ cdef class Block:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Heap:
     """One process's use of a heap."""
 
@@ -426,22 +427,24 @@ cdef Heap heap_in(object segment):
 cdef Heap heap_of_process():
     """The heap of this process's anonymous queues: its parent's, if that had one already."""
     global _own
-    if _own is None:
-        _own = make_heap(None, None, 0o600, None, None, None, None)
-    _own.enter()
-    return _own
+    cdef Heap heap = None if _own is None else _own()
+    if heap is None:
+        heap = make_heap(None, None, 0o600, None, None, None, None)
+        _own = weakref.ref(heap)
+    heap.enter()
+    return heap
 
 
 def process_heap() -> Heap:
-    """The heap that this process's anonymous queues lie in."""
+    """The heap that this process's anonymous queues lie in; it goes with the last of them, and the last of what came by them."""
     return heap_of_process()
 
 
 def adopt(Heap heap) -> None:
     """Has this process's anonymous queues lie in `heap` from now on, unless it has one already."""
     global _own
-    if _own is None:
-        _own = heap
+    if _own is None or _own() is None:
+        _own = weakref.ref(heap)
 
 
 # -------------------------------------------------------------------------------------------------------------- forks

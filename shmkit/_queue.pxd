@@ -19,7 +19,7 @@ cdef class Share:
 
 cdef class QueueBase:
     cdef queue_t c
-    cdef Heap heap
+    cdef readonly Heap heap  # that its items lie in
     cdef Share share
     cdef uint64_t generation  # of the process that this handle knows itself in; NEVER once closed
     cdef bint shut

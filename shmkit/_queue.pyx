@@ -18,7 +18,8 @@ from posix.fcntl cimport F_RDLCK
 cimport cython
 cimport numpy as cnp
 
-from shmkit._codec cimport Parcel, array_owner, pack_lent, pack_small, unpack
+from shmkit._decode cimport unpack
+from shmkit._encode cimport Parcel, array_owner, pack_lent, pack_small
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._heap cimport Block, Heap, Hold, heap_in, heap_of_process, make_heap
@@ -647,6 +648,14 @@ cdef class QueueBase:
     def closed(self) -> bool:
         """Whether this handle was closed."""
         return self.shut
+
+    @property
+    def rings(self) -> int:
+        """How many rings of cells it has made: it keeps them, for the next time that it is as long."""
+        cdef int ring
+        if self.generation != generation[0]:
+            self.enter()
+        return sum([queue_ring(&self.c, ring) != 0 for ring in range(QUEUE_RINGS)])
 
     def statistics(self) -> dict:
         """Counts since it was made, and what its heap holds (see `Heap.statistics`)."""

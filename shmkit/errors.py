@@ -46,6 +46,7 @@ __all__ = [
     "NotRecoverable",
     "OwnerDied",
     "PeerDied",
+    "PickleRefused",
     "RecordCorrupt",
     "RecordTooLarge",
     "ReleasedTooOften",
@@ -165,6 +166,10 @@ class RoleTaken(ChannelError):
 
 class RecordCorrupt(ChannelError):
     """A record in shared memory contradicts its own header; nothing beyond it can be trusted."""
+
+
+class PickleRefused(ChannelError):
+    """What was received is a pickle, from memory that other users may write to: it is not unpickled."""
 
 
 class LockError(ShmkitError):

@@ -1,0 +1,421 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Bytes to objects: what ``_encode.pyx`` has written (``_codes.pxd`` says what the bytes mean).
+
+Arrays of PART_LEAST bytes and more, and large buffers of pickles, are views of the body, which they keep; everything else is copied
+out of it.  Nothing is believed: every length is checked against what is there before it is used, so that bytes that were
+scribbled over are RecordCorrupt, and no crash.
+"""
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.complex cimport PyComplex_FromDoubles
+from cpython.float cimport PyFloat_FromDouble
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_New
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cimport cython
+cimport numpy as cnp
+from cpython.object cimport PyTypeObject
+
+from shmkit._codes cimport *
+from shmkit._core cimport PyArray_NewFromDescr
+
+import pickle
+
+import numpy as np
+
+from shmkit.errors import PickleRefused, RecordCorrupt
+
+cnp.import_array()
+
+cdef struct reader_t:
+    const uint8_t *at
+    const uint8_t *end
+    uint8_t *body
+    size_t body_size
+    size_t parts_at   # where the next part may begin
+    bint pickles
+    int depth
+
+cdef dict _texts = {}    # text of a dtype → dtype
+cdef object _loads = pickle.loads
+cdef object _scalars = [None] * 32  # NumPy's number of a dtype → an array of it, which scalars are made with
+
+
+@cython.final
+cdef class Slice:
+    """Some bytes of a body, for an object that is unpickled."""
+
+    cdef object owner
+    cdef uint8_t *at
+    cdef Py_ssize_t size
+    cdef bint readonly
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.at, self.size, self.readonly, flags)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+cdef object corrupt(str what):
+    return RecordCorrupt(f"an item in shared memory contradicts itself: {what}")
+
+
+cdef inline const uint8_t *read_raw(reader_t *reader, size_t size) except NULL:
+    cdef const uint8_t *at = reader.at
+    if size > <size_t>(reader.end - at):
+        raise corrupt("it ends in the middle of a value")
+    reader.at = at + size
+    return at
+
+
+cdef inline uint64_t read_number(reader_t *reader) except? 0xdeadbeef:
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef uint8_t byte
+    while shift < 64:
+        byte = read_raw(reader, 1)[0]
+        value |= <uint64_t>(byte & 127) << shift
+        if byte < 128:
+            return value
+        shift += 7
+    raise corrupt("a number has more than 64 bits")
+
+
+cdef uint8_t *take_part(reader_t *reader, size_t size) except NULL:
+    cdef size_t at = (reader.parts_at + PART_ALIGN - 1) // PART_ALIGN * PART_ALIGN
+    if reader.body == NULL or at > reader.body_size or size > reader.body_size - at:
+        raise corrupt(f"it has no {size} bytes at {at} of {reader.body_size}")
+    reader.parts_at = at + size
+    return reader.body + at
+
+
+cdef inline const uint8_t *read_run(reader_t *reader, size_t *size, size_t unit=1) except NULL:
+    """Where a run of bytes stands."""
+    size[0] = read_number(reader)
+    if size[0] % unit:
+        raise corrupt(f"{size[0]} bytes are no whole number of {unit}")
+    if size[0] < PART_LEAST:
+        return read_raw(reader, size[0])
+    return take_part(reader, size[0])
+
+
+# ----------------------------------------------------------------------------------------------------------- decoding
+
+
+cdef object decode(reader_t *reader, object owner):
+    cdef uint8_t code = read_raw(reader, 1)[0]
+    cdef const uint8_t *at
+    cdef size_t size
+    cdef int64_t number
+    cdef double parts[2]
+    if code == CODE_BYTES:
+        at = read_run(reader, &size)
+        return PyBytes_FromStringAndSize(<const char *>at, size)
+    if code == CODE_INT8:
+        return <int8_t>read_raw(reader, 1)[0]
+    if code == CODE_INT64:
+        memcpy(&number, read_raw(reader, 8), 8)
+        return number
+    if code == CODE_ASCII:
+        at = read_run(reader, &size)
+        return new_text(at, size, 1, 127)
+    if code == CODE_FLOAT:
+        memcpy(parts, read_raw(reader, 8), 8)
+        return PyFloat_FromDouble(parts[0])
+    if code == CODE_NONE:
+        return None
+    if code == CODE_TRUE:
+        return True
+    if code == CODE_FALSE:
+        return False
+    if code == CODE_ARRAY:
+        return decode_array(reader, owner)
+    if code == CODE_ARRAY_AT:
+        return decode_array_at(reader, owner)
+    if CODE_TUPLE <= code <= CODE_FROZENSET:
+        if reader.depth >= DEPTH_MOST:
+            raise corrupt("containers are in each other too deep")
+        reader.depth += 1
+        found = decode_container(reader, code, owner)
+        reader.depth -= 1
+        return found
+    if code == CODE_PICKLE:
+        return decode_pickle(reader, owner)
+    if code == CODE_LATIN:
+        at = read_run(reader, &size)
+        return new_text(at, size, 1, 255)
+    if code == CODE_UCS2:
+        at = read_run(reader, &size, 2)
+        return new_text(at, size // 2, 2, 0xffff)
+    if code == CODE_UCS4:
+        at = read_run(reader, &size, 4)
+        return new_text(at, size // 4, 4, 0x10ffff)
+    if code == CODE_SCALAR:
+        return decode_scalar(reader)
+    if code == CODE_INT:
+        at = read_run(reader, &size)
+        return int.from_bytes(at[:size], "little", signed=True)
+    if code == CODE_BYTEARRAY:
+        at = read_run(reader, &size)
+        return PyByteArray_FromStringAndSize(<const char *>at, size)
+    if code == CODE_COMPLEX:
+        memcpy(parts, read_raw(reader, 16), 16)
+        return PyComplex_FromDoubles(parts[0], parts[1])
+    raise corrupt(f"there is no code {code}")
+
+
+cdef object new_text(const uint8_t *at, size_t length, int unit, Py_UCS4 most):
+    """A str of those characters, which were one's own: its form is as Python wants it, if nobody has scribbled over it."""
+    cdef size_t index
+    cdef uint32_t all = 0
+    cdef uint32_t wide
+    cdef uint16_t narrow
+    if length == 0:
+        return ""
+    if unit == 1:
+        if most == 127:
+            for index in range(length):
+                all |= at[index]
+            if all & 128:
+                raise corrupt("a text of ASCII has another character")
+        else:
+            for index in range(length):
+                all |= at[index]
+            if not all & 128:
+                raise corrupt("a text is all ASCII, and does not say so")
+    elif unit == 2:
+        for index in range(length):
+            memcpy(&narrow, at + 2 * index, 2)
+            all = max(all, <uint32_t>narrow)
+        if all < 256:
+            raise corrupt("a text has no wide character, and says so")
+    else:
+        for index in range(length):
+            memcpy(&wide, at + 4 * index, 4)
+            all = max(all, wide)
+        if all > 0x10ffff or all < 0x10000:
+            raise corrupt("a text has characters that do not exist, or no wide one")
+    text = PyUnicode_New(length, most)
+    memcpy(PyUnicode_DATA(text), at, length * unit)
+    return text
+
+
+cdef object decode_container(reader_t *reader, uint8_t code, object owner):
+    cdef uint64_t count = read_number(reader), index
+    # Each value has a byte at least.
+    if count > <uint64_t>(reader.end - reader.at):
+        raise corrupt(f"a container has {count} values, and less than that follows")
+    if code == CODE_TUPLE:
+        found = PyTuple_New(count)
+        for index in range(count):
+            value = decode(reader, owner)
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(found, index, value)
+        return found
+    if code == CODE_LIST:
+        found = PyList_New(count)
+        for index in range(count):
+            value = decode(reader, owner)
+            Py_INCREF(value)
+            PyList_SET_ITEM(found, index, value)
+        return found
+    try:
+        if code == CODE_DICT:
+            found = {}
+            for index in range(count):
+                key = decode(reader, owner)
+                (<dict>found)[key] = decode(reader, owner)
+            return found
+        members = set()
+        for index in range(count):
+            members.add(decode(reader, owner))
+    except TypeError:
+        raise corrupt("a value of a set, or a key, cannot be hashed") from None
+    return members if code == CODE_SET else frozenset(members)
+
+
+# -------------------------------------------------------------------------------------------------------------- NumPy
+
+
+cdef cnp.dtype read_dtype(reader_t *reader):
+    cdef uint8_t number = read_raw(reader, 1)[0]
+    cdef const uint8_t *at
+    cdef size_t size
+    if number < cnp.NPY_OBJECT or number == cnp.NPY_FLOAT16:
+        return cnp.PyArray_DescrFromType(number)
+    if number != DTYPE_TEXT and number != DTYPE_PICKLE:
+        raise corrupt(f"there is no dtype {number}")
+    at = read_run(reader, &size)
+    said = <bytes>at[:size]
+    if number == DTYPE_TEXT:
+        kind = _texts.get(said)
+        if kind is None:
+            try:
+                kind = np.dtype(said.decode("ascii"))
+            except (TypeError, ValueError, UnicodeDecodeError):
+                raise corrupt(f"there is no dtype {said!r}") from None
+            if len(_texts) < 1000:
+                _texts[said] = kind
+    else:
+        kind = load(said, None, reader.pickles)
+        if not isinstance(kind, np.dtype):
+            raise corrupt("what is said to be a dtype is none")
+    if (<object>kind).hasobject:
+        raise corrupt("an array in shared memory has Python objects in it")
+    return kind
+
+
+cdef int read_shape(reader_t *reader, cnp.npy_intp *sides, bint *fortran, uint64_t *elements) except -1:
+    cdef uint8_t said = read_raw(reader, 1)[0]
+    cdef int axis, count = said & 127
+    cdef uint64_t side
+    fortran[0] = (said & ORDER_F) != 0
+    elements[0] = 1
+    if count > DIMENSIONS_MOST:
+        raise corrupt(f"an array has {count} dimensions")
+    for axis in range(count):
+        side = read_number(reader)
+        if side > <uint64_t>1 << 62 or (side and elements[0] > (<uint64_t>1 << 62) // side):
+            raise corrupt("an array has more than 2**62 elements")
+        elements[0] *= side
+        sides[axis] = side
+    return count
+
+
+cdef cnp.ndarray new_array(cnp.dtype kind, int count, const cnp.npy_intp *sides, void *data, bint fortran):
+    """An array over `data`, or (NULL) one with memory of its own."""
+    Py_INCREF(kind)  # PyArray_NewFromDescr steals one
+    cdef int flags = cnp.NPY_ARRAY_FARRAY if fortran else cnp.NPY_ARRAY_CARRAY
+    if data == NULL:
+        flags = 1 if fortran else 0
+    return PyArray_NewFromDescr(
+        <PyTypeObject *>cnp.ndarray, <cnp.PyArray_Descr *>kind, count, <cnp.npy_intp *>sides, NULL, data, flags, NULL
+    )
+
+
+cdef object decode_array(reader_t *reader, object owner):
+    cdef cnp.npy_intp sides[DIMENSIONS_MOST]
+    cdef bint fortran
+    cdef uint64_t elements
+    cdef size_t size
+    cdef cnp.dtype kind = read_dtype(reader)
+    cdef int count = read_shape(reader, sides, &fortran, &elements)
+    cdef const uint8_t *at = read_run(reader, &size)
+    cdef cnp.ndarray array
+    if kind.itemsize * elements != size or (elements and size // elements != <size_t>kind.itemsize):
+        raise corrupt(f"an array of {elements} elements of {kind.itemsize} bytes has {size}")
+    if size < PART_LEAST or owner is None:
+        array = new_array(kind, count, sides, NULL, fortran)
+        memcpy(cnp.PyArray_DATA(array), at, size)
+        return array
+    array = new_array(kind, count, sides, <void *>at, fortran)
+    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
+    cnp.PyArray_SetBaseObject(array, owner)
+    return array
+
+
+cdef object decode_array_at(reader_t *reader, object owner):
+    cdef cnp.npy_intp sides[DIMENSIONS_MOST]
+    cdef bint fortran
+    cdef uint64_t elements, size
+    cdef cnp.dtype kind = read_dtype(reader)
+    cdef int count = read_shape(reader, sides, &fortran, &elements)
+    cdef uint64_t at = read_number(reader)
+    cdef cnp.ndarray array
+    size = kind.itemsize * elements
+    if (elements and size // elements != <uint64_t>kind.itemsize) or at > reader.body_size or size > reader.body_size - at:
+        raise corrupt(f"an array of {elements} elements of {kind.itemsize} bytes is not within {reader.body_size}")
+    if owner is None or reader.body == NULL:
+        raise corrupt("an array has no body to be in")
+    array = new_array(kind, count, sides, reader.body + at, fortran)
+    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
+    cnp.PyArray_SetBaseObject(array, owner)
+    return array
+
+
+cdef object decode_scalar(reader_t *reader):
+    cdef cnp.dtype kind = read_dtype(reader)
+    cdef size_t size
+    cdef const uint8_t *at = read_run(reader, &size)
+    cdef cnp.ndarray array
+    if size != <size_t>kind.itemsize or size >= PART_LEAST:
+        raise corrupt(f"a scalar of {kind.itemsize} bytes has {size}")
+    array = new_array(kind, 0, NULL, NULL, False)
+    memcpy(cnp.PyArray_DATA(array), at, size)
+    return array[()]
+
+
+# ------------------------------------------------------------------------------------------------------------ pickles
+
+
+cdef object load(object data, list buffers, bint pickles):
+    if not pickles:
+        raise PickleRefused(
+            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this process run "
+            "any code"
+        )
+    return _loads(data) if buffers is None else _loads(data, buffers=buffers)
+
+
+cdef object decode_pickle(reader_t *reader, object owner):
+    cdef size_t size, part_size
+    cdef const uint8_t *at = read_run(reader, &size)
+    cdef uint64_t index, count = read_number(reader)
+    cdef list buffers = None
+    cdef Slice part
+    cdef uint8_t writable
+    # A copy, since others could change what is checked while it is read.
+    data = PyBytes_FromStringAndSize(<const char *>at, size)
+    if count:
+        if count > <uint64_t>(reader.end - reader.at):
+            raise corrupt(f"a pickle has {count} buffers, and less than that follows")
+        buffers = []
+        for index in range(count):
+            writable = read_raw(reader, 1)[0]
+            at = read_run(reader, &part_size)
+            if part_size < PART_LEAST or owner is None:
+                copied = PyByteArray_FromStringAndSize(<const char *>at, part_size)
+                buffers.append(copied if writable else bytes(copied))
+                continue
+            part = Slice.__new__(Slice)
+            part.owner = owner
+            part.at = <uint8_t *>at
+            part.size = part_size
+            part.readonly = not writable
+            buffers.append(part)
+    return load(data, buffers, reader.pickles)
+
+
+# ---------------------------------------------------------------------------------------------------------- the whole
+
+
+cdef object unpack(const uint8_t *head, size_t head_size, uint8_t *body, size_t body_size, object owner, bint pickles):
+    """The object that was packed; `owner` keeps the body (None: nothing of it may be kept).
+
+    RecordCorrupt; PickleRefused if it is a pickle, and `pickles` is false; what unpickling raises.
+    """
+    cdef reader_t reader
+    cdef uint64_t size
+    reader.at = head
+    reader.end = head + head_size
+    reader.body = body
+    reader.body_size = body_size
+    reader.parts_at = 0
+    reader.pickles = pickles
+    reader.depth = 0
+    if head_size and head[0] == CODE_SPILLED:
+        reader.at += 1
+        size = read_number(&reader)
+        if body == NULL or size > body_size:
+            raise corrupt(f"its {size} bytes are not within {body_size}")
+        reader.at = body
+        reader.end = body + size
+        reader.parts_at = size
+    return decode(&reader, owner)

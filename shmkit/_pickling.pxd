@@ -1,0 +1,3 @@
+"""Pickles of items: see _pickling.pyx."""
+
+cdef bytes pickle_item(object item, list buffers)

@@ -1,0 +1,96 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Pickles of items, with protocol 5 and large buffers out of band.
+
+What was registered with ``multiprocessing.reduction.ForkingPickler`` counts, and what was with ``copyreg``; so does a pickler that
+somebody has put in ForkingPickler's place.  A pickler costs more to make than to use, so they are used again.
+"""
+
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+from shmkit._codes cimport PART_LEAST
+
+import copyreg
+import pickle
+from multiprocessing import reduction
+
+cdef object ForkingPickler = reduction.ForkingPickler
+cdef object _extra_reducers = reduction.ForkingPickler._extra_reducers
+cdef list _idle = []
+
+
+cdef class Reducers:
+    """The reducers that are registered now, for a pickler's ``dispatch_table``."""
+
+    def __getitem__(self, kind):
+        try:
+            return _extra_reducers[kind]
+        except KeyError:
+            return copyreg.dispatch_table[kind]
+
+
+cdef class Sink:
+    """What a pickler writes to, and gives buffers to."""
+
+    cdef list written
+    cdef list buffers
+
+    def write(self, data):
+        self.written.append(bytes(data))
+
+    def take(self, buffer):
+        """Takes a buffer out of band, if it is worth it; true: it is to go into the pickle."""
+        if self.buffers is None:
+            return True
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes < PART_LEAST:
+            return True
+        self.buffers.append(view)
+        return False
+
+
+cdef class Machine:
+    """A pickler and its sink."""
+
+    cdef Sink sink
+    cdef object pickler
+
+    def __cinit__(self):
+        self.sink = Sink()
+        self.pickler = pickle.Pickler(self.sink, 5, buffer_callback=self.sink.take)
+        self.pickler.dispatch_table = Reducers()
+
+
+cdef bytes pickle_item(object item, list buffers):
+    """The pickle of `item`; its large buffers are appended to `buffers`, as memoryviews of bytes (None: they are in the pickle)."""
+    cdef Machine machine
+    cdef Sink sink
+    cdef list written
+    if reduction.ForkingPickler is not ForkingPickler or "reducer_override" in ForkingPickler.__dict__:
+        return pickle_otherwise(item, buffers)
+    try:
+        machine = _idle.pop()
+    except IndexError:
+        machine = Machine()
+    sink = machine.sink
+    sink.written = written = []
+    sink.buffers = buffers
+    try:
+        machine.pickler.dump(item)
+    finally:
+        sink.written = sink.buffers = None
+        machine.pickler.clear_memo()
+        if len(_idle) < 8:
+            _idle.append(machine)
+    return written[0] if len(written) == 1 else b"".join(written)
+
+
+cdef bytes pickle_otherwise(object item, list buffers):
+    """With the pickler that somebody has put in ForkingPickler's place."""
+    cdef Sink sink = Sink()
+    sink.written = []
+    sink.buffers = buffers
+    reduction.ForkingPickler(sink, 5, buffer_callback=sink.take).dump(item)
+    return b"".join(sink.written)
