@@ -233,6 +233,8 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     uint64_t size, held = queue->held;
     queue_header_t *header = (queue_header_t *)heap_block_at(queue->heap, block, &size);
     uint32_t ring, log = 6;
+    if (header == NULL)
+        return CORRUPT;
     cell_clear(header, sizeof *header, flags);
     header->id = id;
     header->most = queue->most = most;

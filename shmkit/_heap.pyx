@@ -17,7 +17,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EFBIG, ENOMEM, ENOSPC
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport strerror
+from libc.string cimport memset, strerror
 
 cimport cython
 
@@ -137,7 +137,7 @@ cdef class Heap:
         self.enter()
         hold = Hold.__new__(Hold)
         cdef member_t named
-        named.lease.page = NULL
+        memset(&named, 0, sizeof(named))
         error = member_join(&named, self.member.own.fd, self.member.own.key, os.getpid())
         hold.lease = named.lease
         if error:

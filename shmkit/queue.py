@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from shmkit._queue import QueueBase, create_named, find_named
+from shmkit._queue import QueueBase
+from shmkit._queue_end import create_named, find_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,0 +1,43 @@
+"""QueueEnd: one process's handle on a queue (see _queue_end.pyx)."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from shmkit._core cimport lease_t
+from shmkit._core_heap cimport queue_header_t, queue_t
+from shmkit._heap cimport Heap, Hold
+
+cdef enum:
+    POLICY_BLOCK = 0
+    POLICY_RAISE = 1
+    POLICY_DROP_OLDEST = 2
+    POLICY_DROP_NEWEST = 3
+    LOOK_EVERY_NS = 100_000_000  # between two looks for the dead
+
+
+cdef class Share:
+    # One handle's part in keeping a queue: the queue goes when nobody has any.
+    cdef lease_t lease
+    cdef Heap heap            # keeps the memory mapped
+    cdef queue_header_t *header
+    cdef uint64_t id
+    cdef uint32_t block
+    cdef bint made            # references to it were pickled
+
+
+cdef class QueueEnd:
+    cdef queue_t c
+    cdef readonly Heap heap   # that its items lie in
+    cdef Share share
+    cdef uint64_t generation  # of the process that this handle knows itself in; NEVER once closed
+    cdef bint shut
+    cdef bint pickles         # whether pickles in it are trusted
+    cdef uint32_t policy
+    cdef uint32_t operations
+    cdef uint64_t spin_items_ns
+    cdef uint64_t spin_room_ns
+    cdef object __weakref__
+
+    cdef int enter(self) except -1
+    cdef int bind(self, Share share) except -1
+    cdef Hold hold(self)
+    cdef int discard(self, uint32_t block, Hold hold) except -1

@@ -1,0 +1,356 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""QueueEnd: one process's handle on a queue: how it is made, found, passed on, looked at, and let go.
+
+A queue is a few blocks of a heap ("queue" in ``_heap_layout.h``).  Whoever has a handle has a share in keeping it: a lease that all of
+them hold together, under the queue's own id.  When the last one has gone, a sweep frees the queue and what is in it.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset, strerror
+from posix.fcntl cimport F_RDLCK
+
+cimport cython
+
+from shmkit._core cimport *
+from shmkit._core_heap cimport *
+from shmkit._heap cimport Heap, Hold, heap_in, heap_of_process, make_heap
+from shmkit._map cimport fork_generation
+from shmkit._primitive cimport deadline_of
+
+import os
+import time
+
+from shmkit import errors
+from shmkit._heap import adopt
+from shmkit.segment import Segment
+
+cdef const uint64_t *generation = fork_generation()
+
+cdef enum:
+    POLICIES = 0xf
+    JOINABLE = 16
+
+cdef uint64_t NEVER = <uint64_t>-1
+cdef tuple POLICY_NAMES = ("block", "raise", "drop_oldest", "drop_newest")
+
+cdef list _parked = []  # shares whose references are still on their way to a receiver
+
+
+# ------------------------------------------------------------------------------------------------------------ sharing
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Share:
+    """One handle's part in keeping a queue.  Forked children have it too: its lease is one page in each of them."""
+
+    def __dealloc__(self):
+        lease_drop(&self.lease)
+
+
+cdef Share take_share(Heap heap, uint64_t id):
+    """A part in keeping the queue of that id; 0: a new one."""
+    cdef Share share = Share.__new__(Share)
+    cdef int error
+    share.heap = heap
+    share.id = id
+    while share.id == 0 or (id == 0 and not member_died(&heap.member.own, share.id)):
+        share.id = member_new_id(os.getpid())  # not one that somebody has: a chance of one in 10^12
+    error = lease_take_as(
+        &share.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>share.id, F_RDLCK, True
+    )
+    if error:
+        raise OSError(error, f"no lease for a queue: {strerror(error).decode()}")
+    return share
+
+
+cdef int park(Share share) except -1:
+    """Keeps a share until the references to its queue that were pickled have been taken, or the process ends."""
+    cdef Share kept
+    if share is not None and share.made and share.header.taken < share.header.made:
+        _parked.append(share)
+    for kept in list(_parked):
+        if kept.header.taken >= kept.header.made:
+            _parked.remove(kept)
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- end
+
+
+@cython.no_gc_clear
+cdef class QueueEnd:
+    """The base of QueuePut, which is that of QueueBase."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.generation = NEVER
+
+    def __dealloc__(self):
+        if self.share is not None and not self.shut:
+            park(self.share)
+
+    # --- making and finding ----------------------------------------------------------------------------------------
+
+    cdef int bind(self, Share share) except -1:
+        cdef uint64_t size
+        cdef queue_header_t *header = <queue_header_t *>heap_block_at(&share.heap.c, share.block, &size)
+        if header == NULL or size < sizeof(queue_header_t) or queue_open(&self.c, &share.heap.c, header, share.id) != OK:
+            raise errors.LayoutMismatch(f"{self._label()} contradicts itself, or is gone")
+        share.header = header
+        self.heap = share.heap
+        self.share = share
+        self.policy = header.flags & POLICIES
+        self.pickles = True
+        self.shut = False
+        self.generation = NEVER
+        return self.enter()
+
+    cdef int enter(self) except -1:
+        """Raises Closed; takes note of who this process is, anew in a forked child."""
+        if self.shut:
+            raise errors.Closed(f"{self._label()} is closed")
+        if self.share is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        self.heap.enter()
+        self.c.member = self.heap.place
+        self.generation = generation[0]
+        return 0
+
+    cdef Hold hold(self):
+        cdef Hold hold
+        if self.generation != generation[0]:
+            self.enter()
+        hold = self.heap.hold
+        if hold is None:
+            hold = self.heap.holding()
+        self.c.held = hold.word
+        return hold
+
+    def _make(self, maxsize, backpressure, heap, joinable=False):
+        """Makes a queue in `heap` (None: in that of this process)."""
+        cdef uint64_t most = QUEUE_UNBOUNDED
+        cdef uint32_t flags, block
+        cdef int error = 0
+        cdef Heap home
+        cdef Hold hold
+        cdef Share share
+        cdef status_t status
+        if self.share is not None:
+            raise TypeError(f"{type(self).__name__}.__init__ called again")
+        if backpressure not in POLICY_NAMES:
+            raise ValueError(f"backpressure must be one of {', '.join(POLICY_NAMES)}: got {backpressure!r}")
+        if maxsize > 0:
+            most = min(maxsize, <object>QUEUE_UNBOUNDED - 1)
+        elif backpressure != "block":
+            raise ValueError(f"a queue without a maxsize is never full: got backpressure {backpressure!r}")
+        flags = POLICY_NAMES.index(backpressure) | (JOINABLE if joinable else 0)
+        park(None)
+        home = heap_of_process() if heap is None else heap
+        hold = home.holding()
+        share = take_share(home, 0)
+        block = home.take(sizeof(queue_header_t), hold, clock_ns())
+        memset(&self.c, 0, sizeof(queue_t))
+        self.c.heap = &home.c
+        self.c.held = hold.word
+        self.c.member = home.place
+        status = queue_format(&self.c, block, share.id, most, flags, &error)
+        if status != OK:
+            home.drop(block, hold)
+            raise home.full(1 << 13, error)
+        hold.blocks -= 1
+        share.block = block
+        self.bind(share)
+        return block
+
+    def _find(self, heap, block, id):
+        """Comes to have the queue that is in that block."""
+        cdef Heap home = heap
+        cdef Share share
+        cdef int tries
+        home.enter()
+        share = take_share(home, id)
+        share.block = block
+        for tries in range(100):
+            # One who sweeps may look, this very moment, whether anybody has the queue: it finds this share, then.
+            if heap_word(&home.c, block) == block_held(id):
+                break
+            time.sleep(0.001)
+        else:
+            raise errors.SegmentNotFound(f"{self._label()} is gone: nobody had it any more")
+        self.bind(share)
+
+    def __reduce__(self):
+        if self.generation != generation[0]:
+            self.enter()
+        if self._name() is None:
+            _assert_spawning(self)
+            self.share.made = True
+            add_relaxed_u64(&self.share.header.made, 1)  # relaxed: a count
+        return _restore, (type(self), self._name(), self.heap.segment, self.share.block, self.share.id)
+
+    def _name(self):
+        return self.heap.segment.name if self.heap is not None and self.heap.segment is not None else None
+
+    def _label(self):
+        name = None if self.heap is None else self._name()
+        return f"the anonymous {type(self).__name__}" if name is None else f"{type(self).__name__} {name!r}"
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    def qsize(self) -> int:
+        """How many items are in it; others may change that at once."""
+        if self.generation != generation[0]:
+            self.enter()
+        return queue_size(&self.c)
+
+    def empty(self) -> bool:
+        """Whether nothing is in it; others may change that at once."""
+        if self.generation != generation[0]:
+            self.enter()
+        return queue_size(&self.c) == 0
+
+    def full(self) -> bool:
+        """Whether a put would have to wait; others may change that at once."""
+        if self.generation != generation[0]:
+            self.enter()
+        return self.c.most != QUEUE_UNBOUNDED and queue_size(&self.c) >= self.c.most
+
+    def shutdown(self, immediate=False) -> None:
+        """Have all further `put` raise ShutDown, here and elsewhere, and `get` too once nothing is left.
+
+        With `immediate` what is in it is removed, and tasks that were not declared done count as done.
+        """
+        cdef item_t item
+        self.hold()
+        queue_shut(&self.c, QUEUE_VOID if immediate else QUEUE_SHUT)
+        while immediate and queue_get(&self.c, &item) != EMPTY:
+            self.discard(item.block, None)
+            queue_task_done(&self.c)
+
+    cdef int discard(self, uint32_t block, Hold hold) except -1:
+        """Lets the block of an item go that this process has got (`hold` None), or did not put; 0: it has none."""
+        if block != 0 and hold is None:
+            heap_drop(&self.heap.c, block, self.c.held)
+        elif block != 0:
+            self.heap.drop(block, hold)
+        return 0
+
+    def _task_done(self):
+        if self.generation != generation[0]:
+            self.enter()
+        if queue_task_done(&self.c) == NOT_HELD:
+            raise ValueError("task_done() called too many times")
+
+    def _join(self, timeout=None):
+        cdef waiter_t waiter
+        cdef status_t status
+        cdef uint64_t deadline = deadline_of(timeout)
+        waiter_init(&waiter)
+        if self.generation != generation[0]:
+            self.enter()
+        while not queue_is_done(&self.c):
+            with nogil:
+                status = queue_done_round(&self.c, &waiter, deadline)
+            if status == OK or status == TIMED_OUT:
+                return status == OK
+            PyErr_CheckSignals()
+            if self.shut or self.generation != generation[0]:
+                self.enter()
+            if status == SLICE_OVER:
+                self.heap.look_for_dead(LOOK_EVERY_NS)
+        return True
+
+    def _unlink(self):
+        self.heap.segment.unlink()
+
+    def close(self) -> None:
+        """End the use of this handle; what is in the queue stays, for others.  Idempotent.
+
+        Arrays that were received stay valid.  An anonymous queue goes with its last handle, and with it what is in it.
+        """
+        if self.shut or self.share is None:
+            return
+        self.shut = True
+        self.generation = NEVER
+        cdef Share share = self.share
+        self.share = None
+        park(share)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle was closed."""
+        return self.shut
+
+    @property
+    def rings(self) -> int:
+        """How many rings of cells it has made: it keeps them, for the next time that it is as long."""
+        cdef int ring
+        if self.generation != generation[0]:
+            self.enter()
+        return sum([queue_ring(&self.c, ring) != 0 for ring in range(QUEUE_RINGS)])
+
+    def statistics(self) -> dict:
+        """Counts since it was made, and what its heap holds (see `Heap.statistics`)."""
+        if self.generation != generation[0]:
+            self.enter()
+        cdef uint64_t put = (load_relaxed_u64(&self.c.header.tail) >> 8) - self.c.first_ticket
+        cdef uint64_t skipped = load_relaxed_u64(&self.c.header.skipped)
+        cdef uint64_t size = queue_size(&self.c)
+        put -= min(put, skipped)
+        return {
+            "items": size,
+            "put": put,
+            "got": put - min(put, size),
+            "dropped": load_relaxed_u64(&self.c.header.dropped),
+            "lost_to_deaths": skipped,
+            "maxsize": 0 if self.c.most == QUEUE_UNBOUNDED else self.c.most,
+            "heap": self.heap.statistics(),
+        }
+
+    def __repr__(self) -> str:
+        what = "closed " if self.shut else ""
+        name = None if self.heap is None else self._name()
+        return f"<{what}shmkit.{type(self).__name__} object{'' if name is None else f' {name!r}'} at {id(self):#x}>"
+
+
+def _assert_spawning(queue):
+    from multiprocessing.context import assert_spawning
+    assert_spawning(queue)
+
+
+def _restore(kind, name, segment, block, id):
+    """What a pickle calls."""
+    cdef QueueEnd made = kind.__new__(kind)
+    cdef Heap heap = heap_in(segment)
+    if name is None:
+        adopt(heap)
+    made._find(heap, block, id)
+    if name is None:
+        add_relaxed_u64(&made.share.header.taken, 1)  # relaxed: a count
+    return made
+
+
+def create_named(QueueEnd made, name, maxsize, capacity, backpressure, backing, mode, lifetime):
+    """Makes a queue in a heap of its own."""
+    if name is None:
+        raise TypeError(f"{type(made).__name__}.create needs a name; {type(made).__name__}() makes an anonymous one")
+
+    def init(Heap heap):
+        heap.enter()
+        heap.c.header.queue = made._make(maxsize, backpressure, heap)
+
+    made.pickles = True
+    make_heap(capacity, name, mode, lifetime, backing, {"queue": type(made).__name__}, init)
+
+
+def find_named(QueueEnd found, name, backing, owner):
+    """Comes to have the queue of that name."""
+    segment = Segment._attach(name, backing=backing, owner=owner, kind=SEGMENT_KIND_HEAP)
+    cdef Heap heap = heap_in(segment)
+    cdef uint64_t size
+    cdef uint32_t block = <uint32_t>heap.c.header.queue
+    cdef queue_header_t *header = <queue_header_t *>heap_block_at(&heap.c, block, &size)
+    if header == NULL or size < sizeof(queue_header_t):
+        raise errors.LayoutMismatch(f"segment {name!r} has no queue in it")
+    found._find(heap, block, header.id)

@@ -1,0 +1,288 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""QueuePut: putting into a queue.
+
+An item is packed first, in private memory; what is too large for a cell is copied into a block of the heap; only then is a cell
+claimed, for as long as it takes to copy a hundred bytes.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_REFCNT
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cimport cython
+cimport numpy as cnp
+
+from shmkit._core cimport *
+from shmkit._core_heap cimport *
+from shmkit._encode cimport Parcel, array_owner, pack_lent, pack_small
+from shmkit._heap cimport Block, Heap, Hold
+from shmkit._map cimport fork_generation
+from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, POLICY_DROP_NEWEST, POLICY_DROP_OLDEST, POLICY_RAISE, QueueEnd
+
+import sys
+import weakref
+
+from shmkit import errors
+
+cnp.import_array()
+
+cdef const uint64_t *generation = fork_generation()
+
+# Whether the count of references says who can see an object: not without a GIL, nor where the interpreter borrows references.
+cdef bint COUNTS_ALL = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+@cython.no_gc_clear
+cdef class QueuePut(QueueEnd):
+    """The base of QueueBase."""
+
+    # --- putting ---------------------------------------------------------------------------------------------------
+
+    def put(self, obj, block=True, timeout=None, *, bint move=False) -> None:
+        """Put `obj`; wait for room in a queue that has a maxsize, unless `block` is false, at most `timeout` seconds.
+
+        What is received is a copy, except of a SharedArray.  With `move` an array that was itself received from a queue is handed on
+        without a copy, and is empty afterwards; one that has views, or other names, is copied all the same.
+
+        Full; HeapFull (a Full) where there is no memory for it; ValueError (Closed) if this handle was closed; ShutDown;
+        what pickling raises, if it cannot be pickled.
+        """
+        cdef item_t item
+        cdef int size, error = 0
+        cdef status_t status
+        if self.generation != generation[0]:
+            self.enter()
+        size = pack_small(obj, item.head, CELL_HEAD)
+        if size <= 0:
+            self.put_large(obj, block, timeout, move)
+            return
+        item.head_size = size
+        item.flags = 0
+        item.block = 0
+        item.body_size = 0
+        if self.heap.hold is None:
+            self.heap.holding()
+        self.c.held = self.heap.hold.word
+        status = queue_put(&self.c, &item, &error)
+        if status != OK:
+            if status != FULL or error:
+                self.refused(status, error)
+            self.send(&item, None, deadline_of(timeout), block)
+
+    def put_nowait(self, obj) -> None:
+        """`put(obj, False)`."""
+        self.put(obj, False)
+
+    cdef status_t refused(self, status_t status, int error) except *:
+        """Raises what a put that cannot be done means; FULL is returned."""
+        if status == FULL and error == 0:
+            return status
+        if status == CLOSED:
+            raise errors.ShutDown(f"{self._label()} was shut down")
+        if status == CORRUPT:
+            raise errors.RecordCorrupt(f"{self._label()} contradicts itself")
+        if status == TOO_MANY:
+            raise errors.HeapFull(f"{self._label()} has as many items as a queue can have: {queue_size(&self.c)}")
+        raise self.heap.full(1 << 16, error)
+
+    cdef int send(self, item_t *item, Hold hold, uint64_t deadline, bint block) except -1:
+        """Puts an item that is packed, after waiting for room.  Full."""
+        cdef waiter_t waiter
+        cdef status_t status
+        cdef int error = 0
+        cdef item_t old
+        waiter_init(&waiter)
+        if self.spin_room_ns:
+            waiter.spin_ns = self.spin_room_ns
+        while True:
+            self.hold()
+            if hold is not None:
+                self.c.held = hold.word
+            status = queue_put(&self.c, item, &error)
+            if status == OK:
+                self.spin_room_ns = waiter.spin_ns
+                return 0
+            self.refused(status, error)
+            if self.policy == POLICY_DROP_NEWEST:
+                add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+                self.discard(item.block, hold)
+                return 0
+            if self.policy == POLICY_DROP_OLDEST:
+                if queue_get(&self.c, &old) == OK:
+                    add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+                    self.discard(old.block, None)
+                continue
+            if not block or self.policy == POLICY_RAISE:
+                raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
+            if waiter.begun_ns == 0 and queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
+                continue
+            while True:
+                with nogil:
+                    status = queue_room_round(&self.c, &waiter, deadline)
+                if status == OK:
+                    break
+                if status == TIMED_OUT:
+                    raise errors.Full(f"{self._label()} is full: no room came in time")
+                PyErr_CheckSignals()
+                if self.shut or self.generation != generation[0]:
+                    self.enter()
+                if status == SLICE_OVER:
+                    self.heap.look_for_dead(LOOK_EVERY_NS)
+
+    cdef int put_large(self, object obj, object block, object timeout, bint move) except -1:
+        """Puts what does not fit into a cell, or is not encoded natively."""
+        cdef item_t item
+        cdef Parcel parcel
+        cdef Hold hold
+        cdef uint64_t deadline
+        cdef uint64_t size
+        cdef int error = 0
+        cdef status_t status
+        item.flags = 0
+        item.block = 0
+        owner = array_owner(obj)
+        if owner is not None and self.put_again(obj, owner, block, timeout, move):
+            return 0
+        parcel = Parcel.__new__(Parcel)
+        try:
+            parcel.pack(obj, item.head, CELL_HEAD)
+            deadline = deadline_of(timeout) if block else clock_ns()
+            hold = self.hold()
+            item.head_size = <uint32_t>parcel.head_size
+            item.body_size = parcel.body_size
+            if item.body_size:
+                if self.c.most != QUEUE_UNBOUNDED and self.policy < POLICY_DROP_OLDEST and not queue_has_room(&self.c):
+                    self.wait_room(deadline, block)
+                    hold = self.hold()
+                item.block = self.heap.take(item.body_size, hold, deadline)
+                try:
+                    parcel.write(<unsigned char *>heap_block_at(&self.heap.c, item.block, &size))
+                    self.send(&item, hold, deadline, block)
+                except BaseException:
+                    self.heap.drop(item.block, hold)
+                    raise
+                if item.block != 0:
+                    hold.blocks -= 1
+            else:
+                self.send(&item, hold, deadline, block)
+        finally:
+            parcel.clear()
+        return 0
+
+    cdef bint put_again(self, object obj, object owner, object block, object timeout, bint move) except -1:
+        """Hands on the block of an array that was received, without a copy, if nobody can see it any more."""
+        cdef item_t item
+        cdef Block given
+        cdef int head_size
+        if type(owner) is not Block or (<Block>owner).heap is not self.heap or (<Block>owner).hold.family:
+            return False
+        if not is_unseen(obj, owner, move):
+            return False
+        given = owner
+        head_size = pack_lent(obj, <char *>cnp.PyArray_DATA(obj) - given.at, item.head, CELL_HEAD)
+        if head_size <= 0:
+            return False
+        item.flags = 0
+        item.head_size = head_size
+        item.body_size = given.used
+        item.block = given.number
+        self.send(&item, given.hold, deadline_of(timeout) if block else clock_ns(), block)
+        # From here on it is the receiver's.
+        given.number = 0
+        given.hold.blocks -= 1
+        if move:
+            make_empty(obj)
+        return True
+
+    cdef int wait_room(self, uint64_t deadline, bint block) except -1:
+        """Waits until there is room, perhaps: before memory is taken for what has to wait.  Full."""
+        cdef waiter_t waiter
+        cdef status_t status = TIMED_OUT
+        waiter_init(&waiter)
+        if self.spin_room_ns:
+            waiter.spin_ns = self.spin_room_ns
+        if queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
+            return 0
+        while block and self.policy == POLICY_BLOCK:
+            with nogil:
+                status = queue_room_round(&self.c, &waiter, deadline)
+            if status == OK:
+                self.spin_room_ns = waiter.spin_ns
+                return 0
+            if status == TIMED_OUT:
+                break
+            PyErr_CheckSignals()
+            if self.shut or self.generation != generation[0]:
+                self.enter()
+            if status == SLICE_OVER:
+                self.heap.look_for_dead(LOOK_EVERY_NS)
+        raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
+
+    def put_many(self, items, block=True, timeout=None) -> None:
+        """Put all of `items`, in their order, each as `put` does; other producers' items may come between.
+
+        Full says in ``sent`` how many were put before there was no room in time.
+        """
+        cdef item_t item
+        cdef int size, error = 0
+        cdef status_t status
+        cdef int64_t sent = 0
+        cdef uint64_t deadline = deadline_of(timeout)
+        if self.generation != generation[0]:
+            self.enter()
+        item.flags = 0
+        item.block = 0
+        item.body_size = 0
+        self.hold()
+        try:
+            for obj in items:
+                size = pack_small(obj, item.head, CELL_HEAD)
+                if size > 0:
+                    item.head_size = size
+                    status = queue_put(&self.c, &item, &error)
+                    if status != OK:
+                        if status != FULL or error:
+                            self.refused(status, error)
+                        self.send(&item, None, deadline, block)
+                else:
+                    self.put_large(obj, block, None if timeout is None else _left(deadline), False)
+                sent += 1
+        except errors.Full as trouble:
+            trouble.sent = sent
+            raise
+
+
+cdef object _left(uint64_t deadline):
+    cdef uint64_t now = clock_ns()
+    return (deadline - now) / 1e9 if deadline > now else 0.0
+
+
+cdef bint is_unseen(cnp.ndarray array, Block owner, bint move) except -1:
+    """Whether nobody can see the array, or its memory, once the call that it was passed to is over.
+
+    The caller's stack refers to what it passes, `put` may too, and where it is a variable's value so does the variable, which one
+    who says `move` gives up.
+    """
+    if not COUNTS_ALL:
+        return move
+    if cnp.get_array_base(array) is not owner or weakref.getweakrefcount(array):
+        return False
+    # The owner's: the array's, and that of put_large.
+    return Py_REFCNT(array) <= _unseen + move and Py_REFCNT(owner) <= 2
+
+
+def _references(self, obj, block=True, timeout=None, *, bint move=False):
+    """How many references a function like `put` sees to what nobody else refers to."""
+    return Py_REFCNT(obj)
+
+
+cdef Py_ssize_t _unseen = _references(None, object())
+
+
+cdef int make_empty(cnp.ndarray array) except -1:
+    """Takes the elements from an array whose memory has gone to somebody else."""
+    cdef int axis
+    for axis in range(cnp.PyArray_NDIM(array)):
+        cnp.PyArray_DIMS(array)[axis] = 0
+    return 0

@@ -1,0 +1,62 @@
+"""SIGKILL of who uses a queue, at every failpoint and at random instants (``queue_killing.py`` runs the trials)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import PACKAGE, REPOSITORY, Processes
+
+PROGRAM = Path(__file__).with_name("queue_killing.py")
+HEADERS = ("_cells.h", "_heap.h", "_sweep.h", "_gate.h")
+# Some victim passes each of these; whether one gets to the others depends on whom it meets.
+CERTAIN = {
+    "queue.claimed", "queue.tail", "queue.item", "queue.queued", "queue.ready", "queue.taken", "queue.head", "queue.copied",
+    "queue.held", "queue.freed", "heap.taken", "heap.drop", "heap.dropped",
+}  # fmt: skip
+
+
+def failpoints() -> list[str]:
+    """Every failpoint that the headers name."""
+    text = "".join((PACKAGE / header).read_text() for header in HEADERS)
+    return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
+
+
+def trials(process: Processes, env: dict[str, str], *words: str, watchdog: float) -> list[dict[str, int]]:
+    """What the program says of each trial; AssertionError with its traceback if a promise was broken."""
+    path = f"{env['PYTHONPATH']}:{REPOSITORY / 'tests'}" if env.get("PYTHONPATH") else str(REPOSITORY / "tests")
+    program = process.python(PROGRAM, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
+    output, complaints = program.communicate(timeout=watchdog)
+    assert program.returncode == 0, f"after {output[-300:]}\n{complaints}"
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("case", ["bounded", "unbounded"])
+@pytest.mark.timeout(600)
+def test_one_is_killed_at_every_failpoint(process: Processes, debug_env: dict[str, str], case: str) -> None:
+    """The others go on, and lose nothing."""
+    results = trials(process, debug_env, "failpoints", case, *failpoints(), watchdog=590)
+    killed = {str(result["failpoint"]) for result in results if result["killed"]}
+    assert killed >= CERTAIN
+
+
+@pytest.mark.parametrize("case", ["bounded", "unbounded"])
+@pytest.mark.timeout(600)
+def test_one_is_killed_at_random_instants(process: Processes, case: str) -> None:
+    """The same, wherever it was."""
+    results = trials(process, dict(os.environ), "instants", case, "150", "1", watchdog=590)
+    assert sum(result["killed"] for result in results) > 100
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", ["bounded", "unbounded"])
+@pytest.mark.timeout(3600)
+def test_thousands_are_killed_at_random_instants(process: Processes, case: str) -> None:
+    """2,000 times."""
+    results = trials(process, dict(os.environ), "instants", case, "1000", "77", watchdog=3590)
+    assert sum(result["killed"] for result in results) > 900

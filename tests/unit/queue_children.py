@@ -1,0 +1,42 @@
+"""What the children of the queue's tests do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+
+def put_all(queue: Any, items: list[object]) -> None:
+    for item in items:
+        queue.put(item)
+
+
+def echo(requests: Any, answers: Any) -> None:
+    while (item := requests.get()) is not None:
+        answers.put(item)
+
+
+def put_arrays(queue: Any, count: int, size: int) -> None:
+    for number in range(count):
+        queue.put(np.full(size, float(number)))
+
+
+def put_and_leave(queue: Any, item: object) -> None:
+    """Ends at once, as a killed process does."""
+    queue.put(item)
+    os._exit(0)
+
+
+def do_tasks(queue: Any, count: int) -> None:
+    for _ in range(count):
+        queue.get()
+        queue.task_done()
+
+
+def number_by_name(name: str) -> None:
+    import shmkit
+
+    with_name = shmkit.Queue.attach(name)
+    with_name.put(("from", os.getpid()))
