@@ -54,10 +54,15 @@ static inline uint64_t cell_ticket(uint64_t word) { return word >> TICKET_SHIFT;
 static inline uint32_t cell_phase(uint64_t word) { return word & 7; }
 static inline uint32_t cell_who(uint64_t word) { return (word >> 3) & 0x1fff; }
 
-static inline uint64_t ring_word(uint32_t block, uint32_t member, uint32_t state) {
-    return (uint64_t)block << 16 | member << 3 | state;
+static inline uint64_t ring_word(uint32_t block, uint64_t base, uint32_t member, uint32_t state) {
+    return (uint64_t)block << 40 | (base & 0xffffff) << 16 | member << 3 | state;
 }
-static inline uint32_t ring_word_block(uint64_t word) { return (uint32_t)(word >> 16); }
+static inline uint32_t ring_word_block(uint64_t word) { return (uint32_t)(word >> 40); }
+static inline uint32_t ring_word_base(uint64_t word) { return (word >> 16) & 0xffffff; }
+/* The same, but for who makes it and its state. */
+static inline uint64_t ring_word_as(uint64_t word, uint32_t member, uint32_t state) {
+    return (word & ~0xffffull) | member << 3 | state;
+}
 static inline uint32_t ring_word_member(uint64_t word) { return (word >> 3) & 0x1fff; }
 static inline uint32_t ring_word_state(uint64_t word) { return word & 7; }
 
@@ -136,21 +141,21 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t log, uint64_t ti
         uint64_t word = load_acquire_u64(&rings[i]); /* SYNC ring-made: as in queue_learn_ring */
         if (ring_word_state(word) != RING_RETIRED)
             continue;
-        const uint32_t block = ring_word_block(word);
-        if (!cas_seq_u64(&rings[i], &word, ring_word(block, queue->member, RING_MAKING)))
+        const uint64_t making = ring_word(ring_word_block(word), ticket, queue->member, RING_MAKING);
+        if (!cas_seq_u64(&rings[i], &word, making))
             continue;
         FAILPOINT("queue.ring.again");
         if (queue_cell(queue, i, 0) != NULL && queue_ring_idle(queue, i)) {
             made = i;
             break;
         }
-        word = ring_word(block, queue->member, RING_MAKING);
-        cas_seq_u64(&rings[i], &word, ring_word(block, 0, RING_RETIRED));
+        word = making;
+        cas_seq_u64(&rings[i], &word, ring_word_as(making, 0, RING_RETIRED));
     }
     if (made == QUEUE_RINGS) {
         for (uint32_t i = 0; i < QUEUE_RINGS; i++) {
             uint64_t word = load_relaxed_u64(&rings[i]); /* relaxed: a guess for the compare-and-swap */
-            if (word == 0 && cas_seq_u64(&rings[i], &word, ring_word(0, queue->member, RING_MAKING))) {
+            if (word == 0 && cas_seq_u64(&rings[i], &word, ring_word(0, ticket, queue->member, RING_MAKING))) {
                 made = i;
                 break;
             }
@@ -159,7 +164,7 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t log, uint64_t ti
             return TOO_MANY;
         FAILPOINT("queue.ring.new");
         uint32_t block, size_log = log;
-        uint64_t size, making = ring_word(0, queue->member, RING_MAKING);
+        uint64_t size, making = ring_word(0, ticket, queue->member, RING_MAKING);
         status_t status = heap_take(queue->heap, ring_bytes(size_log), queue->held, &block, error);
         if (status != OK) {
             cas_seq_u64(&rings[made], &making, 0);
@@ -170,7 +175,7 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t log, uint64_t ti
         ((cell_ring_t *)at)->cells_log = size_log;
         queue->heap->blocks[block].use = USE_RING;
         uint64_t held = queue->held;
-        cas_seq_u64(&rings[made], &making, ring_word(block, queue->member, RING_MAKING)); /* SYNC ring-made */
+        cas_seq_u64(&rings[made], &making, ring_word(block, ticket, queue->member, RING_MAKING)); /* SYNC ring-made */
         FAILPOINT("queue.ring.named");
         cas_seq_u64(&queue->heap->blocks[block].word, &held, queue->queued_by);
         FAILPOINT("queue.ring.given");
@@ -182,17 +187,20 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t log, uint64_t ti
     return OK;
 }
 
-/* Whoever comes to a link says, before anything else, that the ring behind it is chained. */
-static inline void queue_chain(queue_t *queue, uint32_t ring) {
+/* Whoever comes to a link says, before anything else, that the ring behind it is chained: if it is still the one that was linked
+ * at that ticket. */
+static inline void queue_chain(queue_t *queue, uint32_t ring, uint64_t ticket) {
+    if (ring >= QUEUE_RINGS)
+        return;
     uint64_t word = load_acquire_u64(&queue->header->rings[ring]); /* SYNC ring-made */
-    if (ring_word_state(word) == RING_MAKING)
-        cas_seq_u64(&queue->header->rings[ring], &word, ring_word(ring_word_block(word), 0, RING_CHAINED));
+    if (ring_word_state(word) == RING_MAKING && ring_word_base(word) == (ticket & 0xffffff))
+        cas_seq_u64(&queue->header->rings[ring], &word, ring_word_as(word, 0, RING_CHAINED));
 }
 
 static inline void queue_retire(queue_t *queue, uint32_t ring) {
     uint64_t word = load_acquire_u64(&queue->header->rings[ring]); /* SYNC ring-made */
     if (ring_word_state(word) == RING_CHAINED)
-        cas_seq_u64(&queue->header->rings[ring], &word, ring_word(ring_word_block(word), 0, RING_RETIRED));
+        cas_seq_u64(&queue->header->rings[ring], &word, ring_word_as(word, 0, RING_RETIRED));
 }
 
 /* Tail is at a cell that is the last free one: makes a ring and links it.  OK: look again. */
@@ -209,10 +217,10 @@ static inline status_t queue_grow(queue_t *queue, uint64_t tail, cell_t *cell, i
     /* SYNC cell: pairs with load_acquire(word) in queue_put and queue_get; the new ring is whole */
     if (cas_seq_u64(&cell->word, &word, cell_word(ticket, ring, CELL_LINK))) {
         FAILPOINT("queue.linked");
-        queue_chain(queue, ring);
+        queue_chain(queue, ring, ticket);
     } else {                                                  /* somebody was quicker */
         word = load_relaxed_u64(&queue->header->rings[ring]); /* relaxed: ours */
-        cas_seq_u64(&queue->header->rings[ring], &word, ring_word(ring_word_block(word), 0, RING_RETIRED));
+        cas_seq_u64(&queue->header->rings[ring], &word, ring_word_as(word, 0, RING_RETIRED));
     }
     return OK;
 }
@@ -245,7 +253,7 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     const status_t status = queue_make_ring(queue, log, 1ull << log, &ring, error);
     if (status != OK)
         return status;
-    queue_chain(queue, ring);
+    queue_chain(queue, ring, 1ull << log);
     header->first = queue->first_ticket = 1ull << log;
     header->tail = header->head = (1ull << log) << 8 | ring;
     cell_publish(header, CELL_QUEUE);
@@ -347,7 +355,7 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
         }
         if (cell_ticket(word) == ticket) {
             if (cell_phase(word) == CELL_LINK) {
-                queue_chain(queue, cell_who(word));
+                queue_chain(queue, cell_who(word), ticket);
                 cas_seq_u64(&header->tail, &tail, ticket << 8 | cell_who(word));
             } else
                 cas_seq_u64(&header->tail, &tail, tail + END_STEP);
@@ -463,7 +471,7 @@ static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
             queue_skip(queue, cell, head, word);
             continue;
         case CELL_LINK:
-            queue_chain(queue, cell_who(word));
+            queue_chain(queue, cell_who(word), ticket);
             if (cas_seq_u64(&header->head, &head, ticket << 8 | cell_who(word))) {
                 FAILPOINT("queue.head.linked");
                 queue_retire(queue, ring);

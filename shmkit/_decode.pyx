@@ -300,6 +300,24 @@ cdef cnp.ndarray new_array(cnp.dtype kind, int count, const cnp.npy_intp *sides,
     )
 
 
+cdef int copy_array(cnp.ndarray array, uint8_t *to) except -1:
+    """Copies an array that is not contiguous, into C order."""
+    cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
+    cdef cnp.ndarray copy = new_array(kind, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), to, False)
+    cnp.PyArray_CopyInto(copy, array)
+    return 0
+
+
+cdef object array_owner(object array):
+    """What the memory of a received array belongs to; None: it is no such array."""
+    if type(array) is not cnp.ndarray:
+        return None
+    base = <object>cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
+    while type(base) is cnp.ndarray:
+        base = <object>cnp.PyArray_BASE(base) if cnp.PyArray_BASE(base) != NULL else None
+    return base
+
+
 cdef object decode_array(reader_t *reader, object owner):
     cdef cnp.npy_intp sides[DIMENSIONS_MOST]
     cdef bint fortran

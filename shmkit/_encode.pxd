@@ -40,4 +40,3 @@ cdef class Parcel:
 
 cdef int pack_small(object item, uint8_t *head, size_t room) except -2
 cdef int pack_lent(object array, size_t offset_in_body, uint8_t *head, size_t room) except -2
-cdef object array_owner(object array)

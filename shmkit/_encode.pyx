@@ -27,7 +27,7 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from shmkit._codes cimport *
-from shmkit._decode cimport new_array
+from shmkit._decode cimport copy_array
 from shmkit._pickling cimport pickle_item
 
 import sys
@@ -47,6 +47,14 @@ cdef dict _dtypes = {}         # dtype → the bytes that say it; of those that 
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
+
+
+cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parcel) noexcept:
+    writer.at = head
+    writer.used = 0
+    writer.room = room
+    writer.parcel = parcel
+    writer.depth = 0
 
 
 cdef inline int need(writer_t *writer, size_t size) except -1:
@@ -212,7 +220,6 @@ cdef bint mutable_again(writer_t *writer, object item) except -1:
 
 cdef int encode_container(writer_t *writer, object item) except -1:
     cdef Py_ssize_t index, count
-    cdef tuple values
     cdef list members
     if PyTuple_CheckExact(item):
         count = PyTuple_GET_SIZE(item)
@@ -251,9 +258,7 @@ cdef int encode_container(writer_t *writer, object item) except -1:
 
 cdef int encode_int(writer_t *writer, object item) except -1:
     cdef bytes data = item.to_bytes(item.bit_length() // 8 + 1, "little", signed=True)
-    if write_byte(writer, CODE_INT):
-        return NOT_HERE
-    return write_run(writer, data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return write_byte(writer, CODE_INT) or write_run(writer, data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
 cdef int encode_bytearray(writer_t *writer, bytearray item) except -1:
@@ -354,9 +359,7 @@ cdef int encode_scalar(writer_t *writer, object item) except -1:
     cnp.PyArray_ScalarAsCtype(item, data)
     if write_byte(writer, CODE_SCALAR) or write_dtype(writer, kind):
         return NOT_HERE
-    if write_number(writer, kind.itemsize):
-        return NOT_HERE
-    return write_raw(writer, data, kind.itemsize)
+    return NOT_HERE if write_number(writer, kind.itemsize) else write_raw(writer, data, kind.itemsize)
 
 
 # ------------------------------------------------------------------------------------------------------------- parcel
@@ -410,18 +413,12 @@ cdef class Parcel:
         """Encodes or pickles `item`; its head is written to `head`, and `body_size` says how large its body is."""
         cdef writer_t writer
         cdef int status
-        writer.at = head
-        writer.used = 0
-        writer.room = room
-        writer.parcel = <void *>self
-        writer.depth = 0
+        begin(&writer, head, room, <void *>self)
         self.clear()
         status = encode(&writer, item)
         if status:
             self.clear()
-            writer.at = head
-            writer.used = 0
-            writer.room = room
+            begin(&writer, head, room, <void *>self)
             self.write_pickle(&writer, item)
         self.head = head
         self.body_size = 0
@@ -430,9 +427,7 @@ cdef class Parcel:
             self.head_size = writer.used
         else:
             self.stream_size = self.body_size = writer.used
-            writer.at = head
-            writer.used = 0
-            writer.room = room
+            begin(&writer, head, room, NULL)
             if write_byte(&writer, CODE_SPILLED) or write_number(&writer, self.stream_size):
                 raise ValueError(f"a head has at least 11 bytes: got {room}")
             self.head_size = writer.used
@@ -480,22 +475,10 @@ cdef class Parcel:
             self.keepers = []
 
 
-cdef int copy_array(cnp.ndarray array, uint8_t *to) except -1:
-    """Copies an array that is not contiguous, into C order."""
-    cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
-    cdef cnp.ndarray copy = new_array(kind, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), to, False)
-    cnp.PyArray_CopyInto(copy, array)
-    return 0
-
-
 cdef int pack_small(object item, uint8_t *head, size_t room) except -2:
     """Encodes what fits into a head; returns its size, or -1 if `item` does not, or is to be pickled."""
     cdef writer_t writer
-    writer.at = head
-    writer.used = 0
-    writer.room = room
-    writer.parcel = NULL
-    writer.depth = 0
+    begin(&writer, head, room, NULL)
     return -1 if encode(&writer, item) else <int>writer.used
 
 
@@ -508,23 +491,9 @@ cdef int pack_lent(object array, size_t offset_in_body, uint8_t *head, size_t ro
     fortran = not cnp.PyArray_IS_C_CONTIGUOUS(array)
     if fortran and not cnp.PyArray_IS_F_CONTIGUOUS(array):
         return -1
-    writer.at = head
-    writer.used = 0
-    writer.room = room
-    writer.parcel = NULL
-    writer.depth = 0
+    begin(&writer, head, room, NULL)
     if write_byte(&writer, CODE_ARRAY_AT) or write_dtype(&writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
         return -1
     if write_shape(&writer, array, fortran) or write_number(&writer, offset_in_body):
         return -1
     return <int>writer.used
-
-
-cdef object array_owner(object array):
-    """What the memory of a received array belongs to; None: it is no such array."""
-    if type(array) is not cnp.ndarray:
-        return None
-    base = <object>cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
-    while type(base) is cnp.ndarray:
-        base = <object>cnp.PyArray_BASE(base) if cnp.PyArray_BASE(base) != NULL else None
-    return base

@@ -16,20 +16,21 @@
 
 static char failpoint_name[64];
 static uint64_t failpoint_skip;
-static int failpoint_known;
+static pid_t failpoint_known; /* the process that has read the wish; 0: nobody yet */
 
-/* Each extension module (each translation unit) reads the environment when it first passes a failpoint. */
+/* Each extension module (each translation unit) reads the environment when it first passes a failpoint in a process. */
 static inline void failpoint_read(void) {
     const char *wish = getenv("SHMKIT_FAILPOINT"), *colon = wish ? strrchr(wish, ':') : NULL;
     size_t length = wish ? (colon ? (size_t)(colon - wish) : strlen(wish)) : 0;
+    memset(failpoint_name, 0, sizeof failpoint_name);
     if (length < sizeof failpoint_name && length != 0)
         memcpy(failpoint_name, wish, length);
     failpoint_skip = colon ? strtoull(colon + 1, NULL, 10) : 0;
-    failpoint_known = 1;
+    failpoint_known = getpid();
 }
 
 static inline void failpoint_pass(const char *name) {
-    if (!failpoint_known)
+    if (failpoint_known != getpid()) /* a forked child may have a wish of its own */
         failpoint_read();
     if (failpoint_name[0] == 0 || strcmp(name, failpoint_name) != 0)
         return;

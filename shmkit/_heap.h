@@ -110,7 +110,9 @@ static inline int heap_unreserve(const heap_t *heap, uint64_t at, uint64_t size)
     do {
         if (heap_has_file(heap))
             error = fallocate(heap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(heap->file_at + at),
-                              (off_t)size) == 0 ? 0 : errno;
+                              (off_t)size) == 0
+                        ? 0
+                        : errno;
         else
             error = madvise(heap->base + at, size, MADV_REMOVE) == 0 ? 0 : errno;
     } while (error == EINTR);

@@ -116,8 +116,9 @@ SHMKIT_ASSERT(sizeof(heap_block_t) == 32, "an entry as drawn");
  *
  * tail, head   ticket: 48 | ring: 8.  The next ticket to be claimed (taken), and the ring that its cell is in.  Advanced, by
  *              compare-and-swap, by whoever sees that they lag behind the cells.
- * rings        block: 24 | member: 13 | state: 3.  A ring serves this queue only, so that whoever still looks at an old one looks
- *              at a ring; its tickets never come again.
+ * rings        block: 24 | base: 24 | member: 13 | state: 3.  A ring serves this queue only, so that whoever still looks at an old one
+ *              looks at a ring; its tickets never come again.  base: the low bits of its first ticket, so that whoever still sees an
+ *              old link does not take the ring for linked that is being made anew.
  *                NONE → MAKING(member) → CHAINED → RETIRED → MAKING(member) → …
  *              CHAINED before tail goes there; RETIRED when head has left it.
  *

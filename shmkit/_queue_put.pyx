@@ -14,7 +14,8 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
-from shmkit._encode cimport Parcel, array_owner, pack_lent, pack_small
+from shmkit._decode cimport array_owner
+from shmkit._encode cimport Parcel, pack_lent, pack_small
 from shmkit._heap cimport Block, Heap, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of

@@ -27,7 +27,8 @@ static inline status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64
 static inline int queue_is_done(const void *of) {
     const queue_t *queue = (const queue_t *)of;
     /* The first ticket is as large as the first ring. */
-    const uint64_t put = (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
+    const uint64_t put =
+        (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
     return (int64_t)(put - load_seq_u64(&queue->header->done)) <= 0;
 }
 
@@ -40,7 +41,8 @@ static inline status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64
 static inline status_t queue_task_done(queue_t *queue) {
     uint64_t done = load_seq_u64(&queue->header->done);
     for (;;) {
-        const uint64_t put = (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
+        const uint64_t put =
+            (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
         if ((int64_t)(put - done) <= 0)
             return NOT_HELD;
         if (cas_seq_u64(&queue->header->done, &done, done + 1)) { /* seq: for the look at the gate */

@@ -147,7 +147,7 @@ static inline void sweep_chain(queue_t *queue) {
         return; /* it moved meanwhile: next time */
     for (uint32_t i = 0; i < QUEUE_RINGS; i++)
         if (!seen[i] && ring_word_state(words[i]) == RING_CHAINED)
-            cas_seq_u64(&header->rings[i], &words[i], ring_word(ring_word_block(words[i]), 0, RING_RETIRED));
+            cas_seq_u64(&header->rings[i], &words[i], ring_word_as(words[i], 0, RING_RETIRED));
 }
 
 static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
@@ -168,10 +168,11 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
             const uint64_t link = last == NULL ? 0 : load_acquire_u64(&last->word); /* SYNC cell: as in queue_put */
             const int given = block != 0 && block < sweep->heap->blocks_most &&
                               load_seq_u64(&sweep->heap->blocks[block].word) == block_held(id);
-            if (cell_phase(link) == CELL_LINK && cell_who(link) == ring && cell_ticket(link) == tail >> 8)
-                queue_chain(&queue, ring);
+            if (cell_phase(link) == CELL_LINK && cell_who(link) == ring && cell_ticket(link) == tail >> 8 &&
+                ring_word_base(word) == ((tail >> 8) & 0xffffff))
+                queue_chain(&queue, ring, tail >> 8);
             else
-                cas_seq_u64(&header->rings[ring], &word, given ? ring_word(block, 0, RING_RETIRED) : 0);
+                cas_seq_u64(&header->rings[ring], &word, given ? ring_word_as(word, 0, RING_RETIRED) : 0);
             FAILPOINT("sweep.ring");
             word = load_acquire_u64(&header->rings[ring]); /* SYNC ring-made: as above */
         }

@@ -72,7 +72,7 @@ def consume(queue: Any, log: Log, notes: Notes, me: int) -> None:
     early = 0
     while True:
         try:
-            item = queue.get(timeout=0.02 if log[DONE] else 0.5)
+            item = queue.get(timeout=0.02)
         except shmkit.Empty:
             if log[DONE]:
                 break

@@ -1,0 +1,9 @@
+from collections.abc import Iterable
+from typing import Any
+
+from shmkit._queue_end import QueueEnd
+
+class QueuePut(QueueEnd):
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None, *, move: bool = False) -> None: ...
+    def put_nowait(self, obj: Any) -> None: ...
+    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None: ...
