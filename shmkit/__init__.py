@@ -1,8 +1,9 @@
 """NumPy arrays and Python objects between processes at memory speed, and nothing that ``kill -9`` could break.
 
 ``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
-``Ring`` streams records and frames from one process to another; ``Queue`` carries any object between any number of them; ``Lock``, ``Semaphore`` and their kin keep processes
-apart and wake them; ``AtomicInt64`` and its kin are shared words.
+``Ring`` streams records and frames from one process to another; ``Queue`` carries any object between any number of
+them; ``Lock``, ``Semaphore`` and their kin keep processes apart and wake them; ``AtomicInt64`` and its kin are shared
+words.
 """
 
 from __future__ import annotations

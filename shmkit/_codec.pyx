@@ -1,5 +1,6 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
-"""What a queue does to an item on its way through memory, as two functions of Python: for tests, measurements and the curious."""
+"""What a queue does to an item on its way through memory, as two functions of Python: for tests, measurements and the
+curious."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -30,6 +31,6 @@ def decode(bytes head, bytearray body=None, pickles=True):
         return unpack(<const uint8_t *>PyBytes_AS_STRING(head), len(head), NULL, 0, None, pickles)
     # While it is exported, it cannot be resized.
     return unpack(
-        <const uint8_t *>PyBytes_AS_STRING(head), len(head), <uint8_t *>PyByteArray_AS_STRING(body), len(body), memoryview(body),
-        pickles,
+        <const uint8_t *>PyBytes_AS_STRING(head), len(head), <uint8_t *>PyByteArray_AS_STRING(body), len(body),
+        memoryview(body), pickles,
     )

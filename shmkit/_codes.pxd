@@ -2,13 +2,14 @@
 
 An item is a *head*, which stands in a queue's cell, and perhaps a *body*, which stands in a block of its own.
 
-    head     either the item's stream itself, or SPILLED and the stream's size: then the stream is the beginning of the body
-    stream   one value, which begins with a code; what is in a container follows it
-    parts    large runs of bytes (of arrays, bytes, str, buffers of pickles) stand in the body, after the stream if that is there,
+    head     either the item's stream itself, or SPILLED and the stream's size: then the stream is the beginning of
+    the body stream   one value, which begins with a code; what is in a container follows it
+    parts    large runs of bytes (of arrays, bytes, str, buffers of pickles) stand in the body, after the stream if
+    that is there,
              in the order in which the stream speaks of them, each at the next multiple of 64
 
-All numbers are little-endian; lengths and counts are 7 bits to the byte, low ones first, the high bit says that more follow.
-A run of bytes of PART_LEAST or more is a part; shorter ones follow in the stream.
+All numbers are little-endian; lengths and counts are 7 bits to the byte, low ones first, the high bit says that more
+follow. A run of bytes of PART_LEAST or more is a part; shorter ones follow in the stream.
 """
 
 cdef enum:

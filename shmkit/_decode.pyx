@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Bytes to objects: what ``_encode.pyx`` has written (``_codes.pxd`` says what the bytes mean).
 
-Arrays of PART_LEAST bytes and more, and large buffers of pickles, are views of the body, which they keep; everything else is copied
-out of it.  Nothing is believed: every length is checked against what is there before it is used, so that bytes that were
-scribbled over are RecordCorrupt, and no crash.
+Arrays of PART_LEAST bytes and more, and large buffers of pickles, are views of the body, which they keep; everything
+else is copied out of it.  Nothing is believed: every length is checked against what is there before it is used, so
+that bytes that were scribbled over are RecordCorrupt, and no crash.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -172,7 +172,8 @@ cdef object decode(reader_t *reader, object owner):
 
 
 cdef object new_text(const uint8_t *at, size_t length, int unit, Py_UCS4 most):
-    """A str of those characters, which were one's own: its form is as Python wants it, if nobody has scribbled over it."""
+    """A str of those characters, which were one's own: its form is as Python wants it, if nobody has scribbled over
+    it."""
     cdef size_t index
     cdef uint32_t all = 0
     cdef uint32_t wide
@@ -208,7 +209,7 @@ cdef object new_text(const uint8_t *at, size_t length, int unit, Py_UCS4 most):
 
 
 cdef object decode_container(reader_t *reader, uint8_t code, object owner):
-    cdef uint64_t count = read_number(reader), index
+    cdef uint64_t count = read_number(reader), index, _index
     # Each value has a byte at least.
     if count > <uint64_t>(reader.end - reader.at):
         raise corrupt(f"a container has {count} values, and less than that follows")
@@ -229,12 +230,12 @@ cdef object decode_container(reader_t *reader, uint8_t code, object owner):
     try:
         if code == CODE_DICT:
             found = {}
-            for index in range(count):
+            for _index in range(count):
                 key = decode(reader, owner)
                 (<dict>found)[key] = decode(reader, owner)
             return found
         members = set()
-        for index in range(count):
+        for _index in range(count):
             members.add(decode(reader, owner))
     except TypeError:
         raise corrupt("a value of a set, or a key, cannot be hashed") from None
@@ -385,7 +386,7 @@ cdef object load(object data, list buffers, bint pickles):
 cdef object decode_pickle(reader_t *reader, object owner):
     cdef size_t size, part_size
     cdef const uint8_t *at = read_run(reader, &size)
-    cdef uint64_t index, count = read_number(reader)
+    cdef uint64_t _index, count = read_number(reader)
     cdef list buffers = None
     cdef Slice part
     cdef uint8_t writable
@@ -395,7 +396,7 @@ cdef object decode_pickle(reader_t *reader, object owner):
         if count > <uint64_t>(reader.end - reader.at):
             raise corrupt(f"a pickle has {count} buffers, and less than that follows")
         buffers = []
-        for index in range(count):
+        for _index in range(count):
             writable = read_raw(reader, 1)[0]
             at = read_run(reader, &part_size)
             if part_size < PART_LEAST or owner is None:

@@ -1,10 +1,11 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Objects to bytes: what an item of a queue becomes (``_codes.pxd`` says what the bytes mean).
 
-Values of the exact types None, bool, int, float, complex, str, bytes, bytearray, of NumPy's scalars and arrays (of any dtype without
-objects), and tuples, lists, dicts, sets and frozensets of them are encoded here.  Whatever has anything else in it is pickled as a
-whole, with protocol 5 and its buffers out of band: subclasses too, containers that hold the same mutable object twice, as what
-arrives has to be one object then, and such as hold themselves.  A memoryview arrives as the bytes that it shows.
+Values of the exact types None, bool, int, float, complex, str, bytes, bytearray, of NumPy's scalars and arrays (of
+any dtype without objects), and tuples, lists, dicts, sets and frozensets of them are encoded here.  Whatever has
+anything else in it is pickled as a whole, with protocol 5 and its buffers out of band: subclasses too, containers
+that hold the same mutable object twice, as what arrives has to be one object then, and such as hold themselves.  A
+memoryview arrives as the bytes that it shows.
 
 Nothing here runs code of the user's except pickling.
 """

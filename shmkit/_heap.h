@@ -197,7 +197,7 @@ static inline char *heap_block_at(const heap_t *heap, uint32_t block, uint64_t *
 }
 
 static inline uint64_t heap_word(const heap_t *heap, uint32_t block) {
-    /* SYNC block-word: as in heap_take_word */
+    /* (SYNC block-word) */
     return block < heap->blocks_most ? load_seq_u64(&heap->blocks[block].word) : 0;
 }
 
@@ -215,8 +215,10 @@ static inline void heap_resident(const heap_t *heap, const heap_block_t *slab, u
 
 static inline int heap_take_word(const heap_t *heap, uint32_t block, uint64_t held) {
     uint64_t *word = &heap->blocks[block].word, nobody = 0;
+    if (load_relaxed_u64(word) != 0) /* relaxed: whether to try */
+        return 0;
     /* SYNC block-word: pairs with cas_seq(word) in heap_free_word; its last holder is done with its bytes */
-    return load_relaxed_u64(word) == 0 && cas_seq_u64(word, &nobody, held); /* relaxed: whether to try */
+    return cas_seq_u64(word, &nobody, held);
 }
 
 /* HELD → 0.  Returns whether it was held like that. */
@@ -384,9 +386,10 @@ static inline uint32_t heap_add_slab(heap_t *heap, uint32_t class_, uint64_t hel
     uint32_t *chain = &heap->header->classes[class_].chain;
     uint32_t next = load_relaxed_u32(chain); /* relaxed: a guess for the compare-and-swap */
     FAILPOINT("heap.slab");
+    /* SYNC slab-chain: pairs with load_acquire(chain) in heap_take_near; the slab's entries are whole */
     do
         slab->next = next;
-    while (!cas_seq_u32(chain, &next, first)); /* SYNC slab-chain: pairs with load_acquire(chain) in heap_take_near */
+    while (!cas_seq_u32(chain, &next, first));
     FAILPOINT("heap.chained");
     return first;
 }
@@ -398,7 +401,7 @@ static inline uint32_t heap_add_slab(heap_t *heap, uint32_t class_, uint64_t hel
 static inline uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held) {
     uint64_t given = 0, size;
     for (uint32_t class_ = HEAP_CLASSES; class_-- != 0;) {
-        /* SYNC slab-chain: as in heap_take_near */
+        /* (SYNC slab-chain) */
         uint32_t first = load_acquire_u32(&heap->header->classes[class_].chain);
         const uint32_t count = heap_slab_count(class_);
         for (; first != 0 && first + count <= heap->blocks_most; first = heap->blocks[first].next) {

@@ -2,17 +2,17 @@
 """Heap: blocks of shared memory that processes take, hand on, and let go, and that come back from the dead.
 
 The blocks and their words are in ``_heap_layout.h``; the protocol is in ``_heap.h`` and, for what the dead leave, in
-``_sweep.h``.  All anonymous queues of a process, and of those it starts, lie in one heap, so that a block goes from one queue to
-another without a copy; a queue with a name has a heap of its own.
+``_sweep.h``.  All anonymous queues of a process, and of those it starts, lie in one heap, so that a block goes from
+one queue to another without a copy; a queue with a name has a heap of its own.
 
-A process holds blocks under a name of its own (a ``Hold``).  A forked child has the arrays of its parent, and so the blocks:
-at a fork the name, if anything is held under it, becomes the family's, and parent and child take new ones for what comes later.
-What is the family's is free when all of them have gone.
+A process holds blocks under a name of its own (a ``Hold``).  A forked child has the arrays of its parent, and so the
+blocks: at a fork the name, if anything is held under it, becomes the family's, and parent and child take new ones for
+what comes later. What is the family's is free when all of them have gone.
 
 Any thread may call anything at any time.
 """
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EFBIG, ENOMEM, ENOSPC
 from libc.stdint cimport uint32_t, uint64_t
@@ -347,7 +347,8 @@ def default_limit() -> int:
 cdef object make_heap(
     object limit, object name, object mode, object lifetime, object backing, object meta, object init
 ):
-    """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what is in it from the start."""
+    """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what is in it from the
+    start."""
     cdef uint64_t most = default_limit() if limit is None else parse_size(limit)
     if most < LEAST:
         raise ValueError(f"a heap has at least {format_size(LEAST)}: got {limit!r}")
@@ -436,7 +437,8 @@ cdef Heap heap_of_process():
 
 
 def process_heap() -> Heap:
-    """The heap that this process's anonymous queues lie in; it goes with the last of them, and the last of what came by them."""
+    """The heap that this process's anonymous queues lie in; it goes with the last of them, and the last of what came
+    by them."""
     return heap_of_process()
 
 

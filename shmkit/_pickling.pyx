@@ -1,11 +1,10 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Pickles of items, with protocol 5 and large buffers out of band.
 
-What was registered with ``multiprocessing.reduction.ForkingPickler`` counts, and what was with ``copyreg``; so does a pickler that
-somebody has put in ForkingPickler's place.  A pickler costs more to make than to use, so they are used again.
+What was registered with ``multiprocessing.reduction.ForkingPickler`` counts, and what was with ``copyreg``; so does a
+pickler that somebody has put in ForkingPickler's place.  A pickler costs more to make than to use, so they are used
+again.
 """
-
-from cpython.bytes cimport PyBytes_GET_SIZE
 
 from shmkit._codes cimport PART_LEAST
 
@@ -64,7 +63,8 @@ cdef class Machine:
 
 
 cdef bytes pickle_item(object item, list buffers):
-    """The pickle of `item`; its large buffers are appended to `buffers`, as memoryviews of bytes (None: they are in the pickle)."""
+    """The pickle of `item`; its large buffers are appended to `buffers`, as memoryviews of bytes (None: they are in
+    the pickle)."""
     cdef Machine machine
     cdef Sink sink
     cdef list written

@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Queues: many producers, many consumers, any Python object, and nobody's death stops the others.
 
-The cells and the protocol are in ``_cells.h`` ("queue" in ``_heap_layout.h``).  What an item becomes is said by ``_encode.pyx``: a
-head, which stands in a cell, and for what is larger a body, which is copied once, into a block of the heap; whoever gets the item
-owns the block.  Nothing is pickled or copied while a cell is claimed, and no lock is held while anybody waits.
+The cells and the protocol are in ``_cells.h`` ("queue" in ``_heap_layout.h``).  What an item becomes is said by
+``_encode.pyx``: a head, which stands in a cell, and for what is larger a body, which is copied once, into a block of
+the heap; whoever gets the item owns the block.  Nothing is pickled or copied while a cell is claimed, and no lock is
+held while anybody waits.
 
 Any thread may call anything at any time; a forked child goes on under its own name.
 """
@@ -16,7 +17,7 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._decode cimport unpack
-from shmkit._heap cimport Block, Heap, Hold
+from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
 from shmkit._queue_end cimport LOOK_EVERY_NS
@@ -85,7 +86,8 @@ cdef class QueueBase(QueuePut):
         return unpack(item.head, item.head_size, <unsigned char *>owner.at, item.body_size, owner, self.pickles)
 
     cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1:
-        """Gets an item after waiting for one; False if none came in time.  The queue's hold is that of the heap then."""
+        """Gets an item after waiting for one; False if none came in time.  The queue's hold is that of the heap
+        then."""
         cdef waiter_t waiter
         cdef status_t status
         cdef bint trimmed = False

@@ -1,8 +1,9 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """QueueEnd: one process's handle on a queue: how it is made, found, passed on, looked at, and let go.
 
-A queue is a few blocks of a heap ("queue" in ``_heap_layout.h``).  Whoever has a handle has a share in keeping it: a lease that all of
-them hold together, under the queue's own id.  When the last one has gone, a sweep frees the queue and what is in it.
+A queue is a few blocks of a heap ("queue" in ``_heap_layout.h``).  Whoever has a handle has a share in keeping it: a
+lease that all of them hold together, under the queue's own id.  When the last one has gone, a sweep frees the queue
+and what is in it.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -163,17 +164,17 @@ cdef class QueueEnd:
         self.bind(share)
         return block
 
-    def _find(self, heap, block, id):
+    def _find(self, heap, block, number):
         """Comes to have the queue that is in that block."""
         cdef Heap home = heap
         cdef Share share
-        cdef int tries
+        cdef int _tries
         home.enter()
-        share = take_share(home, id)
+        share = take_share(home, number)
         share.block = block
-        for tries in range(100):
+        for _tries in range(100):
             # One who sweeps may look, this very moment, whether anybody has the queue: it finds this share, then.
-            if heap_word(&home.c, block) == block_held(id):
+            if heap_word(&home.c, block) == block_held(number):
                 break
             time.sleep(0.001)
         else:

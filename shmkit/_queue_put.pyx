@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """QueuePut: putting into a queue.
 
-An item is packed first, in private memory; what is too large for a cell is copied into a block of the heap; only then is a cell
-claimed, for as long as it takes to copy a hundred bytes.
+An item is packed first, in private memory; what is too large for a cell is copied into a block of the heap; only then
+is a cell claimed, for as long as it takes to copy a hundred bytes.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -16,7 +16,7 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._decode cimport array_owner
 from shmkit._encode cimport Parcel, pack_lent, pack_small
-from shmkit._heap cimport Block, Heap, Hold
+from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
 from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, POLICY_DROP_NEWEST, POLICY_DROP_OLDEST, POLICY_RAISE, QueueEnd
@@ -30,7 +30,8 @@ cnp.import_array()
 
 cdef const uint64_t *generation = fork_generation()
 
-# Whether the count of references says who can see an object: not without a GIL, nor where the interpreter borrows references.
+# Whether the count of references says who can see an object: not without a GIL, nor where the interpreter borrows
+# references.
 cdef bint COUNTS_ALL = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -43,11 +44,12 @@ cdef class QueuePut(QueueEnd):
     def put(self, obj, block=True, timeout=None, *, bint move=False) -> None:
         """Put `obj`; wait for room in a queue that has a maxsize, unless `block` is false, at most `timeout` seconds.
 
-        What is received is a copy, except of a SharedArray.  With `move` an array that was itself received from a queue is handed on
-        without a copy, and is empty afterwards; one that has views, or other names, is copied all the same.
+        What is received is a copy, except of a SharedArray.  With `move` an array that was itself received from a
+        queue is handed on without a copy, and is empty afterwards; one that has views, or other names, is copied all
+        the same.
 
-        Full; HeapFull (a Full) where there is no memory for it; ValueError (Closed) if this handle was closed; ShutDown;
-        what pickling raises, if it cannot be pickled.
+        Full; HeapFull (a Full) where there is no memory for it; ValueError (Closed) if this handle was closed;
+        ShutDown; what pickling raises, if it cannot be pickled.
         """
         cdef item_t item
         cdef int size, error = 0
@@ -138,8 +140,6 @@ cdef class QueuePut(QueueEnd):
         cdef Hold hold
         cdef uint64_t deadline
         cdef uint64_t size
-        cdef int error = 0
-        cdef status_t status
         item.flags = 0
         item.block = 0
         owner = array_owner(obj)
@@ -262,8 +262,8 @@ cdef object _left(uint64_t deadline):
 cdef bint is_unseen(cnp.ndarray array, Block owner, bint move) except -1:
     """Whether nobody can see the array, or its memory, once the call that it was passed to is over.
 
-    The caller's stack refers to what it passes, `put` may too, and where it is a variable's value so does the variable, which one
-    who says `move` gives up.
+    The caller's stack refers to what it passes, `put` may too, and where it is a variable's value so does the
+    variable, which one who says `move` gives up.
     """
     if not COUNTS_ALL:
         return move

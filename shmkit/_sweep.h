@@ -49,7 +49,7 @@ static inline uint32_t heap_enter(heap_t *heap, uint64_t id) {
     const uint32_t first = (uint32_t)(id % HEAP_MEMBERS);
     for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {
         uint64_t *place = &heap->header->members[(first + i) % HEAP_MEMBERS], nobody = 0;
-        /* SYNC none: a place is read by who sweeps, and whoever claims a cell has one */
+        /* relaxed or not, a place is read by who sweeps, and whoever claims a cell has one */
         if (load_relaxed_u64(place) == 0 && cas_seq_u64(place, &nobody, id))
             return (first + i) % HEAP_MEMBERS;
     }
@@ -82,7 +82,8 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     queue_header_t *header = queue->header;
     const uint32_t log = queue->rings[ring].log;
     const uint64_t ticket = cell_ticket(word), lap = ticket >> log,
-                   item = load_acquire_u64(&cell->item); /* SYNC item */
+                   item =
+                       load_acquire_u64(&cell->item); /* SYNC queue-item: pairs with store_release(item) in queue_put */
     if (header->skipping != ticket + 1) {
         header->skipped_was = header->skipped;
         header->skipping = ticket + 1;
@@ -90,12 +91,12 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     if (item_block(item) != 0 && item_lap(item) == (lap & ITEM_LAP_MASK) &&
         item_block(item) < sweep->heap->blocks_most) {
         uint64_t queued = block_queued(queue->rings[ring].block, (uint32_t)(ticket & ((1ull << log) - 1)), lap);
-        /* SYNC block-word: as in heap_take_word */
+        /* (SYNC block-word) */
         if (cas_seq_u64(&sweep->heap->blocks[item_block(item)].word, &queued, 0))
             sweep->freed++;
         FAILPOINT("sweep.unqueued");
     }
-    /* SYNC cell: as in queue_put */
+    /* (SYNC queue-cell) */
     if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_SKIP)))
         sweep->mended++;
     FAILPOINT("sweep.skipped");
@@ -107,16 +108,16 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
 static inline void sweep_taken(sweep_t *sweep, queue_t *queue, cell_t *cell, uint32_t ring, uint64_t word) {
     const uint32_t log = queue->rings[ring].log;
     const uint64_t ticket = cell_ticket(word), lap = ticket >> log,
-                   item = load_acquire_u64(&cell->item); /* SYNC item */
+                   item = load_acquire_u64(&cell->item); /* (SYNC queue-item) */
     const uint32_t block = item_block(item);
     if (block != 0 && item_lap(item) == (lap & ITEM_LAP_MASK) && block < sweep->heap->blocks_most) {
         const uint64_t queued = block_queued(queue->rings[ring].block, (uint32_t)(ticket & ((1ull << log) - 1)), lap);
-        uint64_t now = load_seq_u64(&sweep->heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+        uint64_t now = load_seq_u64(&sweep->heap->blocks[block].word); /* (SYNC block-word) */
         if ((now & BLOCK_TAG) == BLOCK_HELD) /* by the dead: it held nothing that its cell did not name */
             cas_seq_u64(&sweep->heap->blocks[block].word, &now, queued);
         FAILPOINT("sweep.requeued");
     }
-    /* SYNC cell: as in queue_put */
+    /* (SYNC queue-cell) */
     if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_ORPHAN)))
         sweep->mended++;
     FAILPOINT("sweep.orphaned");
@@ -131,12 +132,12 @@ static inline void sweep_chain(queue_t *queue) {
     uint64_t words[QUEUE_RINGS];
     uint32_t ring = head & 255;
     for (uint32_t i = 0; i < QUEUE_RINGS; i++)
-        words[i] = load_acquire_u64(&header->rings[i]); /* SYNC ring-made: as in queue_learn_ring */
+        words[i] = load_acquire_u64(&header->rings[i]); /* (SYNC ring-made) */
     while (ring < QUEUE_RINGS && !seen[ring] && queue_cell(queue, ring, 0) != NULL) {
         uint32_t next = QUEUE_RINGS;
         seen[ring] = 1;
         for (uint64_t i = 0; i < 1ull << queue->rings[ring].log; i++) {
-            const uint64_t word = load_acquire_u64(&queue->rings[ring].cells[i].word); /* SYNC cell: as in queue_get */
+            const uint64_t word = load_acquire_u64(&queue->rings[ring].cells[i].word); /* (SYNC queue-cell) */
             if (cell_phase(word) == CELL_LINK)
                 next = cell_who(word);
         }
@@ -160,12 +161,12 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
     const uint64_t skipping = header->skipping;
     int met = 0, orphans = 0;
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
-        uint64_t word = load_acquire_u64(&header->rings[ring]); /* SYNC ring-made: as in queue_learn_ring */
+        uint64_t word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         if (ring_word_state(word) == RING_MAKING && sweep->dead[ring_word_member(word) % HEAP_MEMBERS]) {
             const uint32_t block = ring_word_block(word);
             const uint64_t tail = load_seq_u64(&header->tail);
             const cell_t *last = queue_cell(&queue, tail & 255, tail >> 8);
-            const uint64_t link = last == NULL ? 0 : load_acquire_u64(&last->word); /* SYNC cell: as in queue_put */
+            const uint64_t link = last == NULL ? 0 : load_acquire_u64(&last->word); /* (SYNC queue-cell) */
             const int given = block != 0 && block < sweep->heap->blocks_most &&
                               load_seq_u64(&sweep->heap->blocks[block].word) == block_held(id);
             if (cell_phase(link) == CELL_LINK && cell_who(link) == ring && cell_ticket(link) == tail >> 8 &&
@@ -174,14 +175,14 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
             else
                 cas_seq_u64(&header->rings[ring], &word, given ? ring_word_as(word, 0, RING_RETIRED) : 0);
             FAILPOINT("sweep.ring");
-            word = load_acquire_u64(&header->rings[ring]); /* SYNC ring-made: as above */
+            word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         }
         if ((ring_word_state(word) != RING_CHAINED && ring_word_state(word) != RING_RETIRED) ||
             queue_cell(&queue, ring, 0) == NULL)
             continue;
         for (uint64_t i = 0; i < 1ull << queue.rings[ring].log; i++) {
             cell_t *cell = &queue.rings[ring].cells[i];
-            const uint64_t now = load_acquire_u64(&cell->word); /* SYNC cell: as in queue_get */
+            const uint64_t now = load_acquire_u64(&cell->word); /* (SYNC queue-cell) */
             const uint32_t phase = cell_phase(now);
             if (phase == CELL_ORPHAN)
                 orphans = 1;
@@ -219,14 +220,15 @@ static inline int sweep_is_queued(sweep_t *sweep, uint64_t word, uint32_t block)
     const char *where = heap_block_at(heap, ring, &size);
     if (where == NULL || heap->blocks[ring].use != USE_RING)
         return 0;
-    const uint64_t holder = load_seq_u64(&heap->blocks[ring].word); /* SYNC block-word: as in heap_take_word */
+    const uint64_t holder = load_seq_u64(&heap->blocks[ring].word); /* (SYNC block-word) */
     if ((holder & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, holder >> 2))
         return 0;
     const uint32_t log = ((const cell_ring_t *)where)->cells_log;
     if (log > 18 || ring_bytes(log) > size || at >> log != 0)
         return 0;
     const cell_t *cell = (const cell_t *)(where + sizeof(cell_ring_t)) + at;
-    const uint64_t now = load_acquire_u64(&cell->word), item = load_acquire_u64(&cell->item); /* SYNC cell, SYNC item */
+    const uint64_t now = load_acquire_u64(&cell->word),
+                   item = load_acquire_u64(&cell->item); /* (SYNC queue-cell, SYNC queue-item) */
     const uint32_t phase = cell_phase(now);
     return ((cell_ticket(now) >> log) & ITEM_LAP_MASK) == ((word >> 2) & ITEM_LAP_MASK) && item_block(item) == block &&
            (phase == CELL_CLAIMED || phase == CELL_READY || phase == CELL_TAKEN || phase == CELL_ORPHAN);
@@ -252,7 +254,7 @@ static inline int sweep_condemn(sweep_t *sweep, uint32_t block, uint64_t word, u
 }
 
 static inline void sweep_queue_block(sweep_t *sweep, uint32_t block, uint64_t held) {
-    const uint64_t word = load_seq_u64(&sweep->heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+    const uint64_t word = load_seq_u64(&sweep->heap->blocks[block].word); /* (SYNC block-word) */
     if ((word & BLOCK_TAG) != BLOCK_HELD || !sweep_died(sweep, word >> 2))
         return;
     if (sweep_condemn(sweep, block, word, held))
@@ -264,7 +266,7 @@ static inline void sweep_queue_block(sweep_t *sweep, uint32_t block, uint64_t he
 
 static inline void sweep_block(sweep_t *sweep, uint32_t block) {
     heap_block_t *entry = &sweep->heap->blocks[block];
-    uint64_t word = load_seq_u64(&entry->word); /* SYNC block-word: as in heap_take_word */
+    uint64_t word = load_seq_u64(&entry->word); /* (SYNC block-word) */
     int freed = 0;
     if (word == 0 || entry->use == USE_QUEUE)
         return;
@@ -322,7 +324,7 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
         blocks = heap->blocks_most;
     for (uint32_t block = 1; block < blocks; block++) {
         uint64_t size;
-        const uint64_t word = load_seq_u64(&heap->blocks[block].word); /* SYNC block-word: as in heap_take_word */
+        const uint64_t word = load_seq_u64(&heap->blocks[block].word); /* (SYNC block-word) */
         char *at;
         if (heap->blocks[block].use != USE_QUEUE || (word & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, word >> 2) ||
             (at = heap_block_at(heap, block, &size)) == NULL || size < sizeof(queue_header_t) ||

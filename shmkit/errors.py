@@ -121,7 +121,7 @@ class Full(ChannelError, queue.Full):
 
 
 class HeapFull(Full, NoSpace):
-    """A queue's items may use no more memory: its limit is reached, or the system has none; the message says how much."""
+    """A queue's items may use no more memory: its limit is reached, or the system has none; the message says which."""
 
 
 class ShutDown(ChannelError, _ShutDown):

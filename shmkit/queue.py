@@ -1,7 +1,7 @@
 """Queues with the standard library's words: ``Queue``, ``SimpleQueue`` and ``JoinableQueue``.
 
-They take the arguments, and answer and raise what those of ``multiprocessing`` do, and more: names, ``put_many``, ``get_many``,
-``shutdown``, a choice of what a full queue does.
+They take the arguments, and answer and raise what those of ``multiprocessing`` do, and more: names, ``put_many``,
+``get_many``, ``shutdown``, a choice of what a full queue does.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ Backpressure = Literal["block", "raise", "drop_oldest", "drop_newest"]
 class Queue(QueueBase):
     """A queue that any number of processes and threads put into and get from, first in, first out for each producer.
 
-    ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method); ``Queue.create`` and
-    ``Queue.attach`` share one by name.  ``maxsize`` 0 or less: as many items as there is memory for.  ``backpressure`` says what
-    `put` does when ``maxsize`` items are there: "block" (waits), "raise" (Full at once), "drop_oldest" or "drop_newest" (what is
+    ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method);
+    ``Queue.create`` and ``Queue.attach`` share one by name.  ``maxsize`` 0 or less: as many items as there is memory
+    for.  ``backpressure`` says what `put` does when ``maxsize`` items are there: "block" (waits),
+    "raise" (Full at once), "drop_oldest" or "drop_newest" (what is
     dropped is counted: ``statistics()["dropped"]``).
 
-    An item is copied once, into shared memory, when it is put.  Arrays arrive as arrays that own that memory: no copy is made of them,
-    they can be written to, and they stay valid as long as they are kept, whatever becomes of the queue.
+    An item is copied once, into shared memory, when it is put.  Arrays arrive as arrays that own that memory: no copy
+    is made of them, they can be written to, and they stay valid as long as they are kept, whatever becomes of the
+    queue.
 
     A process that is killed stops nobody: what it was putting is there or is not, what it was getting goes to another.
     """
@@ -52,8 +54,8 @@ class Queue(QueueBase):
     ) -> Self:
         """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
 
-        SegmentExists, NoSpace.  Whoever may write to it (``mode``) can have those run any code who get from it, as items may be
-        pickles: so these are refused where others than the owner may.
+        SegmentExists, NoSpace.  Whoever may write to it (``mode``) can have those run any code who get from it, as
+        items may be pickles: so these are refused where others than the owner may.
         """
         made = cls.__new__(cls)
         create_named(made, name, maxsize, capacity, backpressure, backing, mode, lifetime)

@@ -3,12 +3,12 @@
     queue_killing.py failpoints CASE NAME…        the victim dies by SIGKILL where it passes NAME (debug build)
     queue_killing.py instants CASE TRIALS SEED    the parent kills one of four after a random time
 
-CASE: "bounded" or "unbounded".  Each trial forks two producers and two consumers, of which one is killed.  Items are of mixed sizes,
-some in a cell and some in a block; each bears its producer, its number and a checksum.  A consumer notes an item before it asks for
-the next one.  Then: every item whose put returned was got by exactly one consumer, except the one that the killed consumer had in
-its hands; nothing is torn, nothing is got twice; each producer's items come in order to each consumer, but for the one that a dead
-one gave back; in the end no block is held by anybody but the queue.  Prints a line of JSON per trial; a broken promise is a
-traceback and exit status 1.
+CASE: "bounded" or "unbounded".  Each trial forks two producers and two consumers, of which one is killed.  Items are
+of mixed sizes, some in a cell and some in a block; each bears its producer, its number and a checksum.  A consumer
+notes an item before it asks for the next one.  Then: every item whose put returned was got by exactly one consumer,
+except the one that the killed consumer had in its hands; nothing is torn, nothing is got twice; each producer's items
+come in order to each consumer, but for the one that a dead one gave back; in the end no block is held by anybody but
+the queue.  Prints a line of JSON per trial; a broken promise is a traceback and exit status 1.
 """
 
 from __future__ import annotations

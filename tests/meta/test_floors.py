@@ -29,7 +29,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_rwlock_wait.h"],  # how that is waited for
         ["_heap_layout.h"],  # has a lock's cell in it
         ["_heap.h"],  # blocks whose words name members
-        ["_cells.h"],  # queues, which are blocks of a heap, and hand blocks on
+        ["_queue_rings.h"],  # queues are blocks of a heap …
+        ["_cells.h"],  # … and hand blocks on
         ["_sweep.h"],  # knows what the dead can leave in either
         ["_queue_wait.h"],  # how queues, and memory, are waited for
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting

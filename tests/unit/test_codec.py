@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copyreg
-import datetime
+import datetime as dt
 import functools
 import math
 import pickle
 import struct
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -45,7 +46,9 @@ def is_same(left: Any, right: Any) -> bool:
     if isinstance(left, np.generic):
         return left.tobytes() == right.tobytes() and left.dtype == right.dtype
     if isinstance(left, (float, complex)):
-        return struct.pack("dd", complex(left).real, complex(left).imag) == struct.pack("dd", complex(right).real, complex(right).imag)
+        return struct.pack("dd", complex(left).real, complex(left).imag) == struct.pack(
+            "dd", complex(right).real, complex(right).imag
+        )
     return bool(left == right)
 
 
@@ -55,14 +58,17 @@ PLAIN = [
     b"", b"x", b"x" * 103, b"x" * 104, b"x" * 1023, b"x" * 1024, b"x" * 100_000,
     "", "a", "é", "日", "😀", "a" * 5000, "é" * 5000, "日" * 5000, "😀" * 5000, "\ud800", "a\x00b",
     bytearray(), bytearray(b"abc"), bytearray(5000),
-    (), (1,), (1, (2, (3,))), [], [1, [2]], {}, {"a": {"b": 1}}, {1: 2, (3, 4): [5]}, set(), {1, 2}, frozenset(), frozenset("ab"),
-    (1, 2.5, "three", b"four", None, True), ["x" * 2000, b"y" * 2000, 3] * 10,
+    (), (1,), (1, (2, (3,))), [], [1, [2]], {}, {"a": {"b": 1}}, {1: 2, (3, 4): [5]}, set(), {1, 2}, frozenset(),
+    frozenset("ab"), (1, 2.5, "three", b"four", None, True), ["x" * 2000, b"y" * 2000, 3] * 10,
 ]  # fmt: skip
 NUMPY = [
-    np.float64(1.5), np.float32(-0.0), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.complex128(1 + 2j), np.float16(2),
-    np.longdouble(1.25), np.datetime64("2020-01-01T01:02:03"), np.timedelta64(5, "ms"), np.str_("text"), np.bytes_(b"bytes"),
+    np.float64(1.5), np.float32(-0.0), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.complex128(1 + 2j),
+    np.float16(2),
+    np.longdouble(1.25), np.datetime64("2020-01-01T01:02:03"), np.timedelta64(5, "ms"), np.str_("text"),
+    np.bytes_(b"bytes"),
     np.array(5), np.array([]), np.zeros((0, 3)), np.zeros((3, 0, 2), "f4"), np.arange(10), np.arange(10_000.0),
-    np.arange(10_000.0)[::2], np.arange(60.0).reshape(3, 4, 5).transpose(2, 0, 1), np.arange(6000.0).reshape(60, 100)[::2, ::-1],
+    np.arange(10_000.0)[::2], np.arange(60.0).reshape(3, 4, 5).transpose(2, 0, 1), np.arange(6000.0).reshape(60,
+    100)[::2, ::-1],
     np.asfortranarray(np.arange(6000.0).reshape(60, 100)), np.array(["a", "bcd"]), np.array([b"a", b"bcd"]),
     np.arange(5, dtype=">i4"), np.arange(5000, dtype=">f8"), np.zeros(4, "M8[ns]"), np.zeros(400, "m8[3s]"),
     np.zeros(3, [("a", "i4"), ("b", "f8", (2, 2)), ("c", "U5")]), np.zeros(300, [("a", ">i4")]), np.zeros(3, "V7"),
@@ -88,7 +94,7 @@ class Custom:
 
 
 class Text(str):
-    pass
+    __slots__ = ()
 
 
 class Number(int):
@@ -103,14 +109,18 @@ class Grid(np.ndarray):  # type: ignore[type-arg]
     pass
 
 
-Point = collections.namedtuple("Point", "x y")
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 @pytest.mark.parametrize(
     "item",
     [
-        Custom(1), Custom(np.zeros(5000)), Text("x"), Number(5), Sequence([1]), Point(1, 2), [Text("x")], {"k": Number(1)},
-        np.zeros(5000).view(Grid), collections.OrderedDict(a=1), datetime.datetime(2020, 1, 2), range(5), len, functools.partial(int, "5"),
+        Custom(1), Custom(np.zeros(5000)), Text("x"), Number(5), Sequence([1]), Point(1, 2), [Text("x")],
+        {"k": Number(1)},
+        np.zeros(5000).view(Grid), collections.OrderedDict(a=1), dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc),
+        range(5), len, functools.partial(int, "5"),
         [Custom(np.zeros((300, 3))), np.zeros(5000)], np.array([1, "a", None], object), np.float64,
     ],
     ids=lambda item: f"{type(item).__name__}",
@@ -171,7 +181,11 @@ def test_one_object_twice_is_one_object_afterwards() -> None:
     for twice in ([inner, inner], (array, array), {"a": inner, "b": [inner]}, [bytearray(b"x")] * 2, [[array], array]):
         got = list(twice.values()) if isinstance(twice, dict) else through(twice)
         first, second = got[0], got[1]
-        while isinstance(second, list) and isinstance(first, np.ndarray) != isinstance(second, np.ndarray) and len(second) == 1:
+        while (
+            isinstance(second, list)
+            and isinstance(first, np.ndarray) != isinstance(second, np.ndarray)
+            and len(second) == 1
+        ):
             second = second[0]
         while isinstance(first, list) and isinstance(second, np.ndarray):
             first = first[0]
@@ -248,16 +262,18 @@ scalars = (
 )  # fmt: skip
 # (NumPy itself unpickles some datetimes of foreign byte order as others.)
 dtypes = (
-    hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes()
-    | hnp.datetime64_dtypes(endianness="<") | hnp.timedelta64_dtypes(endianness="<") | hnp.array_dtypes(hnp.integer_dtypes(), max_size=3)
-    | hnp.byte_string_dtypes() | hnp.unicode_string_dtypes()
+    hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.floating_dtypes() |
+    hnp.complex_number_dtypes()
+    | hnp.datetime64_dtypes(endianness="<") | hnp.timedelta64_dtypes(endianness="<") |
+    hnp.array_dtypes(hnp.integer_dtypes(), max_size=3) | hnp.byte_string_dtypes() | hnp.unicode_string_dtypes()
 )  # fmt: skip
 arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
 hashable = st.none() | st.integers() | st.text(max_size=5) | st.binary(max_size=5)
 items = st.recursive(
     scalars | arrays,
     lambda inner: (
-        st.lists(inner, max_size=5) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(hashable, inner, max_size=4)
+        st.lists(inner, max_size=5) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(hashable, inner,
+        max_size=4)
         | st.sets(hashable, max_size=4) | st.frozensets(hashable, max_size=4) | inner.map(Custom)
     ),
     max_leaves=12,
@@ -283,16 +299,12 @@ def test_scribbled_bytes_are_an_error_or_some_object(item: Any, data: st.DataObj
             scribbled[data.draw(st.integers(0, len(scribbled) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(scribbled)))
     for said in (bytes(scribbled), bytes(scribbled[:cut])):
-        try:
+        with contextlib.suppress(shmkit.RecordCorrupt, shmkit.PickleRefused, MemoryError):
             decode(said, body, False)
-        except (shmkit.RecordCorrupt, shmkit.PickleRefused, MemoryError):
-            pass
 
 
 @given(st.binary(max_size=104), st.binary(max_size=400))
 @settings(max_examples=1000)
 def test_random_bytes_are_an_error_or_some_object(head: bytes, body: bytes) -> None:
-    try:
+    with contextlib.suppress(shmkit.RecordCorrupt, shmkit.PickleRefused, MemoryError):
         decode(head, bytearray(body) if body else None, False)
-    except (shmkit.RecordCorrupt, shmkit.PickleRefused, MemoryError):
-        pass

@@ -169,7 +169,14 @@ def test_closed() -> None:
     queue.put(1)
     queue.close()
     queue.close()
-    for call in (lambda: queue.put(1), queue.get, queue.qsize, queue.empty, lambda: queue.put_many([1]), queue.get_many):
+    for call in (
+        lambda: queue.put(1),
+        queue.get,
+        queue.qsize,
+        queue.empty,
+        lambda: queue.put_many([1]),
+        queue.get_many,
+    ):
         with pytest.raises(ValueError, match="is closed"):
             call()
     assert "closed" in repr(queue)
@@ -284,14 +291,14 @@ def test_received_arrays_survive_a_fork(process: Processes) -> None:
     """A forked child has its parent's arrays, whatever the parent does with them meanwhile."""
     queue, answers, go = shmkit.Queue(), multiprocessing.SimpleQueue(), multiprocessing.Event()
     queue.put(np.full(200_000, 7.0))
-    array = queue.get()
+    arrays = [queue.get()]
 
     def child() -> None:
         go.wait(60)
-        answers.put(bool((array == 7).all()))
+        answers.put(bool((arrays[0] == 7).all()))
 
     process(child, context="fork")
-    del array
+    arrays.clear()
     for _ in range(20):  # would be in the same memory, if it were free
         queue.put(np.zeros(200_000))
         queue.get()
@@ -339,7 +346,9 @@ def test_by_name(name: str, process: Processes) -> None:
     assert with_name.name == name
     with pytest.raises(shmkit.SegmentExists):
         shmkit.Queue.create(name)
-    program = process.python(f"import shmkit; q = shmkit.Queue.attach({name!r}); q.put(('hello', 1)); print(q.statistics()['maxsize'])")
+    program = process.python(
+        f"import shmkit; q = shmkit.Queue.attach({name!r}); q.put(('hello', 1)); print(q.statistics()['maxsize'])"
+    )
     assert with_name.get(timeout=60) == ("hello", 1)
     output, _ = program.communicate(timeout=60)
     assert output.strip() == "5"

@@ -1,0 +1,167 @@
+"""The heap: blocks of every size, taken, let go, recycled, given back to the system."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+
+import pytest
+
+import shmkit
+from shmkit._heap import Heap, process_heap
+from support import Processes
+
+
+@pytest.fixture
+def heap() -> Heap:
+    return process_heap()
+
+
+def test_blocks_of_every_size(heap: Heap) -> None:
+    """A block has the bytes that were asked for, wastes at most an eighth beyond 4 KiB, and keeps what is written."""
+    blocks = []
+    for size in [1, 511, 512, 513, 4095, 4096, 5000, 65_535, 65_536, 65_537, 10**6, 2**20, 10**7]:
+        block = heap.allocate(size)
+        assert len(memoryview(block)) == size <= block.size
+        assert block.size <= max(512, size * 9 / 8)
+        memoryview(block)[:] = bytes([size % 251]) * size
+        blocks.append((block, size))
+    for block, size in blocks:
+        assert bytes(block) == bytes([size % 251]) * size
+
+
+def test_no_two_blocks_overlap(heap: Heap) -> None:
+    """Whatever is taken and let go, in whatever order."""
+    chance = random.Random(5)
+    held: list[tuple[memoryview, int]] = []
+    for number in range(3000):
+        if held and chance.random() < 0.45:
+            view, mark = held.pop(chance.randrange(len(held)))
+            assert view[0] == view[-1] == mark
+            view.release()
+        else:
+            view = memoryview(heap.allocate(chance.choice([10, 600, 3000, 40_000, 70_000]) + chance.randrange(64)))
+            view[0] = view[-1] = number % 256
+            held.append((view, number % 256))
+    for view, mark in held:
+        assert view[0] == view[-1] == mark
+
+
+def test_blocks_are_recycled(heap: Heap) -> None:
+    """What was let go is taken next, so steady use touches no new page."""
+    numbers = {heap.allocate("1 MiB").number for _ in range(100)}
+    assert len(numbers) <= 2
+    assert heap.statistics()["resident"] <= 3 << 20
+
+
+def test_a_million_small_blocks(heap: Heap) -> None:
+    """Taking stays quick when hardly any is free, and everything comes back."""
+    blocks = [heap.allocate(600) for _ in range(20_000)]
+    assert len({block.number for block in blocks}) == 20_000
+    assert heap.statistics()["blocks_held"] >= 20_000
+    blocks.clear()
+    assert heap.statistics()["blocks_held"] == 0
+
+
+def test_trimming(heap: Heap) -> None:
+    """Pages of what is free go back to the system; what is held stays as it is."""
+    kept = heap.allocate(100_000)
+    memoryview(kept)[:3] = b"abc"
+    del [heap.allocate("4 MiB") for _ in range(5)][:]
+    before = os.fstat(heap_fd(heap)).st_blocks
+    assert heap.trim() >= 20 << 20
+    assert os.fstat(heap_fd(heap)).st_blocks * 512 < before * 512 - (20 << 20) + 4096
+    assert heap.trim() == 0
+    assert bytes(kept)[:3] == b"abc"
+    again = heap.allocate("4 MiB")
+    memoryview(again)[-1:] = b"x"
+
+
+def heap_fd(heap: Heap) -> int:
+    """The descriptor of its memory."""
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:shmkit") and os.fstat(int(fd)).st_size > 1 << 30:
+                return int(fd)
+        except OSError:
+            continue
+    raise AssertionError("the heap has no descriptor")
+
+
+def test_its_limit(name: str) -> None:
+    """No more than the limit is ever resident; what is too large for it is refused at once."""
+    queue = shmkit.Queue.create(name, capacity="4 MiB")
+    try:
+        heap = queue.heap
+        blocks = []
+        with pytest.raises(shmkit.HeapFull, match="limit is 4 MiB"):
+            while True:
+                blocks.append(heap.allocate("1 MiB"))
+        assert len(blocks) in (3, 4)
+        assert heap.statistics()["resident"] <= 4 << 20
+        with pytest.raises(shmkit.RecordTooLarge):
+            heap.allocate("5 MiB")
+        blocks.pop()
+        blocks.append(heap.allocate("1 MiB"))
+        blocks.clear()
+        # Memory that lies idle as blocks of one size can be had as those of another.
+        assert len([heap.allocate("100 KiB") for _ in range(20)]) == 20
+    finally:
+        queue.unlink()
+    with pytest.raises(ValueError, match="a heap has at least 1 MiB"):
+        shmkit.Queue.create(name, capacity=1000)
+
+
+def test_bad_sizes(heap: Heap) -> None:
+    for size in (-1, "x", 2.5, None):
+        with pytest.raises((TypeError, ValueError)):
+            heap.allocate(size)  # type: ignore[arg-type]
+    with pytest.raises(shmkit.RecordTooLarge):
+        heap.allocate(2**60)
+
+
+def test_threads(heap: Heap) -> None:
+    """Each has its own blocks."""
+    broken: list[int] = []
+
+    def use(me: int) -> None:
+        for _ in range(500):
+            view = memoryview(heap.allocate(5000))
+            view[:] = bytes([me]) * 5000
+            if bytes(view) != bytes([me]) * 5000:
+                broken.append(me)
+
+    threads = [threading.Thread(target=use, args=(me,)) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not broken
+
+
+def hold_and_die(heap: Heap) -> None:
+    blocks = [heap.allocate(size) for size in (100, 10_000, 1_000_000)]
+    os._exit(len(blocks) - 3)
+
+
+def test_what_the_dead_held_comes_back(heap: Heap, process: Processes) -> None:
+    for _ in range(5):
+        child = process(hold_and_die, heap, context="fork")
+        child.join(60)
+        assert child.exitcode == 0
+    heap.collect()
+    said = heap.statistics()
+    assert said["blocks_held"] == 0
+    assert said["members"] == 1
+
+
+def test_more_processes_than_it_has_places_for_at_one_time(heap: Heap, process: Processes) -> None:
+    """Places of the dead are used again: hundreds of processes, one after the other and some at a time."""
+    for _ in range(20):
+        children = [process(hold_and_die, heap, context="fork") for _ in range(5)]
+        for child in children:
+            child.join(60)
+            assert child.exitcode == 0
+    heap.collect()
+    assert heap.statistics()["deaths"] >= 90
