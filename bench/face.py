@@ -9,6 +9,8 @@ kind of pattern  sender                              receiver
 ``one by one``   ``send(bytes)``                     ``recv() -> bytes``
 ``round trip``   the same: ``recv`` waits as the library waits by default
 ``sleeps``       the same: ``recv`` gives the CPU away after a while
+``objects``      ``send(object)``                    ``recv() -> object``
+``crowd``        the same, by several processes each
 ``polled``       ``send(bytes)``                     ``try_recv() -> bytes | None``
 ``lists``        ``send_many(list[bytes])``          ``recv_many(most) -> list[bytes]``
 ``blocks``       ``send_block(uint8 array)``         ``recv_block(uint8 array) -> messages``
@@ -59,6 +61,9 @@ class Channel:
     def native(self, pattern: Any, role: int, back: Channel | None) -> Callable[[int], Any] | None:
         """A limit in C brings the whole loop: called with a count, it returns what the pattern's loop would."""
         return None
+
+    def flush(self) -> None:
+        """Called in a process that only sends, before it ends: returns when what it sent is on its way."""
 
     def leave(self) -> None:
         """Called in a child, on what ``sender`` or ``receiver`` returned, when its work is done."""

@@ -26,6 +26,7 @@ from patterns import size_name
 
 RESULTS = Path(__file__).parent / "results"
 OURS, CYTHON, RING, FUTEX = "shmkit", "LIMIT bare Cython ring", "LIMIT C ring", "LIMIT C futex"
+QUEUE = "shmkit.Queue"
 NAMED, WARM = "shmkit.Segment, reserve=False", "shmkit.empty, warm pool"
 FAR_NS = 200  # a cache-line round trip above this: the two CPUs are far apart
 
@@ -152,6 +153,52 @@ def faults(rows: Rows) -> float:
     return median(cell.get("faults", 0.0) for cell in good(rows, OURS))
 
 
+def _queue_figures() -> list[Figure]:
+    """What queues are to reach, beside multiprocessing's."""
+    native, pickled = suite.OBJECTS
+    two, two_pickled, four = suite.CROWDS
+    single, lists, _ = suite.SMALL_MESSAGES
+    default, asleep = suite.ROUND_TRIPS[1], suite.ROUND_TRIPS[3]
+
+    def beside(what: str, setup: suite.Setup, bound: float) -> Figure:
+        return Figure(what, setup, faster("mp.Queue", QUEUE), bound, ratio, ours=QUEUE)
+
+    def ahead(setup: suite.Setup) -> Figure:
+        def read(rows: Rows) -> float:
+            peer = best_peer(rows)
+            return math.nan if peer is None else times(rows, peer, QUEUE)
+
+        return Figure("… × the best peer", setup, read, 1.0, ratio, ours=QUEUE)
+
+    found = [
+        beside("Queue: 64 B by put and get, × mp.Queue", single, 25),
+        Figure("… put_many, get_many", lists, lambda rows: rate(rows, QUEUE), 15e6, per_second, ours=QUEUE),
+        beside("… tuples of int, float, str, bytes, × mp.Queue", native, 25),
+        ahead(native),
+        beside("… pickled objects, × mp.Queue", pickled, 10),
+        ahead(pickled),
+        beside("… 2 producers, 2 consumers, × mp.Queue", two, 16),
+        ahead(two),
+        Figure(
+            "… shares of the two consumers",
+            two,
+            lambda rows: median(cell["extra"]["balance"] for cell in good(rows, QUEUE)),
+            0.8,
+            plain,
+            ours=QUEUE,
+        ),
+        beside("… the same, pickled, × mp.Queue", two_pickled, 10),
+        Figure("… 4 producers, 4 consumers", four, lambda rows: rate(rows, QUEUE), 1e6, per_second, ours=QUEUE),
+        Figure("… there and back", default, lambda rows: seconds(rows, QUEUE), 1e-6, span, True, QUEUE),
+        Figure("… there and back, both asleep, ÷ os.pipe", asleep, slower("os.pipe", QUEUE), 1.2, ratio, True, QUEUE),
+    ]
+    for setup in suite.FRAMES[1:]:
+        frames = f"… arrays of {size_name(setup.job.size)}"
+        found.append(Figure(f"{frames}, × C ring", setup, faster(RING, QUEUE), 0.75, ratio, ours=QUEUE))
+        found.append(beside(f"{frames}, × mp.Queue", setup, 50))
+    return found
+
+
 def _figures() -> list[Figure]:
     spinning, default, _, asleep, asleep_anywhere = suite.ROUND_TRIPS
     single, lists, blocks = suite.SMALL_MESSAGES
@@ -183,6 +230,7 @@ def _figures() -> list[Figure]:
         Figure(f"In place, {size_name(setup.job.size)}", setup, lambda rows: rate(rows, OURS), 2e6, per_second)
         for setup in suite.IN_PLACE
     ]
+    found += _queue_figures()
     found += [
         Figure("Parked receiver, share of a core", parked, lambda rows: seconds(rows, OURS), 0.001, share, True),
         Figure("… wake-up, split cores, ÷ os.pipe", wake, slower("os.pipe"), 1.2, ratio, True),

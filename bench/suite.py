@@ -87,9 +87,16 @@ SIGNALS = [
     _setup(p.SignalRoundTrip, _NOTHING),
 ]
 ASKING = [_setup(p.Asking, _NOTHING)]
+OBJECTS = [_setup(p.Objects, _SMALL), _setup(p.Objects, _SMALL, pickled=True)]
+CROWDS = [
+    _setup(p.Crowd, _SMALL),
+    _setup(p.Crowd, _SMALL, pickled=True),
+    _setup(p.Crowd, _SMALL, workers=4),
+]
 
 PRIMITIVES = LOCKS + CONTENDED + SIGNALS + ASKING
-EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS + PRIMITIVES
+QUEUES = OBJECTS + CROWDS
+EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS + PRIMITIVES + QUEUES
 
 
 @dataclass(frozen=True)

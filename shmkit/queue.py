@@ -14,7 +14,7 @@ from shmkit._queue_end import create_named, find_named
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from shmkit.segment import Backing, Lifetime
+    from shmkit.segment.base import Backing, Lifetime
 
 __all__ = ["Backpressure", "JoinableQueue", "Queue", "SimpleQueue"]
 

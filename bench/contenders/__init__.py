@@ -9,6 +9,7 @@ from face import Contender, Job
 
 ALL: list[Contender] = [
     ours.Shmkit(),
+    ours.ShmkitQueue(),
     limit.BareCython(),
     limit.NativeRing(),
     limit.NativeFutex(),

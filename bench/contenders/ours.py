@@ -69,3 +69,41 @@ class Shmkit(Contender):
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Ring(job)
+
+
+class _Queue(Channel):
+    """An anonymous queue that both children inherit."""
+
+    def __init__(self, maxsize: int) -> None:
+        import shmkit
+
+        self.queue = shmkit.Queue(maxsize)
+        self.warm = 2 * maxsize + 2
+
+    def _open(self) -> Any:
+        self.send = self.send_array = self.queue.put
+        self.recv = self.queue.get
+        self.send_many = self.queue.put_many
+        self.recv_many = self.queue.get_many
+        return self
+
+    sender = receiver = _open
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        get = self.queue.get
+        for _ in range(count):
+            yield get()
+
+    def close(self) -> None:
+        self.queue.close()
+
+
+class ShmkitQueue(Contender):
+    """``shmkit.Queue`` by its defaults.  Bounded for frames only, so that memory is."""
+
+    name = "shmkit.Queue"
+    family = "shmkit"
+    kinds = frozenset({"one by one", "round trip", "sleeps", "lists", "frames", "objects", "crowd"})
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Queue(job.slots if pattern.kind == "frames" else 0)

@@ -14,6 +14,7 @@ from face import Channel, Contender, Job
 
 _context = multiprocessing.get_context("fork")
 _WAITS = frozenset({"one by one", "round trip", "sleeps", "frames"})
+_OBJECTS = frozenset({"objects", "crowd"})
 
 
 class _Queue(Channel):
@@ -38,6 +39,11 @@ class _Queue(Channel):
         for _ in range(count):
             yield self.queue.get()
 
+    def flush(self) -> None:
+        if self.late:
+            self.queue.close()
+            self.queue.join_thread()
+
     def close(self) -> None:
         self.queue.close()
 
@@ -47,7 +53,7 @@ class Queue(Contender):
 
     name = "mp.Queue"
     family = "stdlib"
-    kinds = _WAITS
+    kinds = _WAITS | _OBJECTS
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         bounded = job.slots if pattern.kind == "frames" else 0
@@ -57,7 +63,7 @@ class Queue(Contender):
 class SimpleQueue(Contender):
     name = "mp.SimpleQueue"
     family = "stdlib"
-    kinds = _WAITS
+    kinds = _WAITS | _OBJECTS
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Queue(_context.SimpleQueue(), late=False)

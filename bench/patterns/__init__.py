@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from patterns.base import End, Measured, Pattern, WrongMessage, size_name
 from patterns.locks import Asking, Contended, Pairs, SignalRoundTrip, SignalWakeUp, WithBlocks
+from patterns.queues import Crowd, Objects
 from patterns.streams import Attaches, Batched, Blocks, Cycles, Frames, InPlace, OneByOne
 from patterns.waits import AsleepRoundTrip, Parked, PolledRoundTrip, RoundTrip, WakeUp
 
@@ -14,11 +15,13 @@ __all__ = [
     "Batched",
     "Blocks",
     "Contended",
+    "Crowd",
     "Cycles",
     "End",
     "Frames",
     "InPlace",
     "Measured",
+    "Objects",
     "OneByOne",
     "Pairs",
     "Parked",
