@@ -62,6 +62,9 @@ class Channel:
         """A limit in C brings the whole loop: called with a count, it returns what the pattern's loop would."""
         return None
 
+    def forked(self) -> None:
+        """Called in a process that was forked from one that had the sender already."""
+
     def flush(self) -> None:
         """Called in a process that only sends, before it ends: returns when what it sent is on its way."""
 

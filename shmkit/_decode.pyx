@@ -349,7 +349,8 @@ cdef object decode_array_at(reader_t *reader, object owner):
     cdef uint64_t at = read_number(reader)
     cdef cnp.ndarray array
     size = kind.itemsize * elements
-    if (elements and size // elements != <uint64_t>kind.itemsize) or at > reader.body_size or size > reader.body_size - at:
+    cdef bint wraps = elements and size // elements != <uint64_t>kind.itemsize
+    if wraps or at > reader.body_size or size > reader.body_size - at:
         raise corrupt(f"an array of {elements} elements of {kind.itemsize} bytes is not within {reader.body_size}")
     if owner is None or reader.body == NULL:
         raise corrupt("an array has no body to be in")
@@ -377,8 +378,8 @@ cdef object decode_scalar(reader_t *reader):
 cdef object load(object data, list buffers, bint pickles):
     if not pickles:
         raise PickleRefused(
-            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this process run "
-            "any code"
+            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this process "
+            "run any code"
         )
     return _loads(data) if buffers is None else _loads(data, buffers=buffers)
 

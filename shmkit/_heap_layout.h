@@ -133,7 +133,8 @@ SHMKIT_ASSERT(sizeof(heap_block_t) == 32, "an entry as drawn");
  * Invariant: the cell of tail is FREE(tail), or somebody's of that very ticket: the last free cell of a ring is used for the link.  */
 #define QUEUE_RINGS 64u
 #define QUEUE_CELLS_LEAST 64u
-#define QUEUE_CELLS_MOST (1u << 18)
+#define QUEUE_LOG_MOST 18u
+#define QUEUE_CELLS_MOST (1u << QUEUE_LOG_MOST)
 #define QUEUE_OPEN 0u
 #define QUEUE_SHUT 1u /* nothing is put any more; what is there can be got */
 #define QUEUE_VOID 2u /* nor can that */

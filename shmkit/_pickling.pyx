@@ -13,7 +13,9 @@ import pickle
 from multiprocessing import reduction
 
 cdef object ForkingPickler = reduction.ForkingPickler
-cdef object _extra_reducers = reduction.ForkingPickler._extra_reducers
+cdef dict _extra_reducers = reduction.ForkingPickler._extra_reducers
+cdef dict _common_reducers = copyreg.dispatch_table
+cdef object _missing = KeyError("no reducer is registered")
 cdef list _idle = []
 
 
@@ -21,10 +23,12 @@ cdef class Reducers:
     """The reducers that are registered now, for a pickler's ``dispatch_table``."""
 
     def __getitem__(self, kind):
-        try:
-            return _extra_reducers[kind]
-        except KeyError:
-            return copyreg.dispatch_table[kind]
+        found = _extra_reducers.get(kind)
+        if found is None:
+            found = _common_reducers.get(kind)
+            if found is None:
+                raise _missing
+        return found
 
 
 cdef class Sink:

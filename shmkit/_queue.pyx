@@ -79,7 +79,8 @@ cdef class QueueBase(QueuePut):
         owner = self.heap.block(item.block, hold)
         if item.body_size > owner.size:
             raise errors.RecordCorrupt(
-                f"an item of {self._label()} says that it has {item.body_size} bytes in a block of {owner.size}; it is lost"
+                f"an item of {self._label()} says that it has {item.body_size} bytes in a block of {owner.size}; "
+                "it is lost"
             )
         owner.used = item.body_size
         owner.shape = item.body_size

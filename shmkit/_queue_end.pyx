@@ -96,7 +96,8 @@ cdef class QueueEnd:
     cdef int bind(self, Share share) except -1:
         cdef uint64_t size
         cdef queue_header_t *header = <queue_header_t *>heap_block_at(&share.heap.c, share.block, &size)
-        if header == NULL or size < sizeof(queue_header_t) or queue_open(&self.c, &share.heap.c, header, share.id) != OK:
+        cdef bint sound = header != NULL and size >= sizeof(queue_header_t)
+        if not sound or queue_open(&self.c, &share.heap.c, header, share.id) != OK:
             raise errors.LayoutMismatch(f"{self._label()} contradicts itself, or is gone")
         share.header = header
         self.heap = share.heap

@@ -19,7 +19,8 @@ from shmkit._encode cimport Parcel, pack_lent, pack_small
 from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
-from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, POLICY_DROP_NEWEST, POLICY_DROP_OLDEST, POLICY_RAISE, QueueEnd
+from shmkit._queue_end cimport *
+from shmkit._queue_end cimport QueueEnd
 
 import sys
 import weakref

@@ -123,12 +123,16 @@ static inline void queue_format_ring(queue_t *queue, uint32_t ring, uint64_t tic
 
 /* Makes a ring whose tickets begin at `ticket`, or makes one anew that was left; *ring receives it.  OK; TOO_MANY: there are as
  * many as there can be; FULL, TOO_LARGE: no memory. */
-static inline status_t queue_make_ring(queue_t *queue, uint32_t log, uint64_t ticket, uint32_t *ring, int *error) {
+static inline status_t queue_make_ring(queue_t *queue, uint32_t least_log, uint64_t ticket, uint32_t *ring,
+                                       int *error) {
     uint64_t *rings = queue->header->rings;
-    uint32_t made = QUEUE_RINGS;
+    uint32_t made = QUEUE_RINGS, log = least_log;
     *error = 0;
     for (uint32_t i = QUEUE_RINGS; i-- != 0;) {      /* the largest ones come last */
         uint64_t word = load_acquire_u64(&rings[i]); /* (SYNC ring-made) */
+        /* A new one is larger than any that there is, so that they do not become many. */
+        if (ring_word_block(word) != 0 && queue_cell(queue, i, 0) != NULL && queue->rings[i].log >= log)
+            log = queue->rings[i].log < QUEUE_LOG_MOST ? queue->rings[i].log + 1 : QUEUE_LOG_MOST;
         if (ring_word_state(word) != RING_RETIRED)
             continue;
         const uint64_t making = ring_word(ring_word_block(word), ticket, queue->member, RING_MAKING);

@@ -39,6 +39,10 @@ class _Queue(Channel):
         for _ in range(count):
             yield self.queue.get()
 
+    def forked(self) -> None:
+        if self.late:
+            self.queue._after_fork()  # what multiprocessing's own processes call
+
     def flush(self) -> None:
         if self.late:
             self.queue.close()

@@ -53,7 +53,7 @@ class Crowd(Pattern):
     """Several producers and as many consumers at one queue; each item arrives once, each producer's in order."""
 
     kind = "crowd"
-    first_count = 256
+    first_count = 20_000
     laps = False
 
     def __init__(self, seconds: float = 0.15, *, split: bool = False, workers: int = 2, pickled: bool = False) -> None:
@@ -80,6 +80,7 @@ class Crowd(Pattern):
                     put((me, number))
 
         def help_out(me: int) -> None:
+            end.sender.forked()
             produce(me)
             end.sender.flush()
 
