@@ -378,8 +378,8 @@ cdef object decode_scalar(reader_t *reader):
 cdef object load(object data, list buffers, bint pickles):
     if not pickles:
         raise PickleRefused(
-            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this process "
-            "run any code"
+            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this "
+            "process run any code"
         )
     return _loads(data) if buffers is None else _loads(data, buffers=buffers)
 
