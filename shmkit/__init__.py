@@ -70,6 +70,7 @@ from shmkit.errors import (
     ShutDown,
 )
 from shmkit.queue import JoinableQueue, Queue, SimpleQueue
+from shmkit.install import install, uninstall
 from shmkit.segment import Segment, SegmentInfo, collect, unlink
 from shmkit.semaphore import PosixSemaphore, SysVSemaphore
 from shmkit.sizes import format_size, parse_size
@@ -140,10 +141,12 @@ __all__ = [
     "format_size",
     "full",
     "full_like",
+    "install",
     "ones",
     "ones_like",
     "parse_size",
     "trim",
+    "uninstall",
     "unlink",
     "zeros",
     "zeros_like",

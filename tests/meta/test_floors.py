@@ -70,7 +70,8 @@ FLOORS: dict[int, list[list[str]]] = {
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [["semaphore"]],
     # The package itself: the public names, gathered from all floors below.
-    6: [["__init__"]],
+    # First the standard library's face, what puts it into the standard library's own place, and a program under it.
+    6: [["multiprocessing"], ["install"], ["__init__"]],
     7: [["cli"], ["__main__"]],
 }
 

@@ -1,0 +1,160 @@
+"""``shmkit.install()``: the standard ``multiprocessing``, accelerated in place, here and in every child."""
+
+from __future__ import annotations
+
+import multiprocessing.spawn
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from shmkit.multiprocessing._table import REPLACED, Replaced, groups
+
+__all__ = ["install", "installed", "uninstall"]
+
+_lock = threading.RLock()
+_chosen: frozenset[str] = frozenset()
+_own_preparation: Callable[[str], dict[str, Any]] | None = None
+
+
+def install(only: Iterable[str] | None = None) -> None:
+    """Has the standard ``multiprocessing`` make shmkit's classes, in this process and in the children that it starts.
+
+    ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers) and "shared_memory".  Called
+    again, it adds to what is installed; nothing is done twice.  Whatever bound the standard library's classes, or
+    derived from them, before, is reached too, as the classes themselves are changed.  Objects that exist stay what they
+    are.  Raises ValueError for a word that is none of these.
+    """
+    global _chosen, _own_preparation
+    asked = groups() if only is None else frozenset([only] if isinstance(only, str) else only)
+    if unknown := asked - groups():
+        raise ValueError(f"only takes {', '.join(map(repr, sorted(groups())))}: got {', '.join(map(repr, unknown))}")
+    with _lock:
+        if not asked - _chosen:
+            return
+        _chosen |= asked
+        for entry in REPLACED:
+            if entry.group in asked and f"multiprocessing.{entry.module}" in sys.modules:
+                _adopt(entry)
+        if _own_preparation is None:
+            _own_preparation = multiprocessing.spawn.get_preparation_data
+            multiprocessing.spawn.get_preparation_data = _preparation_data
+            sys.meta_path.insert(0, _watcher)
+            _once_per_process()
+
+
+def uninstall() -> None:
+    """Has the standard ``multiprocessing`` make its own classes again.  What was made meanwhile works on."""
+    global _chosen, _own_preparation
+    with _lock:
+        if _own_preparation is None:
+            return
+        _chosen = frozenset()
+        if multiprocessing.spawn.get_preparation_data is _preparation_data:
+            multiprocessing.spawn.get_preparation_data = _own_preparation
+        _own_preparation = None
+        sys.meta_path.remove(_watcher)
+        for entry in REPLACED:
+            if f"multiprocessing.{entry.module}" in sys.modules:
+                from shmkit.multiprocessing._adopt import release
+
+                release(_theirs(entry))
+
+
+def installed() -> frozenset[str]:
+    """What is installed in this process, in the words that ``install`` takes."""
+    return _chosen
+
+
+def _new_lock() -> None:
+    # Another thread of the parent may have held it, and is not here to release it.
+    global _lock
+    _lock = threading.RLock()
+
+
+@lru_cache(maxsize=None)
+def _once_per_process() -> None:
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+def _theirs(entry: Replaced) -> Any:
+    return getattr(sys.modules[f"multiprocessing.{entry.module}"], entry.name)
+
+
+def _adopt(entry: Replaced) -> None:
+    from shmkit.multiprocessing._adopt import adopt
+
+    adopt(_theirs(entry), getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name))
+
+
+# -------------------------------------------------------------------------- modules that are imported only later
+
+
+class _Watcher(MetaPathFinder):
+    """Sees the standard library's modules as they are imported: to import them all at once would slow every child."""
+
+    watched = frozenset(f"multiprocessing.{entry.module}" for entry in REPLACED)
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in self.watched:
+            return None
+        for finder in sys.meta_path:
+            if finder is self:
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Adopting(spec.loader)
+                return spec
+        return None
+
+
+class _Adopting(Loader):
+    """A loader that adopts what it has loaded."""
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        made: ModuleType | None = self.own.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.own
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.own
+        self.own.exec_module(module)
+        with _lock:
+            for entry in REPLACED:
+                if entry.group in _chosen and module.__name__ == f"multiprocessing.{entry.module}":
+                    _adopt(entry)
+
+
+_watcher = _Watcher()
+
+# ----------------------------------------------------------------------------------------------------- children
+
+
+def _preparation_data(name: str) -> dict[str, Any]:
+    """What a child that is not forked is told first; the standard library passes over what it does not know."""
+    assert _own_preparation is not None
+    data = _own_preparation(name)
+    if _chosen:
+        data["shmkit"] = _InChild(sorted(_chosen), data["sys_path"])
+    return data
+
+
+class _InChild:
+    """Installs in the process that unpickles it, which has not its parent's sys.path yet, and will have it at once."""
+
+    def __init__(self, chosen: list[str], path: list[str]) -> None:
+        self.code = f"import sys; sys.path[:] = {path!r}; from shmkit.install import install; install({chosen!r})"
+
+    def __reduce__(self) -> Any:
+        return exec, (self.code,)

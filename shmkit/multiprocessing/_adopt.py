@@ -1,0 +1,76 @@
+"""Having one of the standard library's classes make instances of its replacement, by whatever name it is called.
+
+``shmkit.install()`` replaces one method of a class, its ``__init__``: the new one turns the instance, which is still
+empty, into one of the replacement, a subclass, and has that initialise it.  So it does not matter who bound the class, or
+derived from it, and when.  What was made before stays what it is, and so does what was made meanwhile when the method
+is put back: each instance has its own class, and is pickled by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+__all__ = ["adopt", "release"]
+
+_variants: dict[tuple[type, type], type] = {}
+_KEPT = "_shmkit_original_init"
+
+
+def adopt(theirs: type, replacement: type) -> None:
+    """Has ``theirs(…)``, and whatever calls ``theirs.__init__``, make a `replacement`."""
+    if _KEPT in vars(theirs):
+        return
+    original: Callable[..., None] = theirs.__init__  # type: ignore[misc]
+
+    @wraps(original)
+    def initialise(self: Any, /, *args: Any, **options: Any) -> None:
+        kind = type(self)
+        if issubclass(kind, replacement):
+            original(self, *args, **options)
+            return
+        self.__class__ = replacement if kind is theirs else _variant(kind, replacement)
+        replacement.__init__(self, *args, **options)  # type: ignore[misc]
+
+    setattr(theirs, _KEPT, vars(theirs).get("__init__"))
+    theirs.__init__ = initialise  # type: ignore[misc]
+
+
+def release(theirs: type) -> None:
+    """Has it make its own again."""
+    if _KEPT not in vars(theirs):
+        return
+    original = vars(theirs)[_KEPT]
+    if original is None:
+        del theirs.__init__
+    else:
+        theirs.__init__ = original  # type: ignore[misc]
+    delattr(theirs, _KEPT)
+
+
+def _variant(kind: type, replacement: type) -> type:
+    """`kind`, a subclass of what is replaced, as one of the replacement."""
+    made = _variants.get((kind, replacement))
+    if made is None:
+        attributes = {
+            "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__,
+            "__reduce_ex__": _reduce_ex, "_shmkit_variant": (kind, replacement),
+        }  # fmt: skip
+        made = _variants.setdefault((kind, replacement), type(kind.__name__, (kind, replacement), attributes))
+    return made
+
+
+def _reduce_ex(self: Any, protocol: int) -> Any:
+    """As the class does; but it is not found by its name, which is that of the class it was made from."""
+    made: type = type(self)
+    found = super(made, self).__reduce_ex__(protocol)
+    if isinstance(found, tuple) and len(found) > 1 and found[1][:1] == (made,):
+        kind, replacement = made._shmkit_variant  # type: ignore[attr-defined]
+        return (_make, (kind, replacement, *found[1][1:]), *found[2:])
+    return found
+
+
+def _make(kind: type, replacement: type, *args: Any) -> Any:
+    made = _variant(kind, replacement)
+    return made.__new__(made, *args)

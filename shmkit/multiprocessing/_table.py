@@ -1,0 +1,38 @@
+"""Which of the standard library's classes have one of shmkit's in their place: the one table that contexts and
+``shmkit.install()`` go by.
+
+A replacement is a subclass of what it replaces, takes the same arguments, and stands in the module of the same name in
+this package.  A class is added here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["REPLACED", "Replaced", "groups"]
+
+
+class Replaced(NamedTuple):
+    """``multiprocessing.<module>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place."""
+
+    group: str  # what install(only={…}) calls it
+    module: str
+    name: str
+
+
+REPLACED = (
+    Replaced("lock", "synchronize", "Lock"),
+    Replaced("lock", "synchronize", "RLock"),
+    Replaced("lock", "synchronize", "Semaphore"),
+    Replaced("lock", "synchronize", "BoundedSemaphore"),
+    Replaced("lock", "synchronize", "Condition"),
+    Replaced("lock", "synchronize", "Event"),
+    Replaced("lock", "synchronize", "Barrier"),
+    Replaced("shared_memory", "shared_memory", "SharedMemory"),
+    Replaced("shared_memory", "shared_memory", "ShareableList"),
+)
+
+
+def groups() -> frozenset[str]:
+    """What can be chosen."""
+    return frozenset(entry.group for entry in REPLACED)

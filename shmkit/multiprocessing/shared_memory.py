@@ -1,0 +1,202 @@
+"""``multiprocessing.shared_memory``, and what it promises: memory that stays as long as anybody looks at it.
+
+The memory is a raw POSIX segment, so that processes with the standard library's classes attach to the same names, and
+these to theirs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.shared_memory as _theirs
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from multiprocessing import resource_tracker, util
+from typing import Any
+
+from shmkit.errors import SegmentExists
+from shmkit.multiprocessing._same import attributes_of
+from shmkit.segment import Segment
+
+__all__ = ["ShareableList", "SharedMemory"]
+
+_get, __dir__ = attributes_of(_theirs)
+
+
+def __getattr__(name: str) -> Any:
+    return _get(name)
+
+
+class SharedMemory(_theirs.SharedMemory):
+    """A named block of shared memory, created or attached to.
+
+    Who attaches never deletes: only who created it with ``track=True`` (the default) has the resource tracker remove it
+    if the program ends without ``unlink()``.  The room is reserved when it is created (OSError, ENOSPC), so that no later
+    store is a SIGBUS.  ``close()`` drops this handle and never raises; arrays and views of ``buf`` stay valid.
+    """
+
+    _segment: Segment | None = None
+    _created = False
+    _buf: memoryview | None
+    _mmap: Any
+
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
+        if not size >= 0:
+            raise ValueError("'size' must be a positive integer")
+        if create and size == 0:
+            raise ValueError("'size' must be a positive number different from zero")
+        if name is None and not create:
+            raise ValueError("'name' can only be None if create=True")
+        self._track = track
+        segment = self._made(name, size) if create else Segment.attach(str(name), raw=True)
+        self._segment = segment
+        self._name = f"/{segment.name}"
+        self._size = segment.size
+        self._mmap = segment.mapping
+        self._buf = segment.buf
+        if create and track:
+            self._created = True
+            resource_tracker.register(self._name, "shared_memory")
+            util.Finalize(self, _forget_unlinked, (segment, self._name, os.getpid()), exitpriority=-100)
+
+    @staticmethod
+    def _made(name: str | None, size: int) -> Segment:
+        while True:
+            try:
+                return Segment.create(name or _theirs._make_filename(), size, raw=True)  # type: ignore[attr-defined]
+            except SegmentExists:
+                if name is not None:
+                    raise
+
+    @property
+    def buf(self) -> memoryview | None:  # type: ignore[override]
+        """All its bytes; None once it was closed."""
+        return self._buf
+
+    def close(self) -> None:
+        """Drop this handle.  What looks at the memory still may go on."""
+        self._buf = None
+        self._mmap = None
+        if self._segment is not None:
+            self._segment.close()
+
+    def unlink(self) -> None:
+        """Remove the name; who is attached goes on.  FileNotFoundError if it has gone."""
+        if self._segment is None:
+            return
+        self._segment.unlink()
+        tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+        if self._track and tracker._fd is not None:
+            if not self._created:
+                # If the creator has another tracker, this one must not be told to forget what it never knew.
+                resource_tracker.register(self._name, "shared_memory")
+            resource_tracker.unregister(self._name, "shared_memory")
+
+
+def _forget_unlinked(segment: Segment, name: str, pid: int) -> None:
+    """At the end of its creator: what somebody else has unlinked has not leaked."""
+    if os.getpid() == pid and not os.path.exists(f"/dev/shm{name}"):
+        resource_tracker.unregister(name, "shared_memory")
+
+
+# What a list of ours has behind the standard library's layout: a magic number, and for each item a word, 0 unless the
+# item is text or bytes that end with NULs.  Then: how many NULs, and a checksum of the item's whole slot, so that what the
+# standard library's class has written there since is not misread.
+_MAGIC = 0x736C4E554C733031
+
+
+class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
+    """A list of fixed length in shared memory, of int, float, bool, str, bytes and None.
+
+    Text and bytes come back exactly as they were stored, whatever they end with, if both who stores and who loads has
+    this class; the standard library's reads the same list and loses trailing NULs, as it always does.
+    """
+
+    _types_mapping: Any
+    shm: SharedMemory
+
+    def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
+        if name is not None and sequence is None:
+            self.shm = SharedMemory(name)
+            self._list_len = len(self)
+            self._allocated_offsets = list(struct.unpack_from(self._format_size_metainfo, self.shm.buf, 8))  # type: ignore
+            return
+        items = list(sequence or ())
+        plain = [_encoded(item) for item in items]
+        formats = [
+            f"{8 * (len(item) // 8 + 1)}s" if isinstance(item, bytes) else self._types_mapping[type(item)]
+            for item in plain
+        ]
+        for item, text in zip(items, formats, strict=True):
+            if len(text) > 8:
+                raise ValueError(f"an item takes at most 9999999 bytes: got {len(_encoded(item))}")
+        self._list_len = len(items)
+        self._allocated_offsets = [0]
+        for text in formats:
+            self._allocated_offsets.append(self._allocated_offsets[-1] + (int(text[:-1]) if text[-1] == "s" else 8))
+        end = self._offset_back_transform_codes + self._list_len
+        self.shm = SharedMemory(name, create=True, size=end + -end % 8 + 8 * (self._list_len + 1))
+        buf: Any = self.shm.buf
+        struct.pack_into("q" + self._format_size_metainfo, buf, 0, self._list_len, *self._allocated_offsets)
+        struct.pack_into("Q", buf, self._tails, _MAGIC)
+        for position, (text, item) in enumerate(zip(formats, items, strict=True)):
+            self._store(position, text, item)
+
+    @property
+    def _tails(self) -> int:
+        """Where our own words begin."""
+        end: int = self._offset_back_transform_codes + self._list_len
+        return end + -end % 8
+
+    def _has_tails(self) -> bool:
+        buf: Any = self.shm.buf
+        at = self._tails
+        return at + 8 * (self._list_len + 1) <= len(buf) and struct.unpack_from("Q", buf, at)[0] == _MAGIC
+
+    def _slot(self, position: int) -> memoryview:
+        buf: Any = self.shm.buf
+        start = self._offset_data_start
+        return buf[start + self._allocated_offsets[position] : start + self._allocated_offsets[position + 1]]
+
+    def _store(self, position: int, text: str, value: Any) -> None:
+        buf: Any = self.shm.buf
+        plain = _encoded(value)
+        self._set_packing_format_and_transform(position, text, value)
+        struct.pack_into(text, buf, self._offset_data_start + self._allocated_offsets[position], plain)
+        if self._has_tails():
+            word = 0
+            if isinstance(plain, bytes) and plain.endswith(b"\0"):
+                nuls = len(plain) - len(plain.rstrip(b"\0"))
+                word = nuls << 32 | zlib.crc32(self._slot(position))
+            struct.pack_into("Q", buf, self._tails + 8 * (position + 1), word)
+
+    def _place(self, position: int, what: str) -> int:
+        found = position + self._list_len if position < 0 else position
+        if not 0 <= found < self._list_len:
+            raise IndexError(f"{what} out of range")
+        return found
+
+    def __getitem__(self, position: int) -> Any:  # type: ignore[override]
+        position = self._place(position, "index")
+        value = super().__getitem__(position)
+        if isinstance(value, (str, bytes)) and self._has_tails():
+            (word,) = struct.unpack_from("Q", self.shm.buf, self._tails + 8 * (position + 1))  # type: ignore[arg-type]
+            if word and word & 0xFFFFFFFF == zlib.crc32(self._slot(position)):
+                value += ("\0" if isinstance(value, str) else b"\0") * (word >> 32)
+        return value
+
+    def __setitem__(self, position: int, value: Any) -> None:  # type: ignore[override]
+        position = self._place(position, "assignment index")
+        plain = _encoded(value)
+        if isinstance(plain, bytes):
+            room = self._allocated_offsets[position + 1] - self._allocated_offsets[position]
+            if len(plain) > room:
+                raise ValueError("bytes/str item exceeds available storage")
+            text = f"{room}s"
+        else:
+            text = self._types_mapping[type(value)]
+        self._store(position, text, value)
+
+
+def _encoded(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,240 @@
+"""``multiprocessing.synchronize`` with shmkit's primitives: no system call while nobody waits, and no wait for the dead.
+
+A lock whose holder was killed goes to the next who asks, where the standard library's stays locked for ever.  The
+classes are subclasses of the standard library's; what those do with what is beneath them (``_semlock``) they do here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.synchronize as _theirs
+import threading
+from collections.abc import Callable
+from multiprocessing import context, util
+from typing import Any
+
+from shmkit._barrier import Barrier as _Barrier
+from shmkit._condition import Condition as _Condition
+from shmkit._event import Event as _Event
+from shmkit.multiprocessing._beneath import BoundedBeneath, LockBeneath, RLockBeneath, SemaphoreBeneath
+from shmkit.multiprocessing._same import attributes_of
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+__getattr__, __dir__ = attributes_of(_theirs)
+
+
+def _forks(ctx: Any) -> bool:
+    """Whether what is made for this context is inherited by forked children."""
+    if ctx is None:
+        ctx = context._default_context.get_context()  # type: ignore[attr-defined]
+    return bool(ctx.get_start_method() == "fork")
+
+
+class _OnBeneath:
+    """The standard library's lock or semaphore, on one of shmkit's."""
+
+    _is_fork_ctx: bool
+    _semlock: Any
+    _make_methods: Callable[[], None]
+
+    def _stand_on(self, semlock: Any, ctx: Any) -> None:
+        self._is_fork_ctx = _forks(ctx)
+        self._semlock = semlock
+        self._make_methods()
+        util.debug("created %r", semlock)
+
+    def __getstate__(self) -> Any:
+        _while_spawning(self, self._is_fork_ctx)
+        return self._semlock
+
+    def __setstate__(self, semlock: Any) -> None:
+        self._semlock = semlock
+        self._is_fork_ctx = False
+        self._make_methods()
+
+
+def _while_spawning(obj: Any, is_fork_ctx: bool) -> None:
+    context.assert_spawning(obj)
+    if is_fork_ctx:
+        raise RuntimeError(
+            "A SemLock created in a fork context is being shared with a process in a spawn context. This is not "
+            "supported. Please use the same context to create multiprocessing objects and Process."
+        )
+
+
+class Lock(_OnBeneath, _theirs.Lock):
+    """A lock of one holder at a time, which any thread or process may release."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._stand_on(LockBeneath(), ctx)
+
+
+class RLock(_OnBeneath, _theirs.RLock):
+    """A lock that the thread which holds it may acquire again."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._stand_on(RLockBeneath(), ctx)
+
+
+class Semaphore(_OnBeneath, _theirs.Semaphore):
+    """A number of permits."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._stand_on(SemaphoreBeneath(value), ctx)
+
+
+class BoundedSemaphore(_OnBeneath, _theirs.BoundedSemaphore):
+    """A number of permits that never grows beyond the first."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._stand_on(BoundedBeneath(value), ctx)
+
+
+class Condition(_theirs.Condition):
+    """Waiting, under a lock, until somebody says what changed.
+
+    With a lock that is not the drop-in's (the standard library's, say, made before ``shmkit.install()``) it is the
+    standard library's condition, on semaphores of ours.
+    """
+
+    _ours: _Condition | None
+
+    def __init__(self, lock: Any = None, *, ctx: Any) -> None:
+        self._lock: Any = lock or ctx.RLock()
+        self._is_fork_ctx = _forks(ctx)
+        if isinstance(getattr(self._lock, "_semlock", None), LockBeneath):
+            self._stand_on(_Condition(self._lock._semlock))
+        else:
+            self._ours = None
+            self._sleeping_count = ctx.Semaphore(0)
+            self._woken_count = ctx.Semaphore(0)
+            self._wait_semaphore = ctx.Semaphore(0)
+            self._make_methods()
+
+    def _stand_on(self, ours: _Condition) -> None:
+        self._ours = ours
+        self._make_methods()
+
+    def __getattr__(self, name: str) -> Any:
+        # What the standard library's own tests look at: how many sleep now.
+        if name in ("_sleeping_count", "_woken_count", "_wait_semaphore"):
+            return _Looked(getattr(self._ours, name).get_value())
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __getstate__(self) -> Any:
+        if self._ours is None:
+            return (None, super().__getstate__())
+        _while_spawning(self, self._is_fork_ctx)
+        return (self._ours, self._lock)
+
+    def __setstate__(self, state: Any) -> None:
+        ours, rest = state
+        self._is_fork_ctx = False
+        if ours is None:
+            self._ours = None
+            super().__setstate__(rest)
+        else:
+            self._lock = rest
+            self._stand_on(ours)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait to be notified, and acquire it again; False if that took `timeout` seconds."""
+        return super().wait(timeout) if self._ours is None else self._ours.wait(timeout)
+
+    def notify(self, n: int = 1) -> None:
+        """Wake `n` of those who wait."""
+        if self._ours is None:
+            super().notify(n)
+        else:
+            self._ours.notify(n)
+
+
+class _Looked:
+    """A number that looks like a semaphore's value."""
+
+    def __init__(self, value: int) -> None:
+        self._semlock = self
+        self.value = value
+
+    def get_value(self) -> int:
+        return self.value
+
+    _get_value = get_value
+
+
+class Event(_theirs.Event):
+    """A flag that processes and threads wait for."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._is_fork_ctx = _forks(ctx)
+        self._take(_Event())
+
+    def _take(self, ours: _Event) -> None:
+        self._ours = ours
+        self.is_set = ours.is_set  # type: ignore[method-assign]
+        self.set = ours.set  # type: ignore[method-assign]
+        self.clear = ours.clear  # type: ignore[method-assign]
+        self.wait = ours.wait  # type: ignore[method-assign]
+
+    def __getstate__(self) -> Any:
+        _while_spawning(self, self._is_fork_ctx)
+        return self._ours
+
+    def __setstate__(self, ours: _Event) -> None:
+        self._is_fork_ctx = False
+        self._take(ours)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self._ours.is_set() else 'unset'}>"
+
+
+class Barrier(_theirs.Barrier):
+    """A point that nobody passes until all have come.  It breaks when one of those who came is killed."""
+
+    def __init__(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None, *, ctx: Any
+    ) -> None:
+        self._is_fork_ctx = _forks(ctx)
+        self._ours = _Barrier(parties, action, timeout)
+
+    def __getstate__(self) -> Any:
+        _while_spawning(self, self._is_fork_ctx)
+        return self._ours
+
+    def __setstate__(self, ours: Any) -> None:
+        self._is_fork_ctx = False
+        self._ours = ours
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others; a number from 0 to parties - 1, another one for each."""
+        return self._ours.wait(timeout)
+
+    def reset(self) -> None:
+        """Back to the beginning; whoever waits gets BrokenBarrierError."""
+        self._ours.reset()
+
+    def abort(self) -> None:
+        """Break it: whoever waits, or will, gets BrokenBarrierError."""
+        self._ours.abort()
+
+    @property
+    def parties(self) -> int:
+        """How many have to come."""
+        return self._ours.parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait now."""
+        return self._ours.n_waiting
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is broken."""
+        return self._ours.broken
+
+    def __repr__(self) -> str:
+        state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
+        return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {state}>"
+
+
+assert issubclass(Barrier, threading.Barrier)
