@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -90,7 +90,14 @@ def _theirs(entry: Replaced) -> Any:
 def _adopt(entry: Replaced) -> None:
     from shmkit.multiprocessing._adopt import adopt
 
-    adopt(_theirs(entry), getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name))
+    from shmkit.multiprocessing import _statistics
+
+    # Not before the first is made: an import in a module that is just being imported could run in a circle.
+    @lru_cache(maxsize=None)
+    def load() -> Any:
+        return getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
+
+    adopt(_theirs(entry), load, partial(_statistics.add, entry.name) if _statistics.enabled() else None)
 
 
 # -------------------------------------------------------------------------- modules that are imported only later

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = ("demo",)
+COMMANDS = ("demo", "run")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,19 +18,21 @@ _variants: dict[tuple[type, type], type] = {}
 _KEPT = "_shmkit_original_init"
 
 
-def adopt(theirs: type, replacement: type) -> None:
-    """Has ``theirs(…)``, and whatever calls ``theirs.__init__``, make a `replacement`."""
+def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | None = None) -> None:
+    """Has ``theirs(…)``, and whatever calls ``theirs.__init__``, make a ``load()``, which is asked for only then; ``made()`` counts it."""
     if _KEPT in vars(theirs):
         return
     original: Callable[..., None] = theirs.__init__  # type: ignore[misc]
 
     @wraps(original)
     def initialise(self: Any, /, *args: Any, **options: Any) -> None:
-        kind = type(self)
+        kind, replacement = type(self), load()
         if issubclass(kind, replacement):
             original(self, *args, **options)
             return
         self.__class__ = replacement if kind is theirs else _variant(kind, replacement)
+        if made is not None:
+            made()
         replacement.__init__(self, *args, **options)  # type: ignore[misc]
 
     setattr(theirs, _KEPT, vars(theirs).get("__init__"))

@@ -37,6 +37,7 @@ class SharedMemory(_theirs.SharedMemory):
 
     _segment: Segment | None = None
     _created = False
+    _at_end: Any = None
     _buf: memoryview | None
     _mmap: Any
 
@@ -57,7 +58,7 @@ class SharedMemory(_theirs.SharedMemory):
         if create and track:
             self._created = True
             resource_tracker.register(self._name, "shared_memory")
-            util.Finalize(self, _forget_unlinked, (segment, self._name, os.getpid()), exitpriority=-100)
+            self._at_end = util.Finalize(None, _forget_unlinked, (self._name, os.getpid()), exitpriority=-100)
 
     @staticmethod
     def _made(name: str | None, size: int) -> Segment:
@@ -91,11 +92,14 @@ class SharedMemory(_theirs.SharedMemory):
                 # If the creator has another tracker, this one must not be told to forget what it never knew.
                 resource_tracker.register(self._name, "shared_memory")
             resource_tracker.unregister(self._name, "shared_memory")
+        if self._at_end is not None:
+            self._at_end.cancel()
 
 
-def _forget_unlinked(segment: Segment, name: str, pid: int) -> None:
+def _forget_unlinked(name: str, pid: int) -> None:
     """At the end of its creator: what somebody else has unlinked has not leaked."""
     if os.getpid() == pid and not os.path.exists(f"/dev/shm{name}"):
+        resource_tracker.register(name, "shared_memory")  # who unlinked it may have said so already
         resource_tracker.unregister(name, "shared_memory")
 
 
@@ -124,8 +128,11 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
         items = list(sequence or ())
         plain = [_encoded(item) for item in items]
         formats = [
-            f"{8 * (len(item) // 8 + 1)}s" if isinstance(item, bytes) else self._types_mapping[type(item)]
-            for item in plain
+            # As many characters as the standard library has room for, and in any case all bytes.
+            f"{max(8 * (len(item) // 8 + 1), len(bare) + -len(bare) % 8)}s"
+            if isinstance(bare, bytes)
+            else self._types_mapping[type(item)]
+            for item, bare in zip(items, plain, strict=True)
         ]
         for item, text in zip(items, formats, strict=True):
             if len(text) > 8:

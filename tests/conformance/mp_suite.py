@@ -12,7 +12,12 @@ from conformance import substitutes
 # Before the tests are imported: their classes are made of what multiprocessing has then.
 substitutes.install()
 
-from test import _test_multiprocessing  # noqa: E402
+if os.environ[substitutes.WHOSE] == "drop-in":
+    from conformance import rewritten
+
+    _test_multiprocessing = rewritten.load("test._test_multiprocessing")
+else:
+    from test import _test_multiprocessing
 
 # A fork server imports it once for all of its children.
 _test_multiprocessing.PRELOAD.append(__name__)

@@ -9,11 +9,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
 from multiprocessing import context
 
 WHOSE = "SHMKIT_CONFORMANCE_CLASSES"
 METHOD = "SHMKIT_CONFORMANCE_METHOD"
 COUNT = "SHMKIT_CONFORMANCE_COUNT"
+
+
+# All of multiprocessing, as shmkit.multiprocessing offers it, or with shmkit.install().
+FACES = ("drop-in", "install")
 
 
 def counted(make: Callable[..., object]) -> Callable[..., object]:
@@ -30,7 +36,7 @@ def counted(make: Callable[..., object]) -> Callable[..., object]:
 def chosen() -> dict[str, Callable[..., object]]:
     """The classes of this run, counted, by name; none: the standard library's own."""
     whose = os.environ[WHOSE]
-    if whose == "stdlib":
+    if whose in ("stdlib", *FACES):
         return {}
     # Not for the standard library's: each child that is spawned would import NumPy.
     from conformance.shared_classes import classes
@@ -44,6 +50,12 @@ def install() -> None:
     def method(make: Callable[..., object]) -> Callable[..., object]:
         return lambda _context, *args, **options: make(*args, **options)
 
+    if os.environ[WHOSE] in FACES:
+        count_faces()
+    if os.environ[WHOSE] == "install":
+        import shmkit
+
+        shmkit.install()
     made = chosen()
     if not made:
         return
@@ -53,3 +65,22 @@ def install() -> None:
     for name, make in made.items():
         setattr(multiprocessing, name, make)
         setattr(context.BaseContext, name, method(inside.get(name, make)))
+
+
+def count_faces() -> None:
+    """Has each class of the drop-in note when one is made."""
+    from shmkit.multiprocessing._table import REPLACED
+
+    for entry in REPLACED:
+        kind = getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
+        kind.__init__ = noted(kind.__init__)
+
+
+def noted(initialise: Callable[..., None]) -> Callable[..., None]:
+    @wraps(initialise)
+    def wrapper(*args: object, **options: object) -> None:
+        with open(os.environ[COUNT], "ab") as count:
+            count.write(b".")
+        initialise(*args, **options)
+
+    return wrapper
