@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
         raise
     except BaseException as error:
         # As Python's own, without the frames of what ran it.
-        sys.excepthook(type(error), error, _without_us(error.__traceback__))
+        error.__traceback__ = _without_us(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
     return 0
 

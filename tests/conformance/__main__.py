@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conformance.comparing import METHODS, PRIMITIVES, USERS, both, missing
+from conformance.substitutes import FACES
 from support import REPOSITORY
 
 KEPT = REPOSITORY / "build" / "conformance"
@@ -25,12 +26,18 @@ BEGIN, END = "<!-- conformance: begin -->\n", "<!-- conformance: end -->\n"
 def measure() -> bool:
     """Runs everything and keeps the counts; whether all is as it has to be."""
     rows, fine = [], True
-    runs = [("lock_suite", "threads", ()), *(("mp_suite", method, (*PRIMITIVES, *USERS)) for method in METHODS)]
-    for suite, how, patterns in runs:
+    runs = [
+        ("lock_suite", "threads", (), "shmkit"),
+        *(("mp_suite", method, (*PRIMITIVES, *USERS), "shmkit") for method in METHODS),
+        *(("mp_suite", method, (), face) for face in FACES for method in METHODS),
+    ]
+    for suite, how, patterns, whose in runs:
         if why := missing(suite):
             print(f"skipped: {why}")
             continue
-        report = both(suite, "fork" if how == "threads" else how, patterns)
+        report = both(suite, "fork" if how == "threads" else how, patterns, whose)
+        if whose in FACES:
+            how = f"{'shmkit.multiprocessing' if whose == 'drop-in' else 'shmkit.install()'}, {how}"
         print(f"Python {platform.python_version()}, {how}: {report}", flush=True)
         for test, reason in report.wrong.items():
             fine = False

@@ -22,6 +22,11 @@ COUNT = "SHMKIT_CONFORMANCE_COUNT"
 FACES = ("drop-in", "install")
 
 
+def face() -> str:
+    """Which of them this run is about, if any; with a fault of ours it is called ``face+fault``."""
+    return os.environ[WHOSE].partition("+")[0]
+
+
 def counted(make: Callable[..., object]) -> Callable[..., object]:
     """`make`, and a byte more in the run's file for each that was made, in whatever process."""
 
@@ -36,7 +41,7 @@ def counted(make: Callable[..., object]) -> Callable[..., object]:
 def chosen() -> dict[str, Callable[..., object]]:
     """The classes of this run, counted, by name; none: the standard library's own."""
     whose = os.environ[WHOSE]
-    if whose in ("stdlib", *FACES):
+    if whose == "stdlib" or face() in FACES:
         return {}
     # Not for the standard library's: each child that is spawned would import NumPy.
     from conformance.shared_classes import classes
@@ -50,9 +55,9 @@ def install() -> None:
     def method(make: Callable[..., object]) -> Callable[..., object]:
         return lambda _context, *args, **options: make(*args, **options)
 
-    if os.environ[WHOSE] in FACES:
+    if face() in FACES:
         count_faces()
-    if os.environ[WHOSE] == "install":
+    if face() == "install":
         import shmkit
 
         shmkit.install()
@@ -71,6 +76,11 @@ def count_faces() -> None:
     """Has each class of the drop-in note when one is made."""
     from shmkit.multiprocessing._table import REPLACED
 
+    fault = os.environ[WHOSE].partition("+")[2]
+    if fault:
+        from conformance import face_faults
+
+        face_faults.FAULTS[fault]()
     for entry in REPLACED:
         kind = getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
         kind.__init__ = noted(kind.__init__)

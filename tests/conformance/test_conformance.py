@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.comparing import PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
+from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
 from conformance.shared_classes import FAULTS, NAMES
+from conformance.substitutes import FACES
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,40 @@ def test_processes_mp_suite(method: str) -> None:
 def test_what_stands_on_primitives_mp_suite() -> None:
     """The same of queues, pools, values and arrays, whose locks and semaphores are shmkit's then."""
     assert_conforms(both("mp_suite", "fork", USERS), 50)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("face", FACES)
+def test_all_of_mp_suite(face: str, method: str) -> None:
+    """All of test._test_multiprocessing: processes, threads and managers, through the drop-in and under install()."""
+    assert_conforms(both("mp_suite", method, whose=face), 150)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("face", FACES)
+def test_faces_mp_suite(face: str) -> None:
+    """What the drop-in replaces, a quick choice of the same."""
+    assert_conforms(both("mp_suite", "forkserver", [*PRIMITIVES, "*SharedMemory*", "TestStartMethod.*"], face), 25)
+
+
+FACE_FAULTS = {
+    "lock-never-blocks": ("WithProcessesTestLock.test_lock",),
+    "condition-wakes-all": ("WithProcessesTestCondition.test_notify", "WithProcessesTestCondition.test_notify_n"),
+    "barrier-holds-nobody": ("WithProcessesTestBarrier.test_wait_return",),
+    "memory-goes": ("WithProcessesTestSharedMemory.test_shared_memory_basics",),
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FACE_FAULTS)
+@pytest.mark.parametrize("face", FACES)
+def test_a_fault_of_a_face_is_found_mp_suite(face: str, fault: str) -> None:
+    """With a drop-in that has a fault, the very tests fail that are about it."""
+    outcomes = run("mp_suite", "fork", f"{face}+{fault}", FACE_FAULTS[fault])
+    assert outcomes
+    assert {outcome.what for outcome in outcomes.values()} <= {"failed", "hung"}
 
 
 # Which tests show each fault, whatever else does.

@@ -1,0 +1,48 @@
+"""The drop-in with a fault that the tests have to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shmkit.multiprocessing import _beneath, shared_memory, synchronize
+
+
+def lock_that_never_blocks() -> None:
+    acquire = _beneath.LockBeneath.acquire
+
+    def broken(self: _beneath.LockBeneath, block: bool = True, timeout: float | None = None) -> bool:
+        return acquire(self, False) or block
+
+    _beneath.LockBeneath.acquire = broken  # type: ignore[method-assign]
+
+
+def condition_that_wakes_all() -> None:
+    notify = synchronize.Condition.notify
+
+    def broken(self: synchronize.Condition, n: int = 1) -> None:
+        notify(self, 1 << 62)
+
+    synchronize.Condition.notify = broken  # type: ignore[method-assign]
+
+
+def barrier_that_holds_nobody() -> None:
+    synchronize.Barrier.wait = lambda self, timeout=None: 0  # type: ignore[method-assign]
+
+
+def memory_that_goes_when_it_is_closed() -> None:
+    close = shared_memory.SharedMemory.close
+
+    def broken(self: shared_memory.SharedMemory) -> None:
+        if self._segment is not None and not self._segment.closed:
+            self._segment.unlink(missing_ok=True)
+        close(self)
+
+    shared_memory.SharedMemory.close = broken  # type: ignore[method-assign]
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "lock-never-blocks": lock_that_never_blocks,
+    "condition-wakes-all": condition_that_wakes_all,
+    "barrier-holds-nobody": barrier_that_holds_nobody,
+    "memory-goes": memory_that_goes_when_it_is_closed,
+}
