@@ -145,37 +145,37 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
         self.shm = SharedMemory(name, create=True, size=end + -end % 8 + 8 * (self._list_len + 1))
         buf: Any = self.shm.buf
         struct.pack_into("q" + self._format_size_metainfo, buf, 0, self._list_len, *self._allocated_offsets)
-        struct.pack_into("Q", buf, self._tails, _MAGIC)
+        struct.pack_into("Q", buf, end + -end % 8, _MAGIC)
         for position, (text, item) in enumerate(zip(formats, items, strict=True)):
             self._store(position, text, item)
 
-    @property
-    def _tails(self) -> int:
-        """Where our own words begin."""
-        end: int = self._offset_back_transform_codes + self._list_len
-        return end + -end % 8
-
-    def _has_tails(self) -> bool:
-        buf: Any = self.shm.buf
-        at = self._tails
-        return at + 8 * (self._list_len + 1) <= len(buf) and struct.unpack_from("Q", buf, at)[0] == _MAGIC
-
-    def _slot(self, position: int) -> memoryview:
-        buf: Any = self.shm.buf
-        start = self._offset_data_start
-        return buf[start + self._allocated_offsets[position] : start + self._allocated_offsets[position + 1]]
+    def _places(self) -> tuple[int, int, int, int]:
+        """Where data, formats, codes, and our own words for the items begin; 0 for the last if there are none."""
+        places = self.__dict__.get("_places_found")
+        if places is None:
+            codes = self._offset_back_transform_codes
+            end = codes + self._list_len
+            tails = end + -end % 8
+            buf: Any = self.shm.buf
+            if tails + 8 * (self._list_len + 1) > len(buf) or struct.unpack_from("Q", buf, tails)[0] != _MAGIC:
+                tails = -8
+            places = self._offset_data_start, self._offset_packing_formats, codes, tails + 8
+            self._places_found = places
+        return places
 
     def _store(self, position: int, text: str, value: Any) -> None:
         buf: Any = self.shm.buf
+        data, _, _, tails = self._places()
+        start, end = data + self._allocated_offsets[position], data + self._allocated_offsets[position + 1]
         plain = _encoded(value)
+        buf[start:end] = struct.pack(text, plain)
         self._set_packing_format_and_transform(position, text, value)
-        struct.pack_into(text, buf, self._offset_data_start + self._allocated_offsets[position], plain)
-        if self._has_tails():
+        if tails:
             word = 0
             if isinstance(plain, bytes) and plain.endswith(b"\0"):
                 nuls = len(plain) - len(plain.rstrip(b"\0"))
-                word = nuls << 32 | zlib.crc32(self._slot(position))
-            struct.pack_into("Q", buf, self._tails + 8 * (position + 1), word)
+                word = nuls << 32 | zlib.crc32(buf[start:end])
+            struct.pack_into("Q", buf, tails + 8 * position, word)
 
     def _place(self, position: int, what: str) -> int:
         found = position + self._list_len if position < 0 else position
@@ -185,12 +185,22 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
 
     def __getitem__(self, position: int) -> Any:  # type: ignore[override]
         position = self._place(position, "index")
-        value = super().__getitem__(position)
-        if isinstance(value, (str, bytes)) and self._has_tails():
-            (word,) = struct.unpack_from("Q", self.shm.buf, self._tails + 8 * (position + 1))  # type: ignore[arg-type]
-            if word and word & 0xFFFFFFFF == zlib.crc32(self._slot(position)):
-                value += ("\0" if isinstance(value, str) else b"\0") * (word >> 32)
-        return value
+        buf: Any = self.shm.buf
+        data, formats, codes, tails = self._places()
+        start = data + self._allocated_offsets[position]
+        at = formats + 8 * position
+        (value,) = struct.unpack_from(bytes(buf[at : at + 8]).rstrip(b"\0"), buf, start)
+        code = buf[codes + position]
+        if code == 0:
+            return value
+        if code == 3:
+            return None
+        value = value.rstrip(b"\0")
+        if tails:
+            (word,) = struct.unpack_from("Q", buf, tails + 8 * position)
+            if word and word & 0xFFFFFFFF == zlib.crc32(buf[start : data + self._allocated_offsets[position + 1]]):
+                value += b"\0" * (word >> 32)
+        return value.decode() if code == 1 else value
 
     def __setitem__(self, position: int, value: Any) -> None:  # type: ignore[override]
         position = self._place(position, "assignment index")
