@@ -7,6 +7,8 @@ and no system call.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+cimport cython
+
 from shmkit._core cimport *
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive, deadline_of
@@ -164,6 +166,7 @@ cdef class Lock(Primitive):
         self.enter()
         return rlock_mine(&self.lock) if isinstance(self, RLock) else lock_mine(&self.lock)
 
+    @cython.binding(False)
     def acquire(self, block=True, timeout=None) -> bool:
         """Acquire the lock; True, or False if it was not free (`block` false) or not within `timeout` seconds.
 
@@ -173,6 +176,7 @@ cdef class Lock(Primitive):
             return True
         return self.take(block, timeout)
 
+    @cython.binding(False)
     def release(self) -> None:
         """Release the lock, whoever holds it.  ReleasedTooOften if nobody does."""
         cdef status_t status
@@ -182,11 +186,13 @@ cdef class Lock(Primitive):
         if status == NOT_HELD:
             raise errors.ReleasedTooOften(f"{self._label()} was released too often: nobody holds it")
 
+    @cython.binding(False)
     def __enter__(self) -> bool:
         if self.generation == generation[0] and lock_take(&self.lock):
             return True
         return self.take(True, None)
 
+    @cython.binding(False)
     def __exit__(self, kind, error, traceback) -> None:
         if self.generation != generation[0] or lock_give(&self.lock) == NOT_HELD:
             self.release()
@@ -197,6 +203,7 @@ cdef class Lock(Primitive):
         if lock_recover(&self.lock) != OK:
             raise errors.NotOwner(f"{self._label()} was not inherited from a dead process by this one")
 
+    @cython.binding(False)
     def locked(self) -> bool:
         """Whether anybody holds it now."""
         self.enter()
@@ -209,6 +216,7 @@ cdef class Lock(Primitive):
         cdef uint64_t word = load_relaxed_u64(&self.lock.cell.word)  # relaxed: it may change at once
         return None if word == 0 or word == LOCK_LOST else member_pid(member_of_word(word))
 
+    @cython.binding(False)
     def _is_owned(self) -> bool:
         return self.mine()
 
@@ -241,6 +249,7 @@ cdef class RLock(Lock):
     Only that thread may release it.  All else is as with `Lock`, the death of its holder too.
     """
 
+    @cython.binding(False)
     def acquire(self, block=True, timeout=None) -> bool:
         """Acquire the lock, or once more; True, or False if it was not free or not within `timeout` seconds.
 
@@ -265,6 +274,7 @@ cdef class RLock(Lock):
         rlock_enter(&self.lock, 1)
         return True
 
+    @cython.binding(False)
     def release(self) -> None:
         """Release the lock once.  NotOwner if this thread does not hold it."""
         if self.generation != generation[0]:
@@ -272,16 +282,19 @@ cdef class RLock(Lock):
         if rlock_give(&self.lock) == NOT_HELD:
             raise errors.NotOwner(f"{self._label()} was released by a thread that does not hold it")
 
+    @cython.binding(False)
     def __enter__(self) -> bool:
         if self.generation == generation[0] and lock_take(&self.lock):
             rlock_enter(&self.lock, 1)
             return True
         return RLock.acquire(self)
 
+    @cython.binding(False)
     def __exit__(self, kind, error, traceback) -> None:
         if self.generation != generation[0] or rlock_give(&self.lock) == NOT_HELD:
             RLock.release(self)
 
+    @cython.binding(False)
     def _recursion_count(self) -> int:
         return load_relaxed_u32(&self.lock.cell.depth) if self.mine() else 0
 

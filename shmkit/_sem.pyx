@@ -6,6 +6,8 @@ The words and the protocol are in ``_semaphore.h``.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+cimport cython
+
 from shmkit._core cimport *
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive, deadline_of
@@ -144,12 +146,14 @@ cdef class Semaphore(Primitive):
             )
         return 0
 
+    @cython.binding(False)
     def acquire(self, block=True, timeout=None) -> bool:
         """Acquire a permit; True, or False if none was free (`block` false) or not within `timeout` seconds."""
         if timeout is None and self.generation == generation[0] and self.owners == 0 and counted_take(&self.semaphore):
             return True
         return self.take(block, timeout)
 
+    @cython.binding(False)
     def release(self, n=1) -> None:
         """Release a permit, or `n` of them at once.  ReleasedTooOften where there would be more than can be."""
         if n is 1:
@@ -160,17 +164,21 @@ cdef class Semaphore(Primitive):
             raise ValueError(f"n must be one or more: got {n}")
         self.give(count)
 
+    @cython.binding(False)
     def __enter__(self) -> bool:
         return self.acquire()
 
+    @cython.binding(False)
     def __exit__(self, kind, error, traceback) -> None:
         self.give(1)
 
+    @cython.binding(False)
     def get_value(self) -> int:
         """How many permits are free now."""
         self.enter()
         return semaphore_value(&self.semaphore)
 
+    @cython.binding(False)
     def locked(self) -> bool:
         """Whether no permit is free now."""
         return self.get_value() == 0
