@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -18,9 +18,11 @@ from shmkit.multiprocessing._table import REPLACED, Replaced, groups
 
 __all__ = ["install", "installed", "uninstall"]
 
-_lock = threading.RLock()
-_chosen: frozenset[str] = frozenset()
-_own_preparation: Callable[[str], dict[str, Any]] | None = None
+
+class _State:
+    lock = threading.RLock()
+    chosen: frozenset[str] = frozenset()
+    own_preparation: Callable[[str], dict[str, Any]] | None = None
 
 
 def install(only: Iterable[str] | None = None) -> None:
@@ -31,19 +33,18 @@ def install(only: Iterable[str] | None = None) -> None:
     derived from them, before, is reached too, as the classes themselves are changed.  Objects that exist stay what they
     are.  Raises ValueError for a word that is none of these.
     """
-    global _chosen, _own_preparation
     asked = groups() if only is None else frozenset([only] if isinstance(only, str) else only)
     if unknown := asked - groups():
         raise ValueError(f"only takes {', '.join(map(repr, sorted(groups())))}: got {', '.join(map(repr, unknown))}")
-    with _lock:
-        if not asked - _chosen:
+    with _State.lock:
+        if not asked - _State.chosen:
             return
-        _chosen |= asked
+        _State.chosen |= asked
         for entry in REPLACED:
             if entry.group in asked and f"multiprocessing.{entry.module}" in sys.modules:
                 _adopt(entry)
-        if _own_preparation is None:
-            _own_preparation = multiprocessing.spawn.get_preparation_data
+        if _State.own_preparation is None:
+            _State.own_preparation = multiprocessing.spawn.get_preparation_data
             multiprocessing.spawn.get_preparation_data = _preparation_data
             sys.meta_path.insert(0, _watcher)
             _once_per_process()
@@ -51,14 +52,13 @@ def install(only: Iterable[str] | None = None) -> None:
 
 def uninstall() -> None:
     """Has the standard ``multiprocessing`` make its own classes again.  What was made meanwhile works on."""
-    global _chosen, _own_preparation
-    with _lock:
-        if _own_preparation is None:
+    with _State.lock:
+        if _State.own_preparation is None:
             return
-        _chosen = frozenset()
+        _State.chosen = frozenset()
         if multiprocessing.spawn.get_preparation_data is _preparation_data:
-            multiprocessing.spawn.get_preparation_data = _own_preparation
-        _own_preparation = None
+            multiprocessing.spawn.get_preparation_data = _State.own_preparation  # type: ignore[assignment]
+        _State.own_preparation = None
         sys.meta_path.remove(_watcher)
         for entry in REPLACED:
             if f"multiprocessing.{entry.module}" in sys.modules:
@@ -69,16 +69,15 @@ def uninstall() -> None:
 
 def installed() -> frozenset[str]:
     """What is installed in this process, in the words that ``install`` takes."""
-    return _chosen
+    return _State.chosen
 
 
 def _new_lock() -> None:
     # Another thread of the parent may have held it, and is not here to release it.
-    global _lock
-    _lock = threading.RLock()
+    _State.lock = threading.RLock()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _once_per_process() -> None:
     os.register_at_fork(after_in_child=_new_lock)
 
@@ -88,12 +87,11 @@ def _theirs(entry: Replaced) -> Any:
 
 
 def _adopt(entry: Replaced) -> None:
+    from shmkit.multiprocessing import _statistics
     from shmkit.multiprocessing._adopt import adopt
 
-    from shmkit.multiprocessing import _statistics
-
     # Not before the first is made: an import in a module that is just being imported could run in a circle.
-    @lru_cache(maxsize=None)
+    @cache
     def load() -> Any:
         return getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
 
@@ -137,9 +135,9 @@ class _Adopting(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.own
         self.own.exec_module(module)
-        with _lock:
+        with _State.lock:
             for entry in REPLACED:
-                if entry.group in _chosen and module.__name__ == f"multiprocessing.{entry.module}":
+                if entry.group in _State.chosen and module.__name__ == f"multiprocessing.{entry.module}":
                     _adopt(entry)
 
 
@@ -150,10 +148,10 @@ _watcher = _Watcher()
 
 def _preparation_data(name: str) -> dict[str, Any]:
     """What a child that is not forked is told first; the standard library passes over what it does not know."""
-    assert _own_preparation is not None
-    data = _own_preparation(name)
-    if _chosen:
-        data["shmkit"] = _InChild(sorted(_chosen), data["sys_path"])
+    assert _State.own_preparation is not None
+    data = _State.own_preparation(name)
+    if _State.chosen:
+        data["shmkit"] = _InChild(sorted(_State.chosen), data["sys_path"])
     return data
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import multiprocessing as _theirs
 from typing import Any
 
-from shmkit.multiprocessing import context, process, reduction
+from shmkit.multiprocessing import context
+from shmkit.multiprocessing import process as process
+from shmkit.multiprocessing import reduction as reduction
 
-__all__ = list(_theirs.__all__)  # noqa: PLE0605
+__all__: list[str] = list(_theirs.__all__)  # noqa: PLE0605
 
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 
@@ -25,8 +27,3 @@ def __getattr__(name: str) -> Any:
     if name in ("SUBDEBUG", "SUBWARNING"):
         return getattr(_theirs, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-
-
-assert context
-assert process
-assert reduction

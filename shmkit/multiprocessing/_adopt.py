@@ -1,9 +1,9 @@
 """Having one of the standard library's classes make instances of its replacement, by whatever name it is called.
 
 ``shmkit.install()`` replaces one method of a class, its ``__init__``: the new one turns the instance, which is still
-empty, into one of the replacement, a subclass, and has that initialise it.  So it does not matter who bound the class, or
-derived from it, and when.  What was made before stays what it is, and so does what was made meanwhile when the method
-is put back: each instance has its own class, and is pickled by that.
+empty, into one of the replacement, a subclass, and has that initialise it.  So it does not matter who bound the class,
+or derived from it, and when.  What was made before stays what it is, and so does what was made meanwhile when the
+method is put back: each instance has its own class, and is pickled by that.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ _KEPT = "_shmkit_original_init"
 
 
 def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | None = None) -> None:
-    """Has ``theirs(…)``, and whatever calls ``theirs.__init__``, make a ``load()``, which is asked for only then; ``made()`` counts it."""
+    """Has ``theirs(…)``, and whatever calls ``theirs.__init__``, make a ``load()``, which is asked for only then.
+
+    ``made()`` counts it.
+    """
     if _KEPT in vars(theirs):
         return
     original: Callable[..., None] = theirs.__init__  # type: ignore[misc]
 
     @wraps(original)
     def initialise(self: Any, /, *args: Any, **options: Any) -> None:
-        kind, replacement = type(self), load()
+        replacement: Any = load()
+        kind: Any = type(self)
         if issubclass(kind, replacement):
             original(self, *args, **options)
             return
         self.__class__ = replacement if kind is theirs else _variant(kind, replacement)
         if made is not None:
             made()
-        replacement.__init__(self, *args, **options)  # type: ignore[misc]
+        replacement.__init__(self, *args, **options)
 
     setattr(theirs, _KEPT, vars(theirs).get("__init__"))
     theirs.__init__ = initialise  # type: ignore[misc]
@@ -45,7 +49,7 @@ def release(theirs: type) -> None:
         return
     original = vars(theirs)[_KEPT]
     if original is None:
-        del theirs.__init__
+        del theirs.__init__  # type: ignore[misc]
     else:
         theirs.__init__ = original  # type: ignore[misc]
     delattr(theirs, _KEPT)
@@ -65,10 +69,10 @@ def _variant(kind: type, replacement: type) -> type:
 
 def _reduce_ex(self: Any, protocol: int) -> Any:
     """As the class does; but it is not found by its name, which is that of the class it was made from."""
-    made: type = type(self)
+    made: Any = type(self)
     found = super(made, self).__reduce_ex__(protocol)
     if isinstance(found, tuple) and len(found) > 1 and found[1][:1] == (made,):
-        kind, replacement = made._shmkit_variant  # type: ignore[attr-defined]
+        kind, replacement = made._shmkit_variant
         return (_make, (kind, replacement, *found[1][1:]), *found[2:])
     return found
 

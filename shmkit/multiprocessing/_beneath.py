@@ -1,4 +1,4 @@
-"""What stands beneath the drop-in's locks and semaphores, where the standard library has a ``_multiprocessing.SemLock``.
+"""What stands beneath the drop-in's locks, where the standard library has a ``_multiprocessing.SemLock``.
 
 They are shmkit's own primitives, acquired and released without a step in between, with the names that the standard
 library's classes, and third parties, look at.
@@ -12,7 +12,8 @@ from shmkit._sem import BoundedSemaphore, Semaphore
 
 __all__ = ["MUTEX", "SEMAPHORE", "BoundedBeneath", "LockBeneath", "RLockBeneath", "SemaphoreBeneath"]
 
-MUTEX, SEMAPHORE = 0, 1
+MUTEX = 0
+SEMAPHORE = 1
 
 
 class _Beneath(Primitive):
@@ -36,17 +37,14 @@ class LockBeneath(Lock, _Beneath):
     def __init__(self) -> None:
         super().__init__(on_owner_death="recover")
 
-    def _is_mine(self) -> bool:
-        return self._is_owned()
+    _is_mine = Lock._is_owned
+    _is_zero = Lock.locked
 
     def _count(self) -> int:
         return int(self._is_owned())
 
     def _get_value(self) -> int:
         return int(not self.locked())
-
-    def _is_zero(self) -> bool:
-        return self.locked()
 
 
 class RLockBeneath(RLock, LockBeneath):
@@ -62,18 +60,14 @@ class SemaphoreBeneath(Semaphore, _Beneath):
     """A number of permits."""
 
     maxvalue = 2**31 - 1
+    _get_value = Semaphore.get_value
+    _is_zero = Semaphore.locked
 
     def _is_mine(self) -> bool:
         return False
 
     def _count(self) -> int:
         return 0
-
-    def _get_value(self) -> int:
-        return self.get_value()
-
-    def _is_zero(self) -> bool:
-        return self.get_value() == 0
 
 
 class BoundedBeneath(BoundedSemaphore, SemaphoreBeneath):

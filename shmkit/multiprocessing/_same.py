@@ -12,7 +12,7 @@ __all__ = ["attributes_of", "same"]
 
 
 def same(name: str) -> ModuleType:
-    """Has the module that is being imported, ``shmkit.multiprocessing.x``, be ``multiprocessing.x``, which is returned."""
+    """Has the module that is being imported, ``shmkit.multiprocessing.x``, be ``multiprocessing.x``."""
     module = importlib.import_module(name.removeprefix("shmkit."))
     sys.modules[name] = module
     return module

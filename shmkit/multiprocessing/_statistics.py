@@ -1,4 +1,4 @@
-"""What ``python -m shmkit run --stats`` counts, over all processes of a program: shared counters that they inherit by name.
+"""What ``shmkit run --stats`` counts, over all processes of a program: shared counters that they inherit by name.
 
 Nothing is counted unless the program's environment says so.
 """

@@ -65,7 +65,7 @@ def _ours(theirs: Any) -> Any:
 def _of_theirs(ours: Any) -> Any:
     if ours is None or ours is not _twins.get(ours._name):
         return ours
-    return _theirs._concrete_contexts[ours._name]  # type: ignore[attr-defined]
+    return _theirs._concrete_contexts[ours._name]  # type: ignore[attr-defined,union-attr]
 
 
 class DefaultContext(BaseContext, _theirs.DefaultContext):

@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing import resource_tracker, util
 from typing import Any
 
@@ -31,8 +32,8 @@ class SharedMemory(_theirs.SharedMemory):
     """A named block of shared memory, created or attached to.
 
     Who attaches never deletes: only who created it with ``track=True`` (the default) has the resource tracker remove it
-    if the program ends without ``unlink()``.  The room is reserved when it is created (OSError, ENOSPC), so that no later
-    store is a SIGBUS.  ``close()`` drops this handle and never raises; arrays and views of ``buf`` stay valid.
+    if the program ends without ``unlink()``.  The room is reserved when it is created (OSError, ENOSPC), so that no
+    later store is a SIGBUS.  ``close()`` drops this handle and never raises; arrays and views of ``buf`` stay valid.
     """
 
     _segment: Segment | None = None
@@ -62,15 +63,14 @@ class SharedMemory(_theirs.SharedMemory):
 
     @staticmethod
     def _made(name: str | None, size: int) -> Segment:
-        while True:
-            try:
-                return Segment.create(name or _theirs._make_filename(), size, raw=True)  # type: ignore[attr-defined]
-            except SegmentExists:
-                if name is not None:
-                    raise
+        if name is not None:
+            return Segment.create(name, size, raw=True)
+        with suppress(SegmentExists):
+            return Segment.create(_theirs._make_filename(), size, raw=True)  # type: ignore[attr-defined]
+        return SharedMemory._made(None, size)
 
     @property
-    def buf(self) -> memoryview | None:  # type: ignore[override]
+    def buf(self) -> memoryview | None:
         """All its bytes; None once it was closed."""
         return self._buf
 
@@ -86,7 +86,7 @@ class SharedMemory(_theirs.SharedMemory):
         if self._segment is None:
             return
         self._segment.unlink()
-        tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+        tracker: Any = resource_tracker._resource_tracker
         if self._track and tracker._fd is not None:
             if not self._created:
                 # If the creator has another tracker, this one must not be told to forget what it never knew.
@@ -104,8 +104,9 @@ def _forget_unlinked(name: str, pid: int) -> None:
 
 
 # What a list of ours has behind the standard library's layout: a magic number, and for each item a word, 0 unless the
-# item is text or bytes that end with NULs.  Then: how many NULs, and a checksum of the item's whole slot, so that what the
-# standard library's class has written there since is not misread.
+# item is text or bytes that end with NULs.  Then: how many NULs, and a checksum of the item's whole slot, so that what
+# the standard library's class has written there since is not misread.
+_CODES = {str: 1, bytes: 2, type(None): 3}
 _MAGIC = 0x736C4E554C733031
 
 
@@ -117,13 +118,18 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
     """
 
     _types_mapping: Any
+    _offset_back_transform_codes: int
+    _offset_packing_formats: int
+    _offset_data_start: int
+    _format_size_metainfo: str
+    _places_found: tuple[int, int, int, int]
     shm: SharedMemory
 
     def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
         if name is not None and sequence is None:
             self.shm = SharedMemory(name)
             self._list_len = len(self)
-            self._allocated_offsets = list(struct.unpack_from(self._format_size_metainfo, self.shm.buf, 8))  # type: ignore
+            self._allocated_offsets = list(struct.unpack_from(self._format_size_metainfo, self.shm.buf, 8))  # type: ignore[arg-type]
             return
         items = list(sequence or ())
         plain = [_encoded(item) for item in items]
@@ -165,11 +171,12 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
 
     def _store(self, position: int, text: str, value: Any) -> None:
         buf: Any = self.shm.buf
-        data, _, _, tails = self._places()
+        data, formats, codes, tails = self._places()
         start, end = data + self._allocated_offsets[position], data + self._allocated_offsets[position + 1]
         plain = _encoded(value)
         buf[start:end] = struct.pack(text, plain)
-        self._set_packing_format_and_transform(position, text, value)
+        buf[formats + 8 * position : formats + 8 * position + 8] = text.encode().ljust(8, b"\0")
+        buf[codes + position] = _CODES.get(type(value), 0)
         if tails:
             word = 0
             if isinstance(plain, bytes) and plain.endswith(b"\0"):
@@ -183,7 +190,7 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
             raise IndexError(f"{what} out of range")
         return found
 
-    def __getitem__(self, position: int) -> Any:  # type: ignore[override]
+    def __getitem__(self, position: int) -> Any:
         position = self._place(position, "index")
         buf: Any = self.shm.buf
         data, formats, codes, tails = self._places()
@@ -202,7 +209,7 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[type-arg]
                 value += b"\0" * (word >> 32)
         return value.decode() if code == 1 else value
 
-    def __setitem__(self, position: int, value: Any) -> None:  # type: ignore[override]
+    def __setitem__(self, position: int, value: Any) -> None:
         position = self._place(position, "assignment index")
         plain = _encoded(value)
         if isinstance(plain, bytes):

@@ -1,4 +1,4 @@
-"""``multiprocessing.synchronize`` with shmkit's primitives: no system call while nobody waits, and no wait for the dead.
+"""``multiprocessing.synchronize`` with shmkit's primitives: no system call unless one waits, no wait for the dead.
 
 A lock whose holder was killed goes to the next who asks, where the standard library's stays locked for ever.  The
 classes are subclasses of the standard library's; what those do with what is beneath them (``_semlock``) they do here.
@@ -26,7 +26,7 @@ __getattr__, __dir__ = attributes_of(_theirs)
 def _forks(ctx: Any) -> bool:
     """Whether what is made for this context is inherited by forked children."""
     if ctx is None:
-        ctx = context._default_context.get_context()  # type: ignore[attr-defined]
+        ctx = context._default_context.get_context()
     return bool(ctx.get_start_method() == "fork")
 
 
@@ -42,6 +42,17 @@ class _OnBeneath:
         self._semlock = semlock
         self._make_methods()
         util.debug("created %r", semlock)
+
+    # Without the standard library's detour: `with` is what most programs use.
+
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self.release()
 
     def __getstate__(self) -> Any:
         _while_spawning(self, self._is_fork_ctx)
@@ -90,6 +101,19 @@ class BoundedSemaphore(_OnBeneath, _theirs.BoundedSemaphore):
         self._stand_on(BoundedBeneath(value), ctx)
 
 
+def _looked_at(name: str) -> Any:
+    """What the standard library's own tests look at: how many sleep now."""
+
+    def get(self: Any) -> Any:
+        own = self.__dict__.get(name)
+        return own if own is not None else _Looked(getattr(self._ours, name).get_value())
+
+    def put(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    return property(get, put)
+
+
 class Condition(_theirs.Condition):
     """Waiting, under a lock, until somebody says what changed.
 
@@ -98,6 +122,12 @@ class Condition(_theirs.Condition):
     """
 
     _ours: _Condition | None
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+    _make_methods: Callable[[], None]
+    _sleeping_count = _looked_at("_sleeping_count")
+    _woken_count = _looked_at("_woken_count")
+    _wait_semaphore = _looked_at("_wait_semaphore")
 
     def __init__(self, lock: Any = None, *, ctx: Any) -> None:
         self._lock: Any = lock or ctx.RLock()
@@ -115,15 +145,15 @@ class Condition(_theirs.Condition):
         self._ours = ours
         self._make_methods()
 
-    def __getattr__(self, name: str) -> Any:
-        # What the standard library's own tests look at: how many sleep now.
-        if name in ("_sleeping_count", "_woken_count", "_wait_semaphore"):
-            return _Looked(getattr(self._ours, name).get_value())
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self.release()
 
     def __getstate__(self) -> Any:
         if self._ours is None:
-            return (None, super().__getstate__())
+            return (None, _theirs.Condition.__getstate__(self))  # type: ignore[attr-defined]
         _while_spawning(self, self._is_fork_ctx)
         return (self._ours, self._lock)
 
@@ -132,7 +162,7 @@ class Condition(_theirs.Condition):
         self._is_fork_ctx = False
         if ours is None:
             self._ours = None
-            super().__setstate__(rest)
+            _theirs.Condition.__setstate__(self, rest)  # type: ignore[attr-defined]
         else:
             self._lock = rest
             self._stand_on(ours)

@@ -1,7 +1,8 @@
-"""A process is killed while it has a lock, a condition or a barrier: the standard library's others wait for ever, ours go on.
+"""A process is killed while it has a lock, a condition or a barrier: the standard library's others wait for
+ever, ours go on.
 
-That the standard library hangs is shown too, under a watchdog: as soon as it no longer does, these tests have lost their
-point.
+That the standard library hangs is shown too, under a watchdog: as soon as it no longer does, these tests have lost
+their point.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def test_a_waiter_that_was_killed_uses_up_no_notification(face: str, context: An
             condition.notify()
 
     if face == "stdlib":
-        notifier = process(lambda: notify()) if context.get_start_method() == "fork" else None
+        notifier = process(notify) if context.get_start_method() == "fork" else None
         if notifier is not None:
             notifier.join(A_WHILE)
             assert notifier.exitcode is None

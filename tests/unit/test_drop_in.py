@@ -36,7 +36,9 @@ def make(context: Any, kind: str) -> Any:
 def test_every_public_name_is_there() -> None:
     """Those of the Python that runs, whichever it is."""
     assert set(ours.__all__) == set(multiprocessing.__all__)
-    assert [name for name in dir(multiprocessing.context.BaseContext) if not hasattr(ours.context.BaseContext, name)] == []
+    assert [
+        name for name in dir(multiprocessing.context.BaseContext) if not hasattr(ours.context.BaseContext, name)
+    ] == []
     for name in ours.__all__:
         assert getattr(ours, name) is not None
 

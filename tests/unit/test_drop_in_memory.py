@@ -90,7 +90,8 @@ def test_unlinked_by_somebody_else_is_no_leak(name: str) -> None:
     done = in_child(
         "import subprocess\n"
         "made = shared_memory.SharedMemory(sys.argv[1], create=True, size=8)\n"
-        "code = 'import sys; from shmkit.multiprocessing import shared_memory as s; s.SharedMemory(sys.argv[1]).unlink()'\n"
+        "code = 'import sys; from shmkit.multiprocessing import shared_memory as s;'\n"
+        "code += 's.SharedMemory(sys.argv[1]).unlink()'\n"
         "print(subprocess.run([sys.executable, '-c', code, sys.argv[1]]).returncode)",
         name,
     )
