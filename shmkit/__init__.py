@@ -9,72 +9,79 @@ words.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from types import ModuleType
+
+TYPE_CHECKING = False  # for type checkers it is true; to import typing would slow every child that is spawned
 
 if not sys.platform.startswith("linux"):
     raise ImportError(f"shmkit runs on Linux: {sys.platform} has not the futexes, memfds and file leases it stands on")
 
-from shmkit._atomic import AtomicFlag, AtomicInt64, AtomicUInt64
-from shmkit._atomic_array import AtomicArray
-from shmkit._barrier import Barrier
-from shmkit._condition import Condition
-from shmkit._event import Event
-from shmkit._lock import Lock, RLock
-from shmkit._record import RecordView, Reservation
-from shmkit._ring import Ring
-from shmkit._rwlock import RWLock
-from shmkit._sem import BoundedSemaphore, Semaphore
-from shmkit.array import (
-    SharedArray,
-    array,
-    asarray,
-    attach,
-    create,
-    empty,
-    empty_like,
-    full,
-    full_like,
-    ones,
-    ones_like,
-    trim,
-    zeros,
-    zeros_like,
-)
-from shmkit.errors import (
-    Broken,
-    BrokenBarrier,
-    ChannelError,
-    Closed,
-    Empty,
-    EndOfStream,
-    Full,
-    HeapFull,
-    InvalidPermits,
-    LayoutMismatch,
-    LockError,
-    NoSpace,
-    NotOwner,
-    NotReady,
-    NotRecoverable,
-    OwnerDied,
-    PeerDied,
-    PickleRefused,
-    RecordCorrupt,
-    RecordTooLarge,
-    ReleasedTooOften,
-    RoleTaken,
-    SegmentError,
-    SegmentExists,
-    SegmentNotFound,
-    SegmentPermission,
-    ShmkitError,
-    ShutDown,
-)
-from shmkit.queue import JoinableQueue, Queue, SimpleQueue
-from shmkit.install import install, uninstall
-from shmkit.segment import Segment, SegmentInfo, collect, unlink
-from shmkit.semaphore import PosixSemaphore, SysVSemaphore
-from shmkit.sizes import format_size, parse_size
-from shmkit.statistics import RingStatistics
+if TYPE_CHECKING:
+    from typing import Any
+
+    from shmkit._atomic import AtomicFlag, AtomicInt64, AtomicUInt64
+    from shmkit._atomic_array import AtomicArray
+    from shmkit._barrier import Barrier
+    from shmkit._condition import Condition
+    from shmkit._event import Event
+    from shmkit._lock import Lock, RLock
+    from shmkit._record import RecordView, Reservation
+    from shmkit._ring import Ring
+    from shmkit._rwlock import RWLock
+    from shmkit._sem import BoundedSemaphore, Semaphore
+    from shmkit.array import (
+        SharedArray,
+        array,
+        asarray,
+        attach,
+        create,
+        empty,
+        empty_like,
+        full,
+        full_like,
+        ones,
+        ones_like,
+        trim,
+        zeros,
+        zeros_like,
+    )
+    from shmkit.errors import (
+        Broken,
+        BrokenBarrier,
+        ChannelError,
+        Closed,
+        Empty,
+        EndOfStream,
+        Full,
+        HeapFull,
+        InvalidPermits,
+        LayoutMismatch,
+        LockError,
+        NoSpace,
+        NotOwner,
+        NotReady,
+        NotRecoverable,
+        OwnerDied,
+        PeerDied,
+        PickleRefused,
+        RecordCorrupt,
+        RecordTooLarge,
+        ReleasedTooOften,
+        RoleTaken,
+        SegmentError,
+        SegmentExists,
+        SegmentNotFound,
+        SegmentPermission,
+        ShmkitError,
+        ShutDown,
+    )
+    from shmkit.queue import JoinableQueue, Queue, SimpleQueue
+    from shmkit.install import install, uninstall
+    from shmkit.segment import Segment, SegmentInfo, collect, unlink  # type: ignore[no-redef]
+    from shmkit.semaphore import PosixSemaphore, SysVSemaphore
+    from shmkit.sizes import format_size, parse_size
+    from shmkit.statistics import RingStatistics
 
 __version__ = "0.1.0"
 
@@ -151,3 +158,96 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+# Each name is imported when it is first asked for: a child that is spawned needs few of them, and not NumPy.
+_WHERE = {
+    "shmkit._atomic": ("AtomicFlag", "AtomicInt64", "AtomicUInt64"),
+    "shmkit._atomic_array": ("AtomicArray",),
+    "shmkit._barrier": ("Barrier",),
+    "shmkit._condition": ("Condition",),
+    "shmkit._event": ("Event",),
+    "shmkit._lock": ("Lock", "RLock"),
+    "shmkit._record": ("RecordView", "Reservation"),
+    "shmkit._ring": ("Ring",),
+    "shmkit._rwlock": ("RWLock",),
+    "shmkit._sem": ("BoundedSemaphore", "Semaphore"),
+    "shmkit.array": (
+        "SharedArray",
+        "array",
+        "asarray",
+        "attach",
+        "create",
+        "empty",
+        "empty_like",
+        "full",
+        "full_like",
+        "ones",
+        "ones_like",
+        "trim",
+        "zeros",
+        "zeros_like",
+    ),
+    "shmkit.errors": (
+        "Broken",
+        "BrokenBarrier",
+        "ChannelError",
+        "Closed",
+        "Empty",
+        "EndOfStream",
+        "Full",
+        "HeapFull",
+        "InvalidPermits",
+        "LayoutMismatch",
+        "LockError",
+        "NoSpace",
+        "NotOwner",
+        "NotReady",
+        "NotRecoverable",
+        "OwnerDied",
+        "PeerDied",
+        "PickleRefused",
+        "RecordCorrupt",
+        "RecordTooLarge",
+        "ReleasedTooOften",
+        "RoleTaken",
+        "SegmentError",
+        "SegmentExists",
+        "SegmentNotFound",
+        "SegmentPermission",
+        "ShmkitError",
+        "ShutDown",
+    ),
+    "shmkit.queue": ("JoinableQueue", "Queue", "SimpleQueue"),
+    "shmkit.install": ("install", "uninstall"),
+    "shmkit.segment": ("Segment", "SegmentInfo", "collect", "unlink"),
+    "shmkit.semaphore": ("PosixSemaphore", "SysVSemaphore"),
+    "shmkit.sizes": ("format_size", "parse_size"),
+    "shmkit.statistics": ("RingStatistics",),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+_SUBMODULES = frozenset({*(module.split(".")[1] for module in _WHERE), "multiprocessing"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"shmkit.{name}")
+    else:
+        raise AttributeError(f"module 'shmkit' has no attribute {name!r}", name=name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # A submodule that is imported is bound to its name; `array` and `install` are functions' names here.
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -17,7 +17,7 @@ from shmkit.multiprocessing import context
 from shmkit.multiprocessing import process as process
 from shmkit.multiprocessing import reduction as reduction
 
-__all__: list[str] = list(_theirs.__all__)  # noqa: PLE0605
+__all__: list[str] = list(_theirs.__all__)
 
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 

@@ -19,7 +19,8 @@ def work(lock, own):
         print(type(own).__name__, type(mp.Lock()).__module__, flush=True)
 
 if __name__ == "__main__":
-    print(sys.argv[1:], os.path.basename(sys.argv[0]), __name__, sys.path[0] == os.path.dirname(os.path.abspath(__file__)))
+    here = os.path.dirname(os.path.abspath(__file__))
+    print(sys.argv[1:], os.path.basename(sys.argv[0]), __name__, sys.path[0] == here)
     mp.set_start_method(sys.argv[1])
     lock = mp.Lock()
     child = mp.Process(target=work, args=(lock, Own()))
