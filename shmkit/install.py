@@ -6,15 +6,18 @@ import multiprocessing.spawn
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
-from shmkit.multiprocessing._table import REPLACED, Replaced, groups
+from shmkit._replaced import REPLACED, Replaced, groups
+
+# Every child that is spawned imports this file, so it has as few imports as it can do with.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["install", "installed", "uninstall"]
 
@@ -101,7 +104,7 @@ def _adopt(entry: Replaced) -> None:
 # -------------------------------------------------------------------------- modules that are imported only later
 
 
-class _Watcher(MetaPathFinder):
+class _Watcher:
     """Sees the standard library's modules as they are imported: to import them all at once would slow every child."""
 
     watched = frozenset(f"multiprocessing.{entry.module}" for entry in REPLACED)
@@ -115,12 +118,12 @@ class _Watcher(MetaPathFinder):
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Adopting(spec.loader)
+                    spec.loader = _Adopting(spec.loader)  # type: ignore[assignment]
                 return spec
         return None
 
 
-class _Adopting(Loader):
+class _Adopting:
     """A loader that adopts what it has loaded."""
 
     def __init__(self, own: Any) -> None:

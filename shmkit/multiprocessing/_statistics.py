@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 
 from shmkit._atomic_array import AtomicArray
-from shmkit.multiprocessing._table import REPLACED
+from shmkit._replaced import REPLACED
 from shmkit.segment import Segment
 
 __all__ = ["add", "enabled", "report", "start"]

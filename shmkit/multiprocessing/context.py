@@ -10,8 +10,8 @@ import multiprocessing.context as _theirs
 from importlib import import_module
 from typing import Any
 
+from shmkit._replaced import REPLACED
 from shmkit.multiprocessing._same import attributes_of
-from shmkit.multiprocessing._table import REPLACED
 
 __all__: list[str] = []
 

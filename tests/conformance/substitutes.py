@@ -74,7 +74,7 @@ def install() -> None:
 
 def count_faces() -> None:
     """Has each class of the drop-in note when one is made."""
-    from shmkit.multiprocessing._table import REPLACED
+    from shmkit._replaced import REPLACED
 
     fault = os.environ[WHOSE].partition("+")[2]
     if fault:

@@ -70,8 +70,8 @@ FLOORS: dict[int, list[list[str]]] = {
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [["semaphore"]],
     # The package itself: the public names, gathered from all floors below.
-    # First the standard library's face, what puts it into the standard library's own place, and a program under it.
-    6: [["multiprocessing"], ["install"], ["__init__"]],
+    # Before: what is replaced, the standard library's face, and what puts that into the standard library's place.
+    6: [["_replaced"], ["multiprocessing"], ["install"], ["__init__"]],
     7: [["cli"], ["__main__"]],
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmkit.multiprocessing as ours
-from shmkit.multiprocessing._table import REPLACED
+from shmkit._replaced import REPLACED
 from support import Processes
 
 KINDS = [entry.name for entry in REPLACED if entry.module == "synchronize"]

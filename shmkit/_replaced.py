@@ -7,18 +7,14 @@ this package.  A class is added here, and nowhere else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
 __all__ = ["REPLACED", "Replaced", "groups"]
 
 
-class Replaced(NamedTuple):
-    """``multiprocessing.<module>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place."""
-
-    group: str  # what install(only={…}) calls it
-    module: str
-    name: str
-
+# ``multiprocessing.<module>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place; `group` is what
+# install(only={…}) calls it.  Not a typing.NamedTuple: a child that is spawned need not import typing for it.
+Replaced = namedtuple("Replaced", ["group", "module", "name"])  # noqa: PYI024
 
 REPLACED = (
     Replaced("lock", "synchronize", "Lock"),
