@@ -76,8 +76,8 @@ if TYPE_CHECKING:
         ShmkitError,
         ShutDown,
     )
-    from shmkit.queue import JoinableQueue, Queue, SimpleQueue
     from shmkit.install import install, uninstall
+    from shmkit.queue import JoinableQueue, Queue, SimpleQueue
     from shmkit.segment import Segment, SegmentInfo, collect, unlink  # type: ignore[no-redef]
     from shmkit.semaphore import PosixSemaphore, SysVSemaphore
     from shmkit.sizes import format_size, parse_size

@@ -75,6 +75,10 @@ def _create_raw(path: str, size: int, mode: int, reserve: bool) -> Mapping:
             check_room(bare, size, FOLDER)
         memory = posix_ipc.SharedMemory("/" + bare, posix_ipc.O_CREX, mode=mode, size=size)
     except posix_ipc.ExistentialError:
+        if not os.path.isdir(FOLDER):
+            raise FileNotFoundError(
+                errno.ENOENT, f"there is no {FOLDER}: mount a tmpfs there, or use backing 'memfd' or 'file'", bare
+            ) from None
         raise explain(FileExistsError(errno.EEXIST, ""), bare) from None
     except posix_ipc.PermissionsError:
         raise explain(PermissionError(errno.EACCES, ""), bare) from None

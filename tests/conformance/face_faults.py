@@ -7,11 +7,12 @@ from collections.abc import Callable
 from shmkit.multiprocessing import _beneath, shared_memory, synchronize
 
 
-def lock_that_never_blocks() -> None:
+def lock_that_is_always_free() -> None:
     acquire = _beneath.LockBeneath.acquire
 
     def broken(self: _beneath.LockBeneath, block: bool = True, timeout: float | None = None) -> bool:
-        return acquire(self, False) or block
+        acquire(self, False)
+        return True
 
     _beneath.LockBeneath.acquire = broken  # type: ignore[method-assign]
 
@@ -41,7 +42,7 @@ def memory_that_goes_when_it_is_closed() -> None:
 
 
 FAULTS: dict[str, Callable[[], None]] = {
-    "lock-never-blocks": lock_that_never_blocks,
+    "lock-always-free": lock_that_is_always_free,
     "condition-wakes-all": condition_that_wakes_all,
     "barrier-holds-nobody": barrier_that_holds_nobody,
     "memory-goes": memory_that_goes_when_it_is_closed,

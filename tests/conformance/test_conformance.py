@@ -65,7 +65,7 @@ def test_faces_mp_suite(face: str) -> None:
 
 
 FACE_FAULTS = {
-    "lock-never-blocks": ("WithProcessesTestLock.test_lock",),
+    "lock-always-free": ("WithProcessesTestLock.test_lock",),
     "condition-wakes-all": ("WithProcessesTestCondition.test_notify", "WithProcessesTestCondition.test_notify_n"),
     "barrier-holds-nobody": ("WithProcessesTestBarrier.test_wait_return",),
     "memory-goes": ("WithProcessesTestSharedMemory.test_shared_memory_basics",),
