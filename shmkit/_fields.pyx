@@ -1,0 +1,151 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Where the fields of rings and cells stand, for tools that read them without being one of their users.
+
+Each table is field → (offset, bytes) from the start of the struct in ``_layout.h`` that it is called after.
+"""
+
+from libc.stdint cimport uint64_t
+
+from shmkit._core cimport *
+
+ROLE_STATES = {0: "never", ROLE_OPEN: "open", ROLE_CLOSED: "closed"}
+RING_MIN = RING_MIN_CAPACITY
+RING_DATA = RING_DATA_AT
+
+PRODUCER_BYTE = LEASE_PRODUCER
+CONSUMER_BYTE = LEASE_CONSUMER
+MEMBER_BYTES = LEASE_MEMBERS
+
+CELLS = {
+    CELL_LOCK: "Lock",
+    CELL_RLOCK: "RLock",
+    CELL_SEMAPHORE: "Semaphore",
+    CELL_EVENT: "Event",
+    CELL_CONDITION: "Condition",
+    CELL_RWLOCK: "RWLock",
+    CELL_BARRIER: "Barrier",
+}
+WORD_LOST = LOCK_LOST
+WORD_INCONSISTENT = LOCK_INCONSISTENT
+WORD_CLAIMED = RWLOCK_CLAIMED
+GATE_SLEEPER = GATE_ASLEEP
+SEMAPHORE_IS_BOUNDED = SEMAPHORE_BOUNDED
+OWNERS_LIMIT = SEMAPHORE_OWNERS_MOST
+POLICY_SILENT = POLICY_RECOVER
+WHY_BROKEN = {
+    BROKEN_ABORTED: "aborted",
+    BROKEN_RESET: "reset",
+    BROKEN_TIMED_OUT: "timed out",
+    BROKEN_DIED: "a process died",
+    BROKEN_ACTION: "its action failed",
+}
+
+
+def member_of(uint64_t word):
+    """The member id that a word names, whatever its two low bits say of it."""
+    return member_of_word(word)
+
+
+def pid_of(uint64_t member):
+    """The pid within a member id: that of its own pid namespace."""
+    return member_pid(member)
+
+
+cdef ring_header_t _ring
+cdef lock_cell_t _lock
+cdef semaphore_cell_t _semaphore
+cdef event_cell_t _event
+cdef condition_cell_t _condition
+cdef rwlock_cell_t _rwlock
+cdef barrier_cell_t _barrier
+
+
+cdef tuple place(void *start, void *field, size_t size):
+    return <size_t>field - <size_t>start, size
+
+
+cdef dict count_places(str end, ring_count_t *count):
+    return {
+        f"{end}.records": place(&_ring, &count.records, sizeof(count.records)),
+        f"{end}.bytes": place(&_ring, &count.bytes, sizeof(count.bytes)),
+        f"{end}.parks": place(&_ring, &count.parks, sizeof(count.parks)),
+        f"{end}.wakes": place(&_ring, &count.wakes, sizeof(count.wakes)),
+    }
+
+
+cdef dict role_places(str end, ring_role_t *role):
+    return {
+        f"{end}.state": place(&_ring, &role.state, sizeof(role.state)),
+        f"{end}.epoch": place(&_ring, &role.epoch, sizeof(role.epoch)),
+        f"{end}.pid": place(&_ring, &role.pid, sizeof(role.pid)),
+        f"{end}.start": place(&_ring, &role.start, sizeof(role.start)),
+    }
+
+
+RING_SIZE = sizeof(ring_header_t)
+RING = {
+    "capacity": place(&_ring, &_ring.capacity, sizeof(_ring.capacity)),
+    "data_at": place(&_ring, &_ring.data_at, sizeof(_ring.data_at)),
+    "tail": place(&_ring, &_ring.tail, sizeof(_ring.tail)),
+    "head": place(&_ring, &_ring.head, sizeof(_ring.head)),
+    "consumer.bell": place(&_ring, &_ring.consumer_bell, sizeof(_ring.consumer_bell)),
+    "producer.bell": place(&_ring, &_ring.producer_bell, sizeof(_ring.producer_bell)),
+    **count_places("producer", &_ring.producer_count),
+    **count_places("consumer", &_ring.consumer_count),
+    **role_places("producer", &_ring.producer_role),
+    **role_places("consumer", &_ring.consumer_role),
+}
+
+LOCK_SIZE = sizeof(lock_cell_t)
+LOCK = {
+    "kind": place(&_lock, &_lock.kind, sizeof(_lock.kind)),
+    "policy": place(&_lock, &_lock.policy, sizeof(_lock.policy)),
+    "word": place(&_lock, &_lock.word, sizeof(_lock.word)),
+    "gate": place(&_lock, &_lock.gate, sizeof(_lock.gate)),
+    "depth": place(&_lock, &_lock.depth, sizeof(_lock.depth)),
+}
+
+SEMAPHORE_SIZE = sizeof(semaphore_cell_t)
+SEMAPHORE = {
+    "policy": place(&_semaphore, &_semaphore.policy, sizeof(_semaphore.policy)),
+    "maximum": place(&_semaphore, &_semaphore.maximum, sizeof(_semaphore.maximum)),
+    "value": place(&_semaphore, &_semaphore.value, sizeof(_semaphore.value)),
+    "gate": place(&_semaphore, &_semaphore.gate, sizeof(_semaphore.gate)),
+    "owners": place(&_semaphore, &_semaphore.owners, sizeof(_semaphore.owners)),
+}
+
+EVENT_SIZE = sizeof(event_cell_t)
+EVENT = {
+    "word": place(&_event, &_event.word, sizeof(_event.word)),
+    "gate": place(&_event, &_event.gate, sizeof(_event.gate)),
+}
+
+CONDITION_SIZE = sizeof(condition_cell_t)
+CONDITION = {
+    "gate": place(&_condition, &_condition.gate, sizeof(_condition.gate)),
+    "tickets": place(&_condition, &_condition.tickets, sizeof(_condition.tickets)),
+    "waiter": place(&_condition, &_condition.waiter, sizeof(_condition.waiter)),
+}
+WAITER_SIZE = sizeof(_condition.waiter[0])
+
+RWLOCK_SIZE = sizeof(rwlock_cell_t)
+RWLOCK = {
+    "policy": place(&_rwlock, &_rwlock.policy, sizeof(_rwlock.policy)),
+    "word": place(&_rwlock, &_rwlock.word, sizeof(_rwlock.word)),
+    "reads": place(&_rwlock, &_rwlock.reads, sizeof(_rwlock.reads)),
+    "writes": place(&_rwlock, &_rwlock.writes, sizeof(_rwlock.writes)),
+    "used": place(&_rwlock, &_rwlock.used, sizeof(_rwlock.used)),
+    "reader": place(&_rwlock, &_rwlock.reader, sizeof(_rwlock.reader)),
+}
+READER_SIZE = sizeof(_rwlock.reader[0])
+
+BARRIER_SIZE = sizeof(barrier_cell_t)
+BARRIER = {
+    "parties": place(&_barrier, &_barrier.parties, sizeof(_barrier.parties)),
+    "state": place(&_barrier, &_barrier.state, sizeof(_barrier.state)),
+    "gate": place(&_barrier, &_barrier.gate, sizeof(_barrier.gate)),
+    "why": place(&_barrier, &_barrier.why, sizeof(_barrier.why)),
+    "pid": place(&_barrier, &_barrier.pid, sizeof(_barrier.pid)),
+    "acting": place(&_barrier, &_barrier.acting, sizeof(_barrier.acting)),
+}
+PLACE_SIZE = sizeof(barrier_place_t)
