@@ -1,46 +1,113 @@
-"""The command ``shmkit``: one module or package of this folder per subcommand, as ``command.Command`` describes it."""
+"""The command ``shmkit``: one module or package of this folder per subcommand, as ``command.Command`` describes it.
+
+Exit statuses: 0, it went well; 1, the user's or the system's trouble, said in a line on standard error; 2, the command
+line cannot be understood; 130, interrupted.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .command import INTERRUPTED, Command, CommandError, say_interrupted
+from .command import INTERRUPTED, TROUBLE, USAGE, Command, CommandError, say_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = ("demo", "run")
+# In the order in which the help shows them.
+COMMANDS = ("ls", "inspect", "top", "rm", "gc", "doctor", "run", "demo", "completion")
+
+STATUSES = """\
+exit status:
+  0 it went well; 1 trouble, said in a line on standard error; 2 the command line cannot be understood; 130 interrupted
+
+Colours are for terminals only; NO_COLOR=1 turns them off.  shmkit COMMAND --help shows examples."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; ``options.run`` is the chosen subcommand's function."""
     parser = argparse.ArgumentParser(
-        prog="shmkit", description="NumPy arrays and Python objects between processes at memory speed."
+        prog="shmkit",
+        description="NumPy arrays and Python objects between processes at memory speed.",
+        epilog=STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         command = cast("Command", import_module(f"{__name__}.{name}"))
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.__doc__)
+        subparser.epilog = f"examples:\n{command.EXAMPLES}"
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
 
 
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from shmkit import __version__
+
+        print(f"shmkit {__version__}")
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (the process's own by default); the exit status."""
-    options = build_parser().parse_args(arguments)
+    # What cannot be said in the terminal's encoding is spelled, not raised.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # Here, where it can be answered, also after a help text: the interpreter would only complain.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough.  Nothing more is written, not even as Python ends.
+        _discard_output()
+        return 0
+    except OSError as error:
+        # Standard output, a full disk for example: everything else is caught in _run.
+        _discard_output()
+        print(f"shmkit: standard output: {error.strerror}", file=sys.stderr)
+        return TROUBLE
+    except KeyboardInterrupt:
+        say_interrupted()
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from shmkit.errors import ShmkitError
+
+    parser = build_parser()
+    options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
     except CommandError as error:
         print(f"shmkit: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        say_interrupted()
-        return INTERRUPTED
+        return USAGE if error.usage else TROUBLE
+    except BrokenPipeError:
+        raise
+    except ShmkitError as error:
+        print(f"shmkit: {error}", file=sys.stderr)
+        return TROUBLE
     return status
+
+
+def _discard_output() -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-__all__ = ["INTERRUPTED", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted"]
+__all__ = ["INTERRUPTED", "TROUBLE", "USAGE", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted"]
+
+# The user's trouble, or the system's; and what argparse reports for a command line that it does not understand.
+TROUBLE = 1
+USAGE = 2
 
 # What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -28,6 +32,7 @@ class Command(Protocol):
     """
 
     HELP: str
+    EXAMPLES: str
     __doc__: str | None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -38,7 +43,11 @@ class Command(Protocol):
 
 
 class CommandError(Exception):
-    """A subcommand cannot go on; the message is for the user, and the exit status is 1."""
+    """A subcommand cannot go on; the message is for the user, and the exit status is 1; or 2, if it is about ``usage``."""
+
+    def __init__(self, message: str, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 def say_interrupted() -> None:

@@ -68,7 +68,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["queue"],  # the standard library's words
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
-    5: [["semaphore"]],
+    5: [["semaphore", "_fields"], ["survey"]],  # a survey looks at what all floors below have laid out
     # The package itself: the public names, gathered from all floors below.
     # Before: what is replaced, the standard library's face, and what puts that into the standard library's place.
     6: [["_replaced"], ["multiprocessing"], ["install"], ["__init__"]],

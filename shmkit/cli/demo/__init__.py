@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from .pipeline import Outcome
     from .stages import Plan
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "stream photographs through worker processes, beside multiprocessing.Queue"
+
+EXAMPLES = """\
+  shmkit demo --quick              some seconds
+  shmkit demo --no-plot --json     figures for a program
+  shmkit demo --photograph fig --output fig.png"""
 
 FRAMES = 320
 QUICK_FRAMES = 40

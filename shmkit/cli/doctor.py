@@ -1,0 +1,99 @@
+"""Look for what stands in the way of shared memory on this machine, and say how to remove it.
+
+Room, limits, what the kernel can do, and what a container leaves of it.  The exit status is 1 if there is a problem; with
+--strict, also if there is a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shmkit.survey import Finding
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "room, limits, kernel and container: what is wrong, and its remedy"
+
+EXAMPLES = """\
+  shmkit doctor                    everything that was looked at
+  shmkit doctor --quiet            only what is not as it should be
+  shmkit doctor --strict -q        in a script: 1 if there is a problem or a warning
+  shmkit doctor --json"""
+
+_MARKS = {"ok": ("ok", "green"), "note": ("note", "cyan"), "warning": ("WARNING", "yellow"), "problem": ("PROBLEM", "bold red")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``shmkit doctor``."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="leave out what is well")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 also for a warning")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look; 1 if something is wrong."""
+    from shmkit.survey import SCHEMA, findings
+
+    found = findings()
+    bad = ("problem", "warning") if options.strict else ("problem",)
+    status = 1 if any(each.level in bad for each in found) else 0
+    shown = [each for each in found if not options.quiet or each.level in ("warning", "problem")]
+    if options.json:
+        print(json.dumps({"schema": SCHEMA, "status": status, "findings": [each.as_json() for each in shown]}, indent=2))
+    else:
+        _show(shown)
+        if not options.quiet:
+            print(_summary(found))
+    return status
+
+
+def _show(found: Sequence[Finding]) -> None:
+    from shmkit.cli.table import use_rich, width_of_terminal
+    from shmkit.cli.words import clean
+
+    width = width_of_terminal()
+    wide = max([len(each.subject) for each in found], default=0)
+    if use_rich():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(width=7)
+        table.add_column(width=min(wide, 24))
+        table.add_column()
+        for each in found:
+            mark, style = _MARKS[each.level]
+            text = Text(clean(each.text))
+            if each.remedy:
+                text.append(f"\n→ {clean(each.remedy)}", style="bold" if each.level in ("warning", "problem") else "dim")
+            table.add_row(Text(mark, style=style), Text(each.subject), text)
+        Console().print(table)
+        return
+    for each in found:
+        start = f"{_MARKS[each.level][0]:<7}  {each.subject:<{wide}}  "
+        print(_wrapped(start, clean(each.text), width))
+        if each.remedy:
+            print(_wrapped(" " * len(start), f"-> {clean(each.remedy)}", width))
+
+
+def _wrapped(start: str, text: str, width: int | None) -> str:
+    import textwrap
+
+    if width is None or width < len(start) + 20:
+        return start + text
+    return textwrap.fill(
+        text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _summary(found: Sequence[Finding]) -> str:
+    counts = [(sum(each.level == level for each in found), level) for level in ("problem", "warning")]
+    said = [f"{count} {level}{'' if count == 1 else 's'}" for count, level in counts if count]
+    return f"{' and '.join(said) or 'No problem'} among {len(found)} findings."

@@ -1,0 +1,301 @@
+"""Look into one object: what its header says, its counters, who uses it, and its first bytes.
+
+An array is shown by its statistics and as a small picture.  It is read, not attached to: nobody can tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shmkit.survey import SharedObject
+    from shmkit.survey.arrays import Form
+    from shmkit.survey.reading import Reading
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "look into one segment, ring, lock or array"
+
+EXAMPLES = """\
+  shmkit inspect camera0                a ring: how full it is, and whether both ends live
+  shmkit inspect picture --bytes 256    an array, with its first 256 bytes
+  shmkit inspect memfd:1234/7           anonymous memory, as shmkit ls calls it
+  shmkit inspect camera0 --json"""
+
+_BYTES = 64
+_PICTURE = 20  # lines, at most
+_Section = tuple[str, list[tuple[str, str]]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``shmkit inspect``."""
+    parser.add_argument("name", metavar="NAME", help="as shmkit ls shows it")
+    parser.add_argument("--bytes", type=_count, default=None, metavar="N", help=f"first bytes to show (default: {_BYTES})")
+    parser.add_argument("--no-picture", action="store_true", help="draw no picture of an array")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _count(text: str) -> int:
+    from shmkit.sizes import parse_size
+
+    try:
+        number = parse_size(text)
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if number > 2**24:
+        raise argparse.ArgumentTypeError(f"at most 16 MiB are shown: got {text}")
+    return number
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show it; 1 if it is corrupt."""
+    from shmkit.errors import SegmentPermission
+    from shmkit.survey import SCHEMA, Survey
+    from shmkit.survey.addresses import open_object, resolve
+
+    survey = Survey()
+    found = resolve(survey, options.name)
+    reading: Reading | None = None
+    if found.kind in ("semaphore", "queue"):
+        _more_of(found)
+    else:
+        try:
+            reading = open_object(found)
+        except SegmentPermission:
+            if not options.json:
+                _print_sections(_sections(found))
+            raise
+    try:
+        form, statistics, complete = _array(found, reading)
+        first = b"" if reading is None else reading.read(found.payload_at, _BYTES if options.bytes is None else options.bytes)
+        if options.json:
+            plain = {"schema": SCHEMA, **found.as_json(), "header_bytes": found.payload_at, "first_bytes": first.hex()}
+            if form is not None:
+                plain["statistics"] = {**statistics, "complete": complete}
+            print(json.dumps(plain, indent=2))
+        else:
+            sections = [*_sections(found)]
+            if form is not None:
+                sections += _array_sections(form, statistics, complete)
+            _print_sections(sections)
+            if form is not None and reading is not None and not options.no_picture:
+                from shmkit.cli.picture import draw
+
+                draw(reading, found.payload_at, form, _PICTURE)
+            _print_bytes(first, found.payload_at)
+    finally:
+        if reading is not None:
+            reading.close()
+    return 1 if found.state == "corrupt" else 0
+
+
+def _more_of(found: SharedObject) -> None:
+    """What a queue can hold, which only an open one tells."""
+    if found.backing != "posix queue" or not isinstance(found.name, str):
+        return
+    import posix_ipc
+
+    try:
+        queue = posix_ipc.MessageQueue(f"/{found.name}", read=True, write=False)
+    except (posix_ipc.Error, OSError, ValueError):
+        return
+    try:
+        found.details.facts.update(
+            messages=queue.current_messages, most_messages=queue.max_messages, message_size=queue.max_message_size
+        )
+    finally:
+        queue.close()
+
+
+def _array(found: SharedObject, reading: Reading | None) -> tuple[Form | None, dict[str, Any], bool]:
+    from shmkit.survey import arrays, heading
+
+    if reading is None or found.kind != "array" or not found.details.facts.get("readable"):
+        return None, {}, True
+    form = arrays.form_of(heading.look(reading))
+    if isinstance(form, str):
+        return None, {}, True
+    values, complete = arrays.sample(reading, found.payload_at, form)
+    return form, arrays.statistics(values), complete
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+
+
+def _sections(found: SharedObject) -> Iterator[_Section]:
+    from shmkit.cli.words import age, clean, short_size
+
+    what = found.kind if found.ours else f"{found.backing}, not shmkit's" if found.state == "foreign" else "not to be read"
+    lines = [("what", what)]
+    if found.state not in ("whole", "foreign"):
+        lines.append(("state", found.state))
+    if found.trouble:
+        lines.append(("trouble", clean(found.trouble)))
+    lines.append(("backing", found.backing))
+    if found.path and found.backing != "sysv":
+        lines.append(("path", clean(found.path)))
+    if found.id is not None:
+        lines.append(("id", str(found.id)))
+    if found.lifetime:
+        until = "until it is unlinked" if found.lifetime == "named" else "until its last user has gone"
+        lines.append(("lifetime", f"{found.lifetime}: {until}"))
+    if found.size is not None:
+        lines.append(("size", _size(found.size)))
+    if found.resident is not None:
+        lines.append(("resident", short_size(found.resident)))
+    lines.append(("mode", f"{found.mode:04o}, user {found.uid}"))
+    if found.created or found.changed:
+        when = found.created or found.changed
+        verb = "created" if found.created else "changed"
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+        lines.append((verb, f"{stamp}, {age(time.time() - when)} ago"))
+    if found.creator is not None and found.creator.pid is not None:
+        lines.append(("creator", _creator(found)))
+    lines += _users(found)
+    yield clean(found.address), lines
+    yield from _facts(found)
+
+
+def _size(nbytes: int) -> str:
+    from shmkit.cli.words import short_size
+
+    return f"{nbytes} bytes" if nbytes < 1024 else f"{short_size(nbytes)} ({nbytes} bytes)"
+
+
+def _creator(found: SharedObject) -> str:
+    from shmkit.cli.words import clean
+
+    creator = found.creator
+    assert creator is not None
+    fate = {True: clean(creator.command or "alive"), False: "dead", None: "perhaps another process by now"}[creator.alive]
+    return f"{creator.pid}, {fate}"
+
+
+def _users(found: SharedObject) -> Iterator[tuple[str, str]]:
+    from shmkit.cli.words import clean
+
+    users = [f"{user.pid} {clean(user.command)}" for user in found.users]
+    if not found.users_known:
+        users.append("perhaps more, which do not show it" if users else "none that show it")
+    yield "used by", "; ".join(users) or "nobody"
+    if found.attached is not None:
+        yield "attached", f"{found.attached} time{'' if found.attached == 1 else 's'}"
+    if found.leased is not None:
+        yield "leases", "some are held" if found.leased else "none is held"
+
+
+def _facts(found: SharedObject) -> Iterator[_Section]:
+    facts = found.details.facts
+    if found.kind == "ring" and facts.get("readable"):
+        yield from _ring(facts)
+    elif found.kind == "sync":
+        for cell in facts.get("cells", ()):
+            plain = {key: value for key, value in cell.items() if key not in ("at", "cell")}
+            yield f"{cell['cell']} at {cell['at']}", [(_said(key), _plain(value)) for key, value in plain.items()]
+        if "value" in facts:
+            yield str(facts["primitive"]), [("value", str(facts["value"]))]
+    elif facts and found.kind != "array":
+        plain = {key: value for key, value in facts.items() if key != "readable"}
+        yield found.kind, [(_said(key), _plain(value)) for key, value in plain.items()]
+    elif found.details.words and not found.ours:
+        from shmkit.cli.words import clean
+
+        yield "likely", [("made by", clean(found.details.words))]
+
+
+def _ring(facts: dict[str, Any]) -> Iterator[_Section]:
+    from shmkit.cli.words import short_size
+
+    capacity, used = facts["capacity"], facts["used"]
+    yield (
+        "ring",
+        [
+            ("capacity", _size(capacity)),
+            ("used", f"{short_size(used)}, {100 * used / capacity:.0f}%"),
+            ("waiting", f"{facts['waiting']} record{'' if facts['waiting'] == 1 else 's'}"),
+            ("sent", f"{facts['sent']} records, {short_size(facts['bytes_sent'])}"),
+            ("received", f"{facts['received']} records, {short_size(facts['bytes_received'])}"),
+            ("head, tail", f"{facts['head']}, {facts['tail']}"),
+        ],
+    )
+    for end in ("producer", "consumer"):
+        part = facts[end]
+        fate = {
+            "never": "nobody has come yet",
+            "alive": f"process {part['pid']}, alive",
+            "died": f"process {part['pid']}, which has died",
+            "left": f"process {part['pid']}, which has left in order",
+            "unknown": f"process {part['pid']}; nobody can be asked whether it lives",
+        }.get(part["state"], part["state"])
+        lines = [("who", fate + (", asleep" if part["asleep"] and part["state"] == "alive" else ""))]
+        lines.append(("slept", f"{part['waits']} time{'' if part['waits'] == 1 else 's'}"))
+        lines.append(("woke the other", f"{part['wakes']} time{'' if part['wakes'] == 1 else 's'}"))
+        if part["holders"] > 1:
+            lines.append(("taken", f"{part['holders']} times"))
+        yield end, lines
+
+
+def _array_sections(form: Form, statistics: dict[str, Any], complete: bool) -> Iterator[_Section]:
+    lines = [
+        ("dtype", str(form.dtype)),
+        ("shape", " × ".join(map(str, form.shape)) or "()"),
+        ("order", "Fortran" if form.fortran else "C"),
+        ("bytes", _size(form.nbytes)),
+    ]
+    yield "array", lines
+    if statistics:
+        title = "statistics" if complete else "statistics of a sample"
+        yield title, [(_said(key), _plain(value)) for key, value in statistics.items()]
+
+
+def _said(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "–" if value is None else str(value)
+
+
+def _print_sections(sections: Any) -> None:
+    from shmkit.cli.table import use_rich
+
+    sections = list(sections)
+    wide = max(len(label) for _, lines in sections for label, _ in lines)
+    if use_rich():
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console()
+        for title, lines in sections:
+            console.print(Text(title, style="bold"))
+            for label, text in lines:
+                style = "red" if "died" in text or label in ("trouble", "state") or text.endswith(", dead") else ""
+                console.print(Text.assemble((f"  {label:<{wide}}  ", "dim"), (text, style)), soft_wrap=True)
+        return
+    for title, lines in sections:
+        print(title)
+        for label, text in lines:
+            print(f"  {label:<{wide}}  {text}")
+
+
+def _print_bytes(first: bytes, payload_at: int) -> None:
+    if not first:
+        return
+    print("first bytes" if not payload_at else f"first bytes of the payload, which begins at {payload_at}")
+    for at in range(0, len(first), 16):
+        row = first[at : at + 16]
+        left, right = row[:8].hex(" "), row[8:].hex(" ")
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        print(f"  {at:08x}  {left:<23}  {right:<23}  |{text}|")
+

@@ -1,0 +1,151 @@
+"""Tables: as wide as the terminal, in colours where it shows them; plain text, and nothing cut off, anywhere else.
+
+Where the terminal is too narrow, the columns go that matter least, and then the flexible ones are shortened.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+__all__ = ["Cell", "Column", "fitting", "format_table", "rich_table", "show_table", "use_rich", "width_of_terminal"]
+
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class Column:
+    """``goes``: the higher, the sooner it is left out; 0: never.  ``least``: the width that it may be shortened to."""
+
+    title: str
+    right: bool = False
+    goes: int = 0
+    least: int | None = None
+
+
+class Cell(NamedTuple):
+    """What stands in a row, and how it looks where there are colours (in rich's words)."""
+
+    text: str
+    style: str = ""
+
+
+def use_rich() -> bool:
+    """Whether standard output is a terminal, and rich is there to write on it."""
+    if not sys.stdout.isatty():
+        return False
+    try:
+        import rich.console  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def width_of_terminal() -> int | None:
+    """The columns of the terminal that standard output is; None: it is none, and no line is too long."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Prints the table on standard output."""
+    width = width_of_terminal()
+    if width is None or not use_rich():
+        print(format_table(columns, rows, width))
+        return
+    from rich.console import Console
+
+    Console().print(rich_table(columns, rows, width))
+
+
+def format_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> str:
+    """The table as plain text."""
+    shown, widths = fitting(columns, rows, width)
+    lines = [[columns[at].title for at in shown], *([row[at].text for at in shown] for row in rows)]
+    return "\n".join(
+        (" " * _GAP)
+        .join(
+            _padded(text, wide, columns[at].right) for text, wide, at in zip(line, widths, shown, strict=True)
+        )
+        .rstrip()
+        for line in lines
+    )
+
+
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> Table:
+    """The table as rich draws it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown, widths = fitting(columns, rows, width)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for at, wide in zip(shown, widths, strict=True):
+        table.add_column(
+            Text(columns[at].title),
+            justify="right" if columns[at].right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=wide,
+        )
+    for row in rows:
+        table.add_row(*(Text(row[at].text, style=row[at].style) for at in shown))
+    return table
+
+
+def fitting(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None
+) -> tuple[list[int], list[int]]:
+    """Which columns are shown, and how wide each is."""
+    natural = [
+        max([_cells(column.title), *(_cells(row[at].text) for row in rows)]) for at, column in enumerate(columns)
+    ]
+    # A column that has nothing to say in any row says nothing.
+    shown = [at for at, column in enumerate(columns) if not column.goes or not rows or any(row[at].text for row in rows)]
+    if width is None:
+        return shown, [natural[at] for at in shown]
+    least = [
+        wide if column.least is None else min(wide, max(column.least, _cells(column.title)))
+        for wide, column in zip(natural, columns, strict=True)
+    ]
+    while sum(least[at] + _GAP for at in shown) - _GAP > width:
+        goer = max(shown, key=lambda at: (columns[at].goes, at))
+        if not columns[goer].goes:
+            break
+        shown.remove(goer)
+    widths = {at: natural[at] for at in shown}
+    excess = sum(wide + _GAP for wide in widths.values()) - _GAP - width
+    while excess > 0:
+        # From the widest that can be shortened.
+        able = [at for at in shown if widths[at] > least[at]]
+        if not able:
+            break
+        widest = max(able, key=lambda at: widths[at] - least[at])
+        widths[widest] -= 1
+        excess -= 1
+    return shown, [widths[at] for at in shown]
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    if _cells(text) > width:
+        while text and _cells(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    fill = " " * (width - _cells(text))
+    return fill + text if right else text + fill
+
+
+def _cells(text: str) -> int:
+    """The columns of a terminal that the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
