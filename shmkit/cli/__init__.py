@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .command import INTERRUPTED, TROUBLE, USAGE, Command, CommandError, say_interrupted
+from .command import INTERRUPTED, TROUBLE, USAGE, Command, CommandError, say_interrupted, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except ShmkitError as error:
-        print(f"shmkit: {error}", file=sys.stderr)
+        print(f"shmkit: {words_of(error)}", file=sys.stderr)
         return TROUBLE
     return status
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-__all__ = ["INTERRUPTED", "TROUBLE", "USAGE", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted"]
+__all__ = ["INTERRUPTED", "TROUBLE", "USAGE", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted", "words_of"]
 
 # The user's trouble, or the system's; and what argparse reports for a command line that it does not understand.
 TROUBLE = 1
@@ -48,6 +48,11 @@ class CommandError(Exception):
     def __init__(self, message: str, usage: bool = False) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+def words_of(error: Exception) -> str:
+    """What an exception says to a user: without the number that an OSError begins with."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def say_interrupted() -> None:

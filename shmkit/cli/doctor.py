@@ -66,7 +66,7 @@ def _show(found: Sequence[Finding]) -> None:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=7)
         table.add_column(width=min(wide, 24))
-        table.add_column()
+        table.add_column(overflow="fold")
         for each in found:
             mark, style = _MARKS[each.level]
             text = Text(clean(each.text))

@@ -184,7 +184,7 @@ def _users(found: SharedObject) -> Iterator[tuple[str, str]]:
         users.append("perhaps more, which do not show it" if users else "none that show it")
     yield "used by", "; ".join(users) or "nobody"
     if found.attached is not None:
-        yield "attached", f"{found.attached} time{'' if found.attached == 1 else 's'}"
+        yield "attached", _many(found.attached, "time")
     if found.leased is not None:
         yield "leases", "some are held" if found.leased else "none is held"
 
@@ -217,9 +217,9 @@ def _ring(facts: dict[str, Any]) -> Iterator[_Section]:
         [
             ("capacity", _size(capacity)),
             ("used", f"{short_size(used)}, {100 * used / capacity:.0f}%"),
-            ("waiting", f"{facts['waiting']} record{'' if facts['waiting'] == 1 else 's'}"),
-            ("sent", f"{facts['sent']} records, {short_size(facts['bytes_sent'])}"),
-            ("received", f"{facts['received']} records, {short_size(facts['bytes_received'])}"),
+            ("waiting", _many(facts["waiting"], "record")),
+            ("sent", f"{_many(facts['sent'], 'record')}, {short_size(facts['bytes_sent'])}"),
+            ("received", f"{_many(facts['received'], 'record')}, {short_size(facts['bytes_received'])}"),
             ("head, tail", f"{facts['head']}, {facts['tail']}"),
         ],
     )
@@ -233,10 +233,10 @@ def _ring(facts: dict[str, Any]) -> Iterator[_Section]:
             "unknown": f"process {part['pid']}; nobody can be asked whether it lives",
         }.get(part["state"], part["state"])
         lines = [("who", fate + (", asleep" if part["asleep"] and part["state"] == "alive" else ""))]
-        lines.append(("slept", f"{part['waits']} time{'' if part['waits'] == 1 else 's'}"))
-        lines.append(("woke the other", f"{part['wakes']} time{'' if part['wakes'] == 1 else 's'}"))
+        lines.append(("slept", _many(part["waits"], "time")))
+        lines.append(("woke the other", _many(part["wakes"], "time")))
         if part["holders"] > 1:
-            lines.append(("taken", f"{part['holders']} times"))
+            lines.append(("taken", _many(part["holders"], "time")))
         yield end, lines
 
 
@@ -251,6 +251,10 @@ def _array_sections(form: Form, statistics: dict[str, Any], complete: bool) -> I
     if statistics:
         title = "statistics" if complete else "statistics of a sample"
         yield title, [(_said(key), _plain(value)) for key, value in statistics.items()]
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _said(key: str) -> str:

@@ -30,14 +30,14 @@ EXAMPLES = """\
   shmkit ls                        everything
   shmkit ls 'camera*'              by name
   shmkit ls --kind ring --mine     this user's rings
-  shmkit ls --sort resident        what takes the most memory, first
+  shmkit ls --sort memory          what takes the most memory, first
   shmkit ls --json | jq '.objects[] | select(.dead != [])'"""
 
 _SORTS: dict[str, Callable[[SharedObject], object]] = {
     "name": lambda found: found.address,
     "kind": lambda found: (_kind(found), found.address),
     "size": lambda found: -(found.size or 0),
-    "resident": lambda found: -(found.resident or 0),
+    "memory": lambda found: -(found.resident or 0),
     "age": lambda found: found.created or found.changed,
     "creator": lambda found: (found.creator.pid or 0) if found.creator else 0,
 }
@@ -118,50 +118,54 @@ def _kinds(found: SharedObject) -> set[str]:
 
 
 def _show(chosen: Sequence[SharedObject]) -> None:
-    from shmkit.cli.table import show_table
+    from shmkit.cli.table import show_table, width_of_terminal
     from shmkit.cli.words import short_size
 
-    show_table(_columns(), [_row(each) for each in chosen])
+    # Of many users, so many are named.
+    most = 3 if (width_of_terminal() or 200) > 100 else 1
+    show_table(_columns(), [_row(each, most) for each in chosen])
     if sys.stdout.isatty():
         resident = sum(each.resident or 0 for each in chosen)
         left = sum(_left(each) for each in chosen)
         line = f"{len(chosen)} shared object{'' if len(chosen) == 1 else 's'}, {short_size(resident)} resident"
-        print(f"\n{line}{f'; {left} left by the dead (shmkit gc)' if left else ''}")
+        print(f"\n{line}{f'; {left} left behind by the dead (shmkit gc)' if left else ''}")
 
 
 def _columns() -> list[Column]:
     from shmkit.cli.table import Column
 
     return [
-        Column("NAME", least=16),
+        Column("NAME", least=14),
         Column("KIND"),
         Column("SIZE", right=True),
-        Column("RESIDENT", right=True, goes=3),
-        Column("AGE", right=True, goes=2),
-        Column("CREATOR", goes=1, least=10),
-        Column("USED BY", goes=1, least=9),
-        Column("BACKING", goes=5),
-        Column("MODE", goes=6),
+        Column("MEMORY", right=True, goes=2),
+        Column("AGE", right=True, goes=3),
+        Column("CREATOR", goes=1),
+        Column("COMMAND", goes=5, least=8),
+        Column("USED BY", goes=1),
+        Column("BACKING", goes=6),
+        Column("MODE", goes=7),
         Column("OWNER", goes=4),
-        Column("NOTES", least=14),
+        Column("NOTES", least=13),
     ]
 
 
-def _row(found: SharedObject) -> list[Cell]:
+def _row(found: SharedObject, most: int) -> list[Cell]:
     from shmkit.cli.table import Cell
     from shmkit.cli.words import age, clean, processes, short_size
 
     born = found.created or found.changed
     creator, creator_style = _creator(found)
     note, note_style = note_on(found)
-    users = processes(found.users) or ("?" if not found.users_known and found.attached else "–")
+    users = processes(found.users, most) or ("?" if not found.users_known and found.attached else "–")
     return [
         Cell(clean(found.address), "bold" if found.ours else ""),
         Cell(_kind(found), "cyan" if found.ours else "dim"),
         Cell(short_size(found.size)),
         Cell(short_size(found.resident)),
         Cell(age(time.time() - born) if born else "–"),
-        Cell(clean(creator), creator_style),
+        Cell(creator, creator_style),
+        Cell(clean(found.creator.command or "") if found.creator else ""),
         Cell(users, "" if found.users else "dim"),
         Cell(found.backing, "dim"),
         Cell(f"{found.mode & 0o7777:04o}", "dim"),
@@ -178,10 +182,8 @@ def _kind(found: SharedObject) -> str:
 def _creator(found: SharedObject) -> tuple[str, str]:
     creator = found.creator
     if creator is None or creator.pid is None:
-        return "", ""
-    if creator.alive is False:
-        return f"{creator.pid} dead", "red"
-    return f"{creator.pid} {creator.command or ''}".strip(), ""
+        return "–", "dim"
+    return (f"{creator.pid} dead", "red") if creator.alive is False else (str(creator.pid), "")
 
 
 def _left(found: SharedObject) -> bool:
@@ -199,11 +201,13 @@ def note_on(found: SharedObject) -> tuple[str, str]:
         # That is its kind already.
         words = words.removeprefix(primitive).lstrip(", ")
     if _left(found):
-        return "left by the dead: shmkit gc", "red"
-    if found.state in ("corrupt", "other version", "half made", "in the making", "unknown kind"):
+        return "left behind (shmkit gc)", "red"
+    if found.state == "unknown kind":
+        return "of a kind that this version does not know", "yellow"
+    if found.state in ("corrupt", "other version", "half made", "in the making"):
         return f"{found.state}{f': {found.trouble}' if found.trouble else ''}", "red"
     if found.dead:
-        said = f"{found.dead[0]} died" + (f" +{len(found.dead) - 1}" if len(found.dead) > 1 else "")
+        said = f"dead {found.dead[0]}" + (f" +{len(found.dead) - 1}" if len(found.dead) > 1 else "")
         return said if isinstance(primitive, str) else "; ".join(filter(None, [said, words])), "red"
     if found.state == "unreadable":
         return f"not to be read: {found.trouble}", "dim"

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from shmkit.cli.command import CommandError
+from shmkit.cli.command import CommandError, words_of
 from shmkit.errors import SegmentNotFound, ShmkitError
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
                 _remove(found, options)
         except SegmentNotFound as error:
             if not options.force:
-                print(f"shmkit: {error}", file=sys.stderr)
+                print(f"shmkit: {words_of(error)}", file=sys.stderr)
                 failed = True
         except (CommandError, ShmkitError, OSError) as error:
-            print(f"shmkit: {error}", file=sys.stderr)
+            print(f"shmkit: {words_of(error)}", file=sys.stderr)
             failed = True
     return 1 if failed else 0
 

@@ -53,7 +53,13 @@ class Screen:
                 from rich.console import Console
                 from rich.live import Live
 
-                self._live = Live(console=Console(), screen=True, auto_refresh=False)
+                self._live = Live(
+                    console=Console(),
+                    screen=True,
+                    auto_refresh=False,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
                 self._live.start()
             else:
                 self._write(_ENTER)

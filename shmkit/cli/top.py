@@ -30,7 +30,7 @@ EXAMPLES = """\
   shmkit top --once                one table, of one second
   shmkit top --count 60 --json     a line of JSON each second, for a minute"""
 
-_BAR = 8
+_BAR = 6
 
 
 class _Sort(NamedTuple):
@@ -234,7 +234,7 @@ def _columns() -> list[Column]:
         Column("SLEEPS/s", right=True, goes=2),
         Column("ASLEEP", right=True, goes=4),
         Column("DROPS/s", right=True, goes=1),
-        Column("ENDS", least=9),
+        Column("ENDS", least=13),
     ]
 
 
@@ -281,15 +281,13 @@ def _can_draw() -> bool:
 
 
 def _ends(rate: Rate) -> tuple[str, str]:
-    """Who sends and who receives; the dead first."""
-    if rate.details.dead:
-        return f"{rate.details.dead[0]} died", "red"
+    """Who sends and who receives."""
     ends = [rate.details.facts.get(end) for end in ("producer", "consumer")]
     if not all(isinstance(end, dict) for end in ends):
         return "", ""
     names = [str(end["pid"]) if end["state"] in ("alive", "unknown") else _FATES.get(end["state"], "?") for end in ends if end]
     arrow = "→" if _can_draw() else ">"
-    return f" {arrow} ".join(names), ""
+    return f" {arrow} ".join(names), "red" if rate.details.dead else ""
 
 
-_FATES = {"never": "–", "left": "left"}
+_FATES = {"never": "–", "left": "left", "died": "dead"}

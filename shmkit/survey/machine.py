@@ -64,10 +64,10 @@ Check = Callable[[Machine], Iterator[Finding]]
 
 def findings(machine: Machine | None = None) -> list[Finding]:
     """Everything that was looked at, in the order of the list."""
-    from shmkit.survey import kernel, limits, rooms
+    from shmkit.survey import kernel, left, limits, rooms
 
     machine = Machine() if machine is None else machine
     found: list[Finding] = []
-    for check in (*kernel.CHECKS, *rooms.CHECKS, *limits.CHECKS):
+    for check in (*kernel.CHECKS, *rooms.CHECKS, *limits.CHECKS, *left.CHECKS):
         found.extend(check(machine))
     return found

@@ -40,7 +40,7 @@ def _shm(machine: Machine) -> Iterator[Finding]:
     elif size <= _CONTAINER:
         yield Finding("warning", "/dev/shm", f"{text}: as small as a container's", _MORE)
     elif free < size // 10:
-        remedy = "shmkit gc, shmkit ls --sort resident, or mount -o remount,size=… /dev/shm"
+        remedy = "shmkit gc, shmkit ls --sort memory, or mount -o remount,size=… /dev/shm"
         yield Finding("warning", "/dev/shm", f"{text}: nearly full", remedy)
     else:
         yield Finding("ok", "/dev/shm", text)
@@ -56,7 +56,7 @@ def _memory(machine: Machine) -> Iterator[Finding]:
         return
     text = f"{format_size(available)} available of {format_size(total)}"
     if available < total // 20:
-        remedy = "end what takes it: shmkit ls --sort resident shows what shared memory does"
+        remedy = "end what takes it: shmkit ls --sort memory shows what shared memory does"
         yield Finding("warning", "memory", text, remedy)
     else:
         yield Finding("ok", "memory", text)
