@@ -174,7 +174,6 @@ cdef extern from "_turn.h" nogil:
 cdef extern from "_layout.h" nogil:
     ctypedef struct ring_role_t:
         uint32_t state
-        uint32_t epoch
         uint32_t pid
         uint64_t start
     ctypedef struct ring_count_t:
@@ -182,10 +181,8 @@ cdef extern from "_layout.h" nogil:
         uint64_t bytes
         uint64_t parks
         uint64_t wakes
-        uint64_t below
     ctypedef struct ring_header_t:
         uint64_t capacity
-        uint64_t data_at
         uint64_t tail
         ring_count_t producer_count
         uint64_t head
@@ -292,9 +289,6 @@ cdef extern from "_member.h" nogil:
     uint32_t member_pid(uint64_t id)
 
 cdef extern from "_layout.h" nogil:
-    const int64_t LEASE_PRODUCER
-    const int64_t LEASE_CONSUMER
-    const int64_t LEASE_MEMBERS
     const uint32_t CELL_LOCK
     const uint32_t CELL_RLOCK
     const uint32_t CELL_SEMAPHORE
@@ -335,37 +329,22 @@ cdef extern from "_layout.h" nogil:
         uint32_t policy
         uint64_t word
         uint32_t gate
-    ctypedef struct condition_waiter_t:
-        uint64_t word
     ctypedef struct condition_cell_t:
         uint32_t kind
         uint32_t policy
         uint32_t gate
-        uint32_t calls
-        uint64_t tickets
-        condition_waiter_t waiter[64]
-    ctypedef struct rwlock_reader_t:
-        uint64_t owner
-        uint64_t counts
     ctypedef struct rwlock_cell_t:
         uint32_t kind
         uint32_t policy
         uint64_t word
         uint32_t reads
         uint32_t writes
-        uint32_t used
-        rwlock_reader_t reader[64]
     ctypedef struct barrier_place_t:
         uint64_t word
     ctypedef struct barrier_cell_t:
         uint32_t kind
         uint32_t policy
         uint32_t parties
-        uint32_t state
-        uint32_t gate
-        uint32_t why
-        uint32_t pid
-        uint64_t acting
         lock_cell_t lock
 
 cdef extern from "_cell.h" nogil:

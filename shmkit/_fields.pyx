@@ -6,7 +6,7 @@ Each table is field → (offset, bytes) from the start of the struct in ``_layou
 
 from libc.stdint cimport uint64_t
 
-from shmkit._core cimport *
+from shmkit._core_fields cimport *
 
 ROLE_STATES = {0: "never", ROLE_OPEN: "open", ROLE_CLOSED: "closed"}
 RING_MIN = RING_MIN_CAPACITY
@@ -31,6 +31,7 @@ WORD_CLAIMED = RWLOCK_CLAIMED
 GATE_SLEEPER = GATE_ASLEEP
 SEMAPHORE_IS_BOUNDED = SEMAPHORE_BOUNDED
 OWNERS_LIMIT = SEMAPHORE_OWNERS_MOST
+PARTIES_LIMIT = BARRIER_PARTIES_MOST
 POLICY_SILENT = POLICY_RECOVER
 WHY_BROKEN = {
     BROKEN_ABORTED: "aborted",
@@ -134,7 +135,6 @@ RWLOCK = {
     "word": place(&_rwlock, &_rwlock.word, sizeof(_rwlock.word)),
     "reads": place(&_rwlock, &_rwlock.reads, sizeof(_rwlock.reads)),
     "writes": place(&_rwlock, &_rwlock.writes, sizeof(_rwlock.writes)),
-    "used": place(&_rwlock, &_rwlock.used, sizeof(_rwlock.used)),
     "reader": place(&_rwlock, &_rwlock.reader, sizeof(_rwlock.reader)),
 }
 READER_SIZE = sizeof(_rwlock.reader[0])

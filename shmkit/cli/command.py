@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-__all__ = ["INTERRUPTED", "TROUBLE", "USAGE", "Command", "CommandError", "nothing_to_tidy_up", "say_interrupted", "words_of"]
+__all__ = [
+    "INTERRUPTED",
+    "TROUBLE",
+    "USAGE",
+    "Command",
+    "CommandError",
+    "nothing_to_tidy_up",
+    "say_interrupted",
+    "words_of",
+]
 
 # The user's trouble, or the system's; and what argparse reports for a command line that it does not understand.
 TROUBLE = 1
@@ -43,7 +52,10 @@ class Command(Protocol):
 
 
 class CommandError(Exception):
-    """A subcommand cannot go on; the message is for the user, and the exit status is 1; or 2, if it is about ``usage``."""
+    """A subcommand cannot go on; the message is for the user.
+
+    The exit status is 1; or 2, if it is about the command's ``usage``.
+    """
 
     def __init__(self, message: str, usage: bool = False) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """Look for what stands in the way of shared memory on this machine, and say how to remove it.
 
-Room, limits, what the kernel can do, and what a container leaves of it.  The exit status is 1 if there is a problem; with
---strict, also if there is a warning.
+Room, limits, what the kernel can do, what a container leaves of it, and what the dead left.  The exit status is 1 if
+there is a problem; with --strict, also if there is a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ EXAMPLES = """\
   shmkit doctor --strict -q        in a script: 1 if there is a problem or a warning
   shmkit doctor --json"""
 
-_MARKS = {"ok": ("ok", "green"), "note": ("note", "cyan"), "warning": ("WARNING", "yellow"), "problem": ("PROBLEM", "bold red")}
+_MARKS = {
+    "ok": ("ok", "green"),
+    "note": ("note", "cyan"),
+    "warning": ("WARNING", "yellow"),
+    "problem": ("PROBLEM", "bold red"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     status = 1 if any(each.level in bad for each in found) else 0
     shown = [each for each in found if not options.quiet or each.level in ("warning", "problem")]
     if options.json:
-        print(json.dumps({"schema": SCHEMA, "status": status, "findings": [each.as_json() for each in shown]}, indent=2))
+        plain = [each.as_json() for each in shown]
+        print(json.dumps({"schema": SCHEMA, "status": status, "findings": plain}, indent=2))
     else:
         _show(shown)
         if not options.quiet:
@@ -71,7 +77,7 @@ def _show(found: Sequence[Finding]) -> None:
             mark, style = _MARKS[each.level]
             text = Text(clean(each.text))
             if each.remedy:
-                text.append(f"\n→ {clean(each.remedy)}", style="bold" if each.level in ("warning", "problem") else "dim")
+                text.append(f"\n→ {clean(each.remedy)}", "bold" if each.level in ("warning", "problem") else "dim")
             table.add_row(Text(mark, style=style), Text(each.subject), text)
         Console().print(table)
         return
@@ -88,7 +94,11 @@ def _wrapped(start: str, text: str, width: int | None) -> str:
     if width is None or width < len(start) + 20:
         return start + text
     return textwrap.fill(
-        text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False,
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
         break_long_words=False,
     )
 

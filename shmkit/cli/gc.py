@@ -71,9 +71,7 @@ def _address(label: str) -> str:
     return label.rpartition("/")[2] if label.startswith("/") else label
 
 
-def _say(
-    dry_run: bool, gone: Sequence[Leftover], others: Sequence[Leftover], kept: Sequence[Leftover]
-) -> None:
+def _say(dry_run: bool, gone: Sequence[Leftover], others: Sequence[Leftover], kept: Sequence[Leftover]) -> None:
     from shmkit.cli.words import clean, short_size
 
     verb = "would remove" if dry_run else "removed"

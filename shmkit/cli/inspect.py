@@ -35,7 +35,7 @@ _Section = tuple[str, list[tuple[str, str]]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``shmkit inspect``."""
     parser.add_argument("name", metavar="NAME", help="as shmkit ls shows it")
-    parser.add_argument("--bytes", type=_count, default=None, metavar="N", help=f"first bytes to show (default: {_BYTES})")
+    parser.add_argument("--bytes", type=_count, default=_BYTES, metavar="N", help=f"first bytes, default: {_BYTES}")
     parser.add_argument("--no-picture", action="store_true", help="draw no picture of an array")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             raise
     try:
         form, statistics, complete = _array(found, reading)
-        first = b"" if reading is None else reading.read(found.payload_at, _BYTES if options.bytes is None else options.bytes)
+        first = b"" if reading is None else reading.read(found.payload_at, options.bytes)
         if options.json:
             plain = {"schema": SCHEMA, **found.as_json(), "header_bytes": found.payload_at, "first_bytes": first.hex()}
             if form is not None:
@@ -130,7 +130,9 @@ def _array(found: SharedObject, reading: Reading | None) -> tuple[Form | None, d
 def _sections(found: SharedObject) -> Iterator[_Section]:
     from shmkit.cli.words import age, clean, short_size
 
-    what = found.kind if found.ours else f"{found.backing}, not shmkit's" if found.state == "foreign" else "not to be read"
+    what = found.kind
+    if not found.ours:
+        what = f"{found.kind}, not shmkit's" if found.state == "foreign" else "not to be read"
     lines = [("what", what)]
     if found.state not in ("whole", "foreign"):
         lines.append(("state", found.state))
@@ -172,8 +174,9 @@ def _creator(found: SharedObject) -> str:
 
     creator = found.creator
     assert creator is not None
-    fate = {True: clean(creator.command or "alive"), False: "dead", None: "perhaps another process by now"}[creator.alive]
-    return f"{creator.pid}, {fate}"
+    if creator.alive:
+        return f"{creator.pid}, {clean(creator.command or 'alive')}"
+    return f"{creator.pid}, {'perhaps another process by now' if creator.alive is None else 'dead'}"
 
 
 def _users(found: SharedObject) -> Iterator[tuple[str, str]]:
@@ -302,4 +305,3 @@ def _print_bytes(first: bytes, payload_at: int) -> None:
         left, right = row[:8].hex(" "), row[8:].hex(" ")
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         print(f"  {at:08x}  {left:<23}  {right:<23}  |{text}|")
-

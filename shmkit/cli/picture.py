@@ -75,7 +75,8 @@ def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     with np.errstate(all="ignore"):
         # Halves, since the range of floats is wider than a float.
         scaled = (wide / 2 - least / 2) / (most / 2 - least / 2) if most > least else np.full(wide.shape, 0.5)
-    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    clipped: npt.NDArray[np.float64] = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    return clipped
 
 
 def _colours(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -84,7 +85,8 @@ def _colours(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     place = _scaled(picture) * (len(_MAP) - 1)
     low = np.minimum(place.astype(int), len(_MAP) - 2)
     part = (place - low)[..., None]
-    return (_MAP[low] * (1 - part) + _MAP[low + 1] * part).astype(np.uint8)
+    mixed: npt.NDArray[np.float64] = _MAP[low] * (1 - part) + _MAP[low + 1] * part
+    return mixed.astype(np.uint8)
 
 
 def _draw_colours(picture: npt.NDArray[Any]) -> None:

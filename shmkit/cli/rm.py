@@ -15,6 +15,8 @@ from shmkit.cli.command import CommandError, words_of
 from shmkit.errors import SegmentNotFound, ShmkitError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shmkit.survey import SharedObject, Survey
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -42,32 +44,42 @@ def run(options: argparse.Namespace) -> int:
     survey = Survey()
     failed = False
     for name in options.names:
-        try:
-            for found in _named(survey, name, options):
-                _remove(found, options)
-        except SegmentNotFound as error:
-            if not options.force:
-                print(f"shmkit: {words_of(error)}", file=sys.stderr)
-                failed = True
-        except (CommandError, ShmkitError, OSError) as error:
-            print(f"shmkit: {words_of(error)}", file=sys.stderr)
-            failed = True
+        for found in _named(survey, name, options):
+            failed = (_complaint(found) if isinstance(found, Exception) else _remove_one(found, options)) or failed
     return 1 if failed else 0
 
 
-def _named(survey: Survey, name: str, options: argparse.Namespace) -> list[SharedObject]:
+def _remove_one(found: SharedObject, options: argparse.Namespace) -> bool:
+    """Whether it failed."""
+    try:
+        _remove(found, options)
+    except SegmentNotFound as error:
+        return not options.force and _complaint(error)
+    except BrokenPipeError:
+        raise
+    except (CommandError, ShmkitError, OSError) as error:
+        return _complaint(error)
+    return False
+
+
+def _complaint(error: Exception) -> bool:
+    print(f"shmkit: {words_of(error)}", file=sys.stderr)
+    return True
+
+
+def _named(survey: Survey, name: str, options: argparse.Namespace) -> Sequence[SharedObject | Exception]:
     from shmkit.survey.addresses import resolve
 
     try:
         return [resolve(survey, name)]
-    except SegmentNotFound:
+    except SegmentNotFound as error:
         if not any(letter in name for letter in "*?["):
-            raise
+            return [] if options.force else [error]
     found = [each for each in survey.objects() if fnmatch.fnmatchcase(each.address, name)]
     # A pattern means shmkit's, unless it is said otherwise; and what has no name cannot be meant.
     found = [each for each in found if (each.ours or options.foreign) and each.backing != "memfd"]
-    if not found:
-        raise SegmentNotFound(f"nothing of shmkit's is called {name!r}")
+    if not found and not options.force:
+        return [SegmentNotFound(f"nothing of shmkit's is called {name!r}")]
     return found
 
 

@@ -1,8 +1,8 @@
 """Watch what goes through rings, queues and topics: records and bytes per second, fill, waiters, drops.
 
-Only counters are read, which are there anyway: the watched programs do not notice.  On a terminal it is a live screen; keys:
-n, f, r, b, w sort (name, fill, records, bytes, waiting), i the other way round, space pauses, q quits.  Elsewhere it
-prints a table per interval.
+Only counters are read, which are there anyway: the watched programs do not notice.  On a terminal it is a live screen,
+and keys sort it: n by name, f by fill, r by records, b by bytes, w by waiting, i the other way round; space pauses, q
+quits.  Elsewhere it prints a table per interval.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SORTS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``shmkit top``."""
     parser.add_argument("patterns", nargs="*", metavar="NAME", help="only these; * and ? stand for any letters")
-    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds from look to look (default: 1)")
+    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between looks, default: 1")
     times = parser.add_mutually_exclusive_group()
     times.add_argument("--once", action="store_true", help="print one table, and end")
     times.add_argument("--count", type=_positive, metavar="N", help="print N tables, and end")
@@ -123,7 +123,7 @@ def _run_live(view: _View, screen: object, interval: float) -> int:
     view.look()
     due = time.monotonic() + min(interval, 0.25)
     while True:
-        width, height = screen.size
+        _, height = screen.size
         title, rows, help_line = view.title(interval), view.sorted(), view.help_line()
         room = max(height - 4, 1)
         more = f"… and {len(rows) - room} more" if len(rows) > room else ""
@@ -185,7 +185,8 @@ class _View:
         records = sum(rate.sent or 0 for rate in self.rates)
         nbytes = sum(rate.bytes_sent or 0 for rate in self.rates)
         state = "paused" if self.paused else f"every {interval:g} s"
-        return f"shmkit top, {time.strftime('%H:%M:%S')}, {state}: {streams}, {count(records)}/s, {short_size(nbytes)}/s"
+        rates = f"{count(records)}/s, {short_size(nbytes)}/s"
+        return f"shmkit top, {time.strftime('%H:%M:%S')}, {state}: {streams}, {rates}"
 
     def nothing(self) -> str:
         """What is said where there is nothing to watch."""
@@ -239,8 +240,8 @@ def _columns() -> list[Column]:
 
 
 def _row(rate: Rate) -> list[Cell]:
-    from shmkit.cli.table import Cell
     from shmkit.cli import words
+    from shmkit.cli.table import Cell
 
     fill = _fill(rate)
     style = "red" if fill >= 0.9 else "yellow" if fill >= 0.5 else "green"
@@ -283,9 +284,7 @@ def _can_draw() -> bool:
 def _ends(rate: Rate) -> tuple[str, str]:
     """Who sends and who receives."""
     ends = [rate.details.facts.get(end) for end in ("producer", "consumer")]
-    if not all(isinstance(end, dict) for end in ends):
-        return "", ""
-    names = [str(end["pid"]) if end["state"] in ("alive", "unknown") else _FATES.get(end["state"], "?") for end in ends if end]
+    names = [_FATES.get(end["state"]) or str(end["pid"]) for end in ends if isinstance(end, dict)]
     arrow = "→" if _can_draw() else ">"
     return f" {arrow} ".join(names), "red" if rate.details.dead else ""
 

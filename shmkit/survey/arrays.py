@@ -127,7 +127,7 @@ def statistics(values: npt.NDArray[Any]) -> dict[str, Any]:
         wide = np.longdouble if values.dtype.itemsize > 8 else np.float64
         plain = (lambda value: value.item()) if kind in "iu" else float
         what = "modulus_" if kind == "c" else ""
-        found = {
+        return {
             f"{what}min": plain(values.min()),
             f"{what}max": plain(values.max()),
             f"{what}mean": float(values.mean(dtype=wide)),
@@ -135,7 +135,6 @@ def statistics(values: npt.NDArray[Any]) -> dict[str, Any]:
             "zeros": int(values.size - np.count_nonzero(values)),
             **found,
         }
-    return found
 
 
 def plane(reading: Reading, at: int, form: Form, rows: int, columns: int) -> npt.NDArray[Any] | None:

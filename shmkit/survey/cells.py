@@ -92,7 +92,8 @@ def _lock(reading: Reading, raw: bytes, at: int) -> _Look:
         "waiters": bool(number_at(raw, _fields.LOCK["gate"], at) & _fields.GATE_SLEEPER),
         "depth": number_at(raw, _fields.LOCK["depth"], at),
     }
-    words, dead = "free", ()
+    words = "free"
+    dead: tuple[str, ...] = ()
     if word == _fields.WORD_LOST:
         words = "lost: an heir released it without recovering it"
     elif word:
@@ -175,10 +176,10 @@ def _rwlock(reading: Reading, raw: bytes, at: int) -> _Look:
 
 def _barrier(reading: Reading, raw: bytes, at: int) -> _Look:
     parties = number_at(raw, _fields.BARRIER["parties"], at)
-    room = _fields.BARRIER_SIZE + 2 * min(parties, 4096) * (_fields.PLACE_SIZE + 8)
+    room = _fields.BARRIER_SIZE + 2 * min(parties, _fields.PARTIES_LIMIT) * (_fields.PLACE_SIZE + 8)
     waiting: list[int] = []
     dead: list[str] = []
-    for place in range(2 * min(parties, 4096)):
+    for place in range(2 * min(parties, _fields.PARTIES_LIMIT)):
         word = number_at(raw, (at + _fields.BARRIER_SIZE + place * _fields.PLACE_SIZE, 8))
         if word & 3 == 1:
             pid, alive = _holder(reading, word)

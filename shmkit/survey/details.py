@@ -16,7 +16,7 @@ __all__ = ["Details", "Gauge", "Kind"]
 
 @dataclass(frozen=True)
 class Details:
-    """``words``: it, in a few of them.  ``facts``: by name, fit for JSON.  ``dead``: who is gone that had a part in it."""
+    """``words``: it, in a few of them.  ``facts``: by name, fit for JSON.  ``dead``: who is gone that played a part."""
 
     words: str = ""
     facts: dict[str, Any] = field(default_factory=dict)

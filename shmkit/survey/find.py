@@ -168,7 +168,8 @@ class Survey:
         value = int.from_bytes(raw, "little") & 0x7FFFFFFF
         words = ", ".join(filter(None, [f"value {value}", maker_of(name)]))
         facts = {"value": value} if len(raw) == 4 else {}
-        return self._plain(path, name, f"sem:{name[len(_SEMAPHORE) :]}", "posix semaphore", "semaphore", status, words, facts)
+        address = f"sem:{name[len(_SEMAPHORE) :]}"
+        return self._plain(path, name, address, "posix semaphore", "semaphore", status, words, facts)
 
     def _queue(self, name: str, path: str, status: os.stat_result) -> SharedObject:
         waiting = None
@@ -190,9 +191,11 @@ class Survey:
         if not stat.S_ISREG(status.st_mode):
             return None
         if semaphore:
-            return self._plain(path, name, f"sem:{name[len(_SEMAPHORE) :]}", "posix semaphore", "semaphore", status, "", {})
+            address = f"sem:{name[len(_SEMAPHORE) :]}"
+            return self._plain(path, name, address, "posix semaphore", "semaphore", status, "", {})
         found = self._plain(path, name, address, backing, "?", status, maker_of(name), {})
-        return replace(found, state="unreadable", trouble=f"it is user {status.st_uid}'s, mode {status.st_mode & 0o7777:04o}")
+        trouble = f"it is user {status.st_uid}'s, mode {status.st_mode & 0o7777:04o}"
+        return replace(found, state="unreadable", trouble=trouble)
 
     def _plain(
         self,

@@ -71,7 +71,7 @@ def look(reading: Reading) -> Heading:
 @lru_cache(maxsize=256)
 def _meta(text: bytes, size: int) -> dict[str, Any]:
     # parse_meta wants a whole header; of which it looks at the size only.
-    stand_in = _header.Header(*([0] * 11), size)
+    stand_in = _header.Header(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, size)
     try:
         return header.parse_meta(bytes(_header.HEADER_SIZE) + text, stand_in, None)
     except LayoutMismatch:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import platform
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from shmkit.segment import posix
 from shmkit.survey.locks import Leases
@@ -62,7 +62,8 @@ def _leases(machine: Machine) -> Iterator[Finding]:
         finally:
             os.close(other)
     except OSError as error:
-        yield Finding("problem", "leases", f"locks of open files: {error.strerror}", "a newer kernel; and /proc mounted")
+        remedy = "a newer kernel; and /proc mounted"
+        yield Finding("problem", "leases", f"locks of open files: {error.strerror}", remedy)
         return
     finally:
         os.close(fd)

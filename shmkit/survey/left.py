@@ -1,4 +1,4 @@
-"""What of the shared memory that there is needs somebody's hand: leftovers, corrupt segments, parts whose holder died."""
+"""What shared memory needs somebody's hand: leftovers, corrupt segments, parts whose holder has died."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ def _sysv(survey: Survey) -> Iterator[Leftover]:
                 status = os.lstat(path)
             except OSError:
                 continue
-            yield Leftover(path, path, status.st_uid, status.st_blocks * 512, "the SysV segment that it was for has gone")
+            why = "the SysV segment that it was for has gone"
+            yield Leftover(path, path, status.st_uid, status.st_blocks * 512, why)
 
 
 def _whose(found: SharedObject) -> str:

@@ -1,4 +1,4 @@
-"""What of this machine stands in the way of shared memory, and how to remove it."""
+"""A machine as it is looked at, and what is said of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["LEVELS", "Finding", "Machine", "findings"]
+__all__ = ["LEVELS", "Check", "Finding", "Machine"]
 
 LEVELS = ("ok", "note", "warning", "problem")
 
@@ -60,14 +60,3 @@ class Machine:
 
 
 Check = Callable[[Machine], Iterator[Finding]]
-
-
-def findings(machine: Machine | None = None) -> list[Finding]:
-    """Everything that was looked at, in the order of the list."""
-    from shmkit.survey import kernel, left, limits, rooms
-
-    machine = Machine() if machine is None else machine
-    found: list[Finding] = []
-    for check in (*kernel.CHECKS, *rooms.CHECKS, *limits.CHECKS, *left.CHECKS):
-        found.extend(check(machine))
-    return found

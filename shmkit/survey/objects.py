@@ -37,7 +37,7 @@ class SharedObject:
     backing: str
     """One of "posix", "sysv", "file", "memfd", "posix semaphore", "sysv semaphore", "posix queue", "sysv queue"."""
     kind: str
-    """What it holds: "array", "ring", … of shmkit's; "raw", "semaphore" or "queue" of others'; "?" if not to be told."""
+    """What it holds: "array", "ring", … of shmkit's; "raw", "semaphore", "queue" of others'; "?": it cannot be told."""
     state: str
     """"whole"; "in the making", "half made" (its maker died); "other version", "unknown kind", "corrupt"; "foreign"; or
     "unreadable" (it is another user's)."""

@@ -54,9 +54,7 @@ class Reading:
         if self._ask_fd < 0:
             return None
         try:
-            answer = fcntl.fcntl(
-                self._ask_fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-            )
+            answer = fcntl.fcntl(self._ask_fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
         except (OSError, OverflowError, struct.error):
             return None
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
@@ -80,9 +78,7 @@ def open_file(path: str, follow: bool = False) -> tuple[Reading, os.stat_result]
     # Looked at first: to open a device or a FIFO can have effects.
     if not stat.S_ISREG((os.stat(path) if follow else os.lstat(path)).st_mode):
         raise OSError(f"no regular file: {path!r}")
-    fd = os.open(
-        path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    )
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

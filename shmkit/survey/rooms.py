@@ -28,7 +28,8 @@ def _shm(machine: Machine) -> Iterator[Finding]:
         return
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
         remedy = "chmod 1777 /dev/shm (as root)"
-        yield Finding("problem", "/dev/shm", f"this user may not make files in it (mode {status.st_mode & 0o7777:04o})", remedy)
+        text = f"this user may not make files in it (mode {status.st_mode & 0o7777:04o})"
+        yield Finding("problem", "/dev/shm", text, remedy)
         return
     if str(machine.root) == "/" and not room.in_memory(posix.FOLDER):
         remedy = "mount -t tmpfs tmpfs /dev/shm"
@@ -65,7 +66,7 @@ def _memory(machine: Machine) -> Iterator[Finding]:
         shm = os.statvfs(posix.FOLDER) if os.path.isdir(posix.FOLDER) else None
         text = f"this process's control group is limited to {format_size(limit)}, shared memory included"
         if shm is not None and shm.f_blocks * shm.f_frsize > limit:
-            remedy = "a larger limit (docker run --memory=…), or a smaller /dev/shm, so that it is full before the group is"
+            remedy = "a larger limit (docker run --memory=…), or a smaller /dev/shm, to be full before the group is"
             yield Finding("note", "control group", f"{text}; /dev/shm may grow beyond that", remedy)
         else:
             yield Finding("ok", "control group", text)
@@ -102,7 +103,8 @@ def _huge_pages(machine: Machine) -> Iterator[Finding]:
         remedy = ""
         if chosen in ("never", "deny"):
             remedy = "for large arrays: echo within_size > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root)"
-        yield Finding("note" if remedy else "ok", "transparent huge pages", f"for shared memory: {chosen or text}", remedy)
+        text = f"for shared memory: {chosen or text}"
+        yield Finding("note" if remedy else "ok", "transparent huge pages", text, remedy)
     total, free = machine.memory("HugePages_Total"), machine.memory("HugePages_Free")
     size = machine.memory("Hugepagesize")
     if total:

@@ -131,7 +131,8 @@ class Watch:
 
         def rate(counter: str) -> float:
             # A successor may correct a dead one's counter by a record.
-            return max(getattr(gauge, counter) - getattr(before.gauge, counter), 0) / (now - before.when)
+            more: int = getattr(gauge, counter) - getattr(before.gauge, counter)
+            return max(more, 0) / (now - before.when)
 
         counters = ("sent", "received", "bytes_sent", "sleeps", "dropped")
         return Rate(address, kind, gauge, details, *map(rate, counters))

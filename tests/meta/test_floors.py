@@ -35,7 +35,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_queue_wait.h"],  # how queues, and memory, are waited for
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
-        ["_core"],  # declares the headers to Cython, and therefore stands on them
+        ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
         ["_core_heap"],  # those of heaps and queues, in terms of it
     ],
     1: [
