@@ -27,6 +27,8 @@ __all__ = ["QUEUES", "Survey"]
 QUEUES = "/dev/mqueue"
 _BLOCK = 512  # of st_blocks
 _SEMAPHORE = "sem."
+# So many files of a folder are looked through for one.
+_LOOK_THROUGH = 10000
 
 
 class Survey:
@@ -81,8 +83,9 @@ class Survey:
 
     def files(self) -> Iterator[SharedObject]:
         """Segments in files elsewhere, which are found as long as a process has them mapped."""
-        for known, path in self.processes.files.items():
-            found = self.at(path, only_ours=True)
+        for known, mapped in self.processes.files.items():
+            path = _named_since(mapped, known[2])
+            found = None if path is None else self.at(path, only_ours=True)
             if found is not None and (os.major(found.device), os.minor(found.device), found.inode) == known:
                 yield found
 
@@ -269,3 +272,18 @@ class Survey:
                 pids.add(pid)
         found = tuple(process for process in map(self.processes.get, sorted(pids)) if process is not None)
         return found, not self.processes.hidden
+
+
+def _named_since(path: str, inode: int) -> str | None:
+    """The path of a mapped file; of one that had no name when it was mapped, the one that it was given."""
+    folder, _, name = path.rpartition("/")
+    if not (name.startswith("#") and name.endswith(" (deleted)")):
+        return path
+    try:
+        with os.scandir(folder) as entries:
+            for entry, _ in zip(entries, range(_LOOK_THROUGH), strict=False):
+                if entry.inode() == inode:
+                    return entry.path
+    except OSError:
+        pass
+    return None

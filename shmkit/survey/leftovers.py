@@ -57,13 +57,17 @@ def _files(survey: Survey, folder: str) -> Iterator[Leftover]:
 
 
 def _sysv(survey: Survey) -> Iterator[Leftover]:
-    alive = set()
+    alive: set[str] = set()
+    goes_with: dict[str, str] = {}
     for found in segments(survey.processes, survey.leases):
-        companion = companion_of(found.identity)
+        companion = found.path if found.state in ("half made", "in the making") else companion_of(found.identity)
+        if companion is None:
+            continue
         alive.add(companion)
         gone = found.state == "half made" and not found.attached
         if gone or (found.whole and found.lifetime == "leased" and not found.leased and _is_free(companion)):
             why = "it was never finished: its maker has died" if gone else _whose(found)
+            goes_with[companion] = found.address
             yield Leftover(found.address, f"SysV segment {found.id}", found.uid, found.resident or 0, why)
     try:
         names = sorted(os.listdir(posix.FOLDER))
@@ -71,12 +75,16 @@ def _sysv(survey: Survey) -> Iterator[Leftover]:
         return
     for name in names:
         path = f"{posix.FOLDER}/{name}"
-        if name.startswith(posix.COMPANION) and path not in alive and _is_free(path):
+        if not name.startswith(posix.COMPANION):
+            continue
+        if path in goes_with or (path not in alive and _is_free(path)):
             try:
                 status = os.lstat(path)
             except OSError:
                 continue
             why = "the SysV segment that it was for has gone"
+            if path in goes_with:
+                why = f"it bears the leases of {goes_with[path]}, which goes too"
             yield Leftover(path, path, status.st_uid, status.st_blocks * 512, why)
 
 

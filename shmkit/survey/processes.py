@@ -20,6 +20,8 @@ File = tuple[int, int, int]
 # address perms offset major:minor inode path, of a shared mapping of a file
 _SHARED = re.compile(rb"^\S+ ...s \S+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
 _IN_MEMORY = ("/dev/shm/", "/memfd:")
+# What the mapping of a file is called that had no name when it was made: by its inode, in its folder.
+_NAMELESS = re.compile(rb"/#\d+ \(deleted\)$")
 # What is mapped and shared, but never shared memory of anybody's.
 _OTHERS = (b"/dev/", b"/SYSV", b"/memfd:", b"anon_inode", b"socket:", b"/run/", b"/proc/", b"/sys/")
 
@@ -81,7 +83,7 @@ class Processes:
             self.mapped[file].add(pid)
             if path.startswith(b"/memfd:shmkit"):
                 self.memfds.setdefault(file, None)
-            elif not path.startswith(_OTHERS) and not path.endswith(b" (deleted)"):
+            elif not path.startswith(_OTHERS) and (_NAMELESS.search(path) or not path.endswith(b" (deleted)")):
                 self.files.setdefault(file, os.fsdecode(path))
         self._look_at_descriptors(pid)
 

@@ -47,20 +47,22 @@ class _Companion(NamedTuple):
     creator_pid: int
 
 
-def _companions() -> list[_Companion]:
-    found = []
+def _companions() -> dict[_Companion, str]:
+    """The companions of SysV segments, by what they say of them; and their paths."""
+    found = {}
     try:
         names = [name for name in os.listdir(posix.FOLDER) if name.startswith(posix.COMPANION)]
     except OSError:
-        return []
+        return {}
     for name in names:
+        path = f"{posix.FOLDER}/{name}"
         try:
-            fd = os.open(f"{posix.FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
         try:
             key, pid = map(int, os.read(fd, 200).split()[:2])
-            found.append(_Companion(key, pid))
+            found[_Companion(key, pid)] = path
         except (OSError, ValueError):
             pass
         finally:
@@ -85,11 +87,11 @@ def open_segment(shmid: int, size: int) -> tuple[Reading, Heading]:
 
 def segments(processes: Processes, leases: Leases) -> Iterator[SharedObject]:
     """The segments, shmkit's and others'."""
-    companions: list[_Companion] | None = None
+    companions: dict[_Companion, str] | None = None
     for row in rows("shm"):
         seen: Heading | None = None
         details = Details()
-        half_made = False
+        half_made: str | None = None
         try:
             reading, seen = open_segment(row["shmid"], row["size"])
         except OSError:
@@ -100,7 +102,7 @@ def segments(processes: Processes, leases: Leases) -> Iterator[SharedObject]:
             if seen.header is None and seen.raw[:8] == bytes(8):
                 # Perhaps it is just being made: then its companion has been made first.
                 companions = _companions() if companions is None else companions
-                half_made = _Companion(row["key"], row["cpid"]) in companions
+                half_made = companions.get(_Companion(row["key"], row["cpid"]))
         yield _segment(row, seen, details, half_made, processes, leases)
 
 
@@ -108,13 +110,13 @@ def _segment(
     row: dict[str, int],
     seen: Heading | None,
     details: Details,
-    half_made: bool,
+    half_made: str | None,
     processes: Processes,
     leases: Leases,
 ) -> SharedObject:
     state, trouble = ("unreadable", _whose(row)) if seen is None else (seen.state, seen.trouble)
     maker = processes.get(row["cpid"])
-    if half_made:
+    if half_made is not None:
         state = "in the making" if maker is not None else "half made"
     head = None if seen is None else seen.header
     meta = {} if seen is None or state != "whole" else seen.meta
@@ -124,7 +126,7 @@ def _segment(
         # The kernel has kept a pid, which may be another process's by now.
         creator = Creator(row["cpid"], row["cuid"], False if maker is None else None, maker.command if maker else None)
     users = _processes(processes, processes.sysv.get(row["shmid"], set()))
-    leased, path = None, None
+    leased, path = None, half_made
     if head is not None and state == "whole":
         path = companion_of(head.identity)
         leased = _is_leased(path, leases)
