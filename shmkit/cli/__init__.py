@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import sys
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -25,9 +26,13 @@ COMMANDS = ("ls", "inspect", "top", "rm", "gc", "doctor", "run", "demo", "comple
 
 STATUSES = """\
 exit status:
-  0 it went well; 1 trouble, said in a line on standard error; 2 the command line cannot be understood; 130 interrupted
+  0    it went well
+  1    trouble, said in a line on standard error
+  2    the command line cannot be understood
+  130  interrupted
 
-Colours are for terminals only; NO_COLOR=1 turns them off.  shmkit COMMAND --help shows examples."""
+shmkit COMMAND --help shows examples.  Colours are for terminals only, and
+NO_COLOR=1 turns them off."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="shmkit",
         description="NumPy arrays and Python objects between processes at memory speed.",
         epilog=STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -44,10 +49,29 @@ def build_parser() -> argparse.ArgumentParser:
         command = cast("Command", import_module(f"{__name__}.{name}"))
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.__doc__)
         subparser.epilog = f"examples:\n{command.EXAMPLES}"
-        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        subparser.formatter_class = _HelpFormatter
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs as wide as the terminal; examples and exit statuses as they stand."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=18)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            # Commands are indented twice, which argparse forgets: the longest would have a line to itself.
+            self._action_max_length += 2
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(("examples:", "exit status:")):
+            return super()._fill_text(text, width, indent)
+        paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
+        return "\n\n".join(textwrap.fill(part, width) for part in paragraphs)
 
 
 class _Version(argparse.Action):
@@ -63,6 +87,10 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (the process's own by default); the exit status."""
+    # Closed by whoever started this: then nobody listens.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     # What cannot be said in the terminal's encoding is spelled, not raised.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
@@ -72,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
         finally:
             # Here, where it can be answered, also after a help text: the interpreter would only complain.
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough.  Nothing more is written, not even as Python ends.
         _discard_output()

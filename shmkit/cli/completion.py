@@ -11,12 +11,12 @@ from shmkit.cli.command import CommandError
 
 __all__ = ["EXAMPLES", "HELP", "SHELLS", "add_arguments", "run"]
 
-HELP = "a script that completes commands and names in your shell"
+HELP = "a script for your shell that completes what you type"
 
 EXAMPLES = """\
   shmkit completion bash > ~/.local/share/bash-completion/completions/shmkit
-  shmkit completion zsh > ~/.zfunc/_shmkit          (with fpath+=~/.zfunc before compinit)
-  shmkit completion tcsh > ~/.shmkit.tcsh           (and source it from ~/.tcshrc)"""
+  shmkit completion zsh > ~/.zfunc/_shmkit     (fpath+=~/.zfunc before compinit)
+  shmkit completion tcsh > ~/.shmkit.tcsh      (source it from ~/.tcshrc)"""
 
 SHELLS = ("bash", "zsh", "tcsh")
 

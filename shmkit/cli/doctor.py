@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "room, limits, kernel and container: what is wrong, and its remedy"
+HELP = "what is wrong with this machine, and the remedy"
 
 EXAMPLES = """\
   shmkit doctor                    everything that was looked at
   shmkit doctor --quiet            only what is not as it should be
-  shmkit doctor --strict -q        in a script: 1 if there is a problem or a warning
+  shmkit doctor --strict -q        in a script: 1 also for a warning
   shmkit doctor --json"""
 
 _MARKS = {

@@ -26,7 +26,7 @@ HELP = "remove what dead processes left behind"
 EXAMPLES = """\
   shmkit gc --dry-run              what would go, and why
   shmkit gc                        remove it
-  shmkit gc --folder /data/cache   what was left half made among the files of a folder of your own"""
+  shmkit gc --folder /data/cache   among the files of another folder"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

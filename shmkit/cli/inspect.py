@@ -22,7 +22,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "look into one segment, ring, lock or array"
 
 EXAMPLES = """\
-  shmkit inspect camera0                a ring: how full it is, and whether both ends live
+  shmkit inspect camera0                a ring: its counters, and both ends
   shmkit inspect picture --bytes 256    an array, with its first 256 bytes
   shmkit inspect memfd:1234/7           anonymous memory, as shmkit ls calls it
   shmkit inspect camera0 --json"""

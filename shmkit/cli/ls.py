@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "note_on", "run"]
 
-HELP = "list shared memory: kind, size, who made it, who uses it, who is dead"
+HELP = "list shared memory: who made it, who uses it, who is dead"
 
 EXAMPLES = """\
   shmkit ls                        everything
@@ -127,8 +127,8 @@ def _show(chosen: Sequence[SharedObject]) -> None:
     if sys.stdout.isatty():
         resident = sum(each.resident or 0 for each in chosen)
         left = sum(_left(each) for each in chosen)
-        line = f"{len(chosen)} shared object{'' if len(chosen) == 1 else 's'}, {short_size(resident)} resident"
-        print(f"\n{line}{f'; {left} left behind by the dead (shmkit gc)' if left else ''}")
+        line = f"{len(chosen)} object{'' if len(chosen) == 1 else 's'}, {short_size(resident)}"
+        print(f"\n{line}{f'; {left} left behind (shmkit gc)' if left else ''}")
 
 
 def _columns() -> list[Column]:

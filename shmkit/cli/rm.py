@@ -25,7 +25,7 @@ HELP = "remove shared memory by name"
 
 EXAMPLES = """\
   shmkit rm camera0                asks first
-  shmkit rm -f 'test-*'            all of shmkit's that are called so, without a question
+  shmkit rm -f 'test-*'            all of shmkit's, without a question
   shmkit rm sysv:0x5eed            of System V, by its key
   shmkit rm --foreign psm_1a2b3c   of another program"""
 

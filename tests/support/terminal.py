@@ -14,8 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .processes import die_with_parent
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # What moves the cursor, clears, colours, and switches screens.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]")
@@ -107,7 +111,7 @@ class Terminal:
             self._status = -signal.SIGKILL
         os.close(self._fd)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

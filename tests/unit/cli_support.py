@@ -64,8 +64,8 @@ def user_says(uid: int, *arguments: str) -> Said:
         try:
             os.dup2(write_out, 1)
             os.dup2(write_err, 2)
-            sys.stdout = open(1, "w", closefd=False)
-            sys.stderr = open(2, "w", closefd=False)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
@@ -106,7 +106,7 @@ def take_and_die(name: str) -> None:
 def receive_and_die(name: str) -> None:
     """Becomes the consumer of that ring, and is killed."""
     ring = shmkit.Ring.attach(name, role="consumer")
-    ring.try_recv()
+    assert ring is not None
     os.kill(os.getpid(), 9)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,12 @@ def in_file(name: str, content: bytes) -> Path:
 
 
 @pytest.fixture
-def header(name: str) -> Iterator[bytearray]:
+def header(name: str) -> bytearray:
     """The bytes of a good segment of 4096 bytes, for tests to spoil."""
     with shmkit.Segment.create(name, 4096) as segment:
         content = bytearray((SHM / name).read_bytes())
         segment.unlink()
-    yield content
+    return content
 
 
 def put(content: bytearray, field: str, value: int) -> bytearray:

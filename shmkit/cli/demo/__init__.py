@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "stream photographs through worker processes, beside multiprocessing.Queue"
+HELP = "stream photographs, beside multiprocessing.Queue"
 
 EXAMPLES = """\
   shmkit demo --quick              some seconds
