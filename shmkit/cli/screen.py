@@ -6,6 +6,7 @@ The terminal is given back as it was, however this ends.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -25,6 +26,7 @@ __all__ = ["Screen"]
 
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
+_SEQUENCES = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O.|.)?", re.DOTALL)
 _HOME, _LINE_END, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 Table = tuple["Sequence[Column]", "Sequence[Sequence[Cell]]"]
@@ -35,6 +37,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._before: list[Any] = []
+        self._keys: list[str] = []
         self._live: Any = None
         self._handlers: dict[int, Any] = {}
 
@@ -97,7 +100,7 @@ class Screen:
         lines += [note[:width]] if note else []
         lines = lines[: height - 1]
         lines += [""] * (height - 1 - len(lines)) + [help_line[: width - 1]]
-        self._write(_HOME + f"{_LINE_END}\r\n".join(lines) + _LINE_END + _BELOW)
+        self._write(_HOME + f"{_LINE_END}\n".join(lines) + _LINE_END + _BELOW)
 
     def _show_rich(self, title: str, table: Table | None, note: str, help_line: str, width: int, height: int) -> None:
         from rich.console import Group
@@ -117,14 +120,20 @@ class Screen:
 
     def key(self, timeout: float) -> str:
         """The next key; empty if none was pressed in so many seconds, or the window has changed its size."""
+        if self._keys:
+            return self._keys.pop(0)
         fd = sys.stdin.fileno()
         size = self.size
         ready, _, _ = select.select([fd], [], [], timeout)
         if not ready or self.size != size:
             return ""
-        read = os.read(fd, 64)
-        # An arrow, or another key that sends several bytes, means nothing here; an end of input is one of us.
-        return "q" if not read else read.decode("ascii", "replace")[0] if read[0] != 0x1B else ""
+        read = os.read(fd, 1024)
+        if not read:
+            # The terminal has gone.
+            return "q"
+        # Keys that send several bytes, arrows for example, mean nothing here.
+        self._keys += _SEQUENCES.sub("", read.decode("ascii", "ignore"))
+        return self._keys.pop(0) if self._keys else ""
 
     def _take(self) -> None:
         # Keys come at once and unseen; Ctrl-C and Ctrl-Z still mean what they mean.

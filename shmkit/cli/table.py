@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Column", "fitting", "format_table", "rich_table", "show_table", "use_rich", "width_of_terminal"]
 
 _GAP = 2
+_PLEASANT = 3
+_EASE = 10
 
 
 @dataclass(frozen=True)
 class Column:
-    """``goes``: the higher, the sooner it is left out; 0: never.  ``least``: the width that it may be shortened to."""
+    """``goes``: the higher, the sooner it is left out; 0: never; from 3 on, it is no more than pleasant to have.
+
+    ``least``: the width that it may be shortened to; None: it may not.
+    """
 
     title: str
     right: bool = False
@@ -144,9 +149,11 @@ def fitting(
         wide if column.least is None else min(wide, max(column.least, _cells(column.title)))
         for wide, column in zip(natural, columns, strict=True)
     ]
-    while sum(least[at] + _GAP for at in shown) - _GAP > width:
+    while True:
         goer = max(shown, key=lambda at: (columns[at].goes, at))
-        if not columns[goer].goes:
+        # Before a column that is no more than pleasant goes, what may be shortened is shortened only a little.
+        ease = _EASE if columns[goer].goes >= _PLEASANT else 0
+        if sum(min(least[at] + ease, natural[at]) + _GAP for at in shown) - _GAP <= width or not columns[goer].goes:
             break
         shown.remove(goer)
     widths = {at: natural[at] for at in shown}

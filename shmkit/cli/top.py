@@ -125,7 +125,8 @@ def _run_live(view: _View, screen: object, interval: float) -> int:
     while True:
         _, height = screen.size
         title, rows, help_line = view.title(interval), view.sorted(), view.help_line()
-        room = max(height - 4, 1)
+        # Title, a line that is empty, head, and keys; and one that says how many did not fit.
+        room = max(height - (4 if len(rows) <= height - 4 else 5), 1)
         more = f"… and {len(rows) - room} more" if len(rows) > room else ""
         table = (_columns(), [_row(rate) for rate in rows[:room]]) if rows else None
         screen.show(title, table, more or ("" if rows else view.nothing()), help_line)
@@ -195,7 +196,7 @@ class _View:
     def help_line(self) -> str:
         """The line below the table."""
         sorts = " ".join(f"[{sort.name}]" if sort is self.sort else sort.name for sort in _SORTS)
-        return f"sort: {sorts}   i reverse   space pause   q quit"
+        return f"q quit  space pause  i reverse  sort: {sorts}"
 
     def as_json(self) -> dict[str, object]:
         """One look, for programs."""
@@ -228,7 +229,7 @@ def _columns() -> list[Column]:
         Column("NAME", least=12),
         Column("KIND", goes=5),
         Column("FILL"),
-        Column("WAITING", right=True),
+        Column("WAITING", right=True, goes=1),
         Column("SENT/s", right=True),
         Column("RECV/s", right=True, goes=3),
         Column("BYTES/s", right=True),

@@ -30,13 +30,13 @@ class Said(NamedTuple):
 
 def shmkit_says(*arguments: str) -> Said:
     """Runs it here."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = main(list(arguments))
         except SystemExit as end:
             status = int(end.code or 0)
-    return Said(status, out.getvalue(), err.getvalue())
+    return Said(status, *(stream.buffer.getvalue().decode("utf-8") for stream in (out, err)))  # type: ignore[attr-defined]
 
 
 def program_says(process: Processes, *arguments: str, env: Mapping[str, str] | None = None, **options: object) -> Said:
