@@ -57,7 +57,7 @@ def _cells(reading: Reading, start: int, size: int, first_only: bool) -> list[_C
         name = _fields.CELLS.get(int.from_bytes(raw[at : at + 4], "little"))
         room = _UNIT
         if name is not None:
-            words, facts, dead, room = _LOOKS[name](reading, raw, at)
+            words, facts, dead, room = _LOOKS[name](reading, raw, at, start)
             found.append((words, {"at": at, "cell": name, "state": words, **facts}, dead))
             room = -(-room // _UNIT) * _UNIT
         if first_only:
@@ -71,21 +71,25 @@ def _cells(reading: Reading, start: int, size: int, first_only: bool) -> list[_C
 _Look = tuple[str, dict[str, Any], tuple[str, ...], int]
 
 
-def _holder(reading: Reading, word: int) -> tuple[int, bool | None]:
-    """The pid of the member that a word names, and whether it lives."""
+def _holder(reading: Reading, word: int, where: int) -> tuple[int, bool | None]:
+    """The pid of the member that the word at ``where`` names, and whether it lives."""
     member = _fields.member_of(word)
-    return _fields.pid_of(member), reading.ask(_fields.MEMBER_BYTES + member)
+    alive = reading.ask(_fields.MEMBER_BYTES + member)
+    # It may have let go in order, and ended, between the look and the question.
+    if alive is False and int.from_bytes(reading.read(where, 8), "little") != word:
+        alive = True
+    return _fields.pid_of(member), alive
 
 
-def _held(reading: Reading, word: int, how: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    pid, alive = _holder(reading, word)
+def _held(reading: Reading, word: int, where: int, how: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    pid, alive = _holder(reading, word, where)
     facts = {"holder": pid, "holder_alive": alive}
     if alive is False:
         return f"{how} by {pid}, which has died", facts, (f"holder {pid}",)
     return f"{how} by {pid}", facts, ()
 
 
-def _lock(reading: Reading, raw: bytes, at: int) -> _Look:
+def _lock(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     word = number_at(raw, _fields.LOCK["word"], at)
     facts: dict[str, Any] = {
         "recovers": number_at(raw, _fields.LOCK["policy"], at) == _fields.POLICY_SILENT,
@@ -98,12 +102,12 @@ def _lock(reading: Reading, raw: bytes, at: int) -> _Look:
         words = "lost: an heir released it without recovering it"
     elif word:
         how = "held, inconsistent," if word & 3 == _fields.WORD_INCONSISTENT else "held"
-        words, more, dead = _held(reading, word, how)
+        words, more, dead = _held(reading, word, start + at + _fields.LOCK["word"][0], how)
         facts |= more
     return words, facts, dead, _fields.LOCK_SIZE
 
 
-def _semaphore(reading: Reading, raw: bytes, at: int) -> _Look:
+def _semaphore(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     maximum = number_at(raw, _fields.SEMAPHORE["maximum"], at)
     owners = min(number_at(raw, _fields.SEMAPHORE["owners"], at), _fields.OWNERS_LIMIT)
     facts: dict[str, Any] = {
@@ -116,31 +120,33 @@ def _semaphore(reading: Reading, raw: bytes, at: int) -> _Look:
     if not owners:
         facts["value"] = number_at(raw, _fields.SEMAPHORE["value"], at)
         return f"value {facts['value']}", facts, (), size
-    words = [number_at(raw, (at + _fields.SEMAPHORE_SIZE + 8 * each, 8)) for each in range(owners)]
-    holders = [_holder(reading, word) for word in words if word]
+    places = [at + _fields.SEMAPHORE_SIZE + 8 * each for each in range(owners)]
+    words = [(place, number_at(raw, (place, 8))) for place in places]
+    holders = [_holder(reading, word, start + place) for place, word in words if word]
     facts |= {"value": owners - len(holders), "holders": [pid for pid, _ in holders]}
     dead = tuple(f"holder {pid}" for pid, alive in holders if alive is False)
     return f"value {facts['value']} of {owners}", facts, dead, size
 
 
-def _event(reading: Reading, raw: bytes, at: int) -> _Look:
+def _event(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     word = number_at(raw, _fields.EVENT["word"], at)
     waiters = bool(number_at(raw, _fields.EVENT["gate"], at) & _fields.GATE_SLEEPER)
     facts = {"set": bool(word & 1), "times_set": word >> 1, "waiters": waiters}
     return "set" if word & 1 else "not set", facts, (), _fields.EVENT_SIZE
 
 
-def _condition(reading: Reading, raw: bytes, at: int) -> _Look:
+def _condition(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     first = _fields.CONDITION["waiter"][0]
     size = _fields.CONDITION["waiter"][1]
-    words = [number_at(raw, (at + place, 8)) for place in range(first, first + size, _fields.WAITER_SIZE)]
-    waiting = [_holder(reading, word) for word in words if word > 3]
+    places = range(at + first, at + first + size, _fields.WAITER_SIZE)
+    words = [(place, number_at(raw, (place, 8))) for place in places]
+    waiting = [_holder(reading, word, start + place) for place, word in words if word > 3]
     dead = tuple(f"waiter {pid}" for pid, alive in waiting if alive is False)
     facts = {"waiting": [pid for pid, _ in waiting], "tickets": number_at(raw, _fields.CONDITION["tickets"], at)}
     return f"{len(waiting)} waiting", facts, dead, _fields.CONDITION_SIZE
 
 
-def _rwlock(reading: Reading, raw: bytes, at: int) -> _Look:
+def _rwlock(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     word = number_at(raw, _fields.RWLOCK["word"], at)
     first, size = _fields.RWLOCK["reader"]
     readers: list[int] = []
@@ -148,7 +154,7 @@ def _rwlock(reading: Reading, raw: bytes, at: int) -> _Look:
     for place in range(at + first, at + first + size, _fields.READER_SIZE):
         owner, counts = number_at(raw, (place, 8)), number_at(raw, (place + 8, 8))
         if owner and owner & 3 == 0 and counts & 0xFFFF:
-            pid, alive = _holder(reading, owner)
+            pid, alive = _holder(reading, owner, start + place)
             if alive is False:
                 dead.append(f"reader {pid}")
             else:
@@ -165,24 +171,25 @@ def _rwlock(reading: Reading, raw: bytes, at: int) -> _Look:
         words = "lost: an heir released it without recovering it"
     elif word and word & 3 == _fields.WORD_CLAIMED:
         # Who claims it and dies has left nothing half done.
-        facts["claimed_by"] = _holder(reading, word)[0]
+        facts["claimed_by"] = _fields.pid_of(_fields.member_of(word))
     elif word:
         how = "held, inconsistent, for writing" if word & 3 == _fields.WORD_INCONSISTENT else "held for writing"
-        words, more, whose = _held(reading, word, how)
+        words, more, whose = _held(reading, word, start + at + _fields.RWLOCK["word"][0], how)
         facts |= more
         dead += whose
     return words, facts, tuple(dead), _fields.RWLOCK_SIZE
 
 
-def _barrier(reading: Reading, raw: bytes, at: int) -> _Look:
+def _barrier(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     parties = number_at(raw, _fields.BARRIER["parties"], at)
     room = _fields.BARRIER_SIZE + 2 * min(parties, _fields.PARTIES_LIMIT) * (_fields.PLACE_SIZE + 8)
     waiting: list[int] = []
     dead: list[str] = []
     for place in range(2 * min(parties, _fields.PARTIES_LIMIT)):
-        word = number_at(raw, (at + _fields.BARRIER_SIZE + place * _fields.PLACE_SIZE, 8))
+        where = at + _fields.BARRIER_SIZE + place * _fields.PLACE_SIZE
+        word = number_at(raw, (where, 8))
         if word & 3 == 1:
-            pid, alive = _holder(reading, word)
+            pid, alive = _holder(reading, word, start + where)
             waiting.append(pid)
             if alive is False:
                 dead.append(f"waiter {pid}")
@@ -195,7 +202,7 @@ def _barrier(reading: Reading, raw: bytes, at: int) -> _Look:
     return words, facts, tuple(dead), room
 
 
-_LOOKS: dict[str, Callable[[Reading, bytes, int], _Look]] = {
+_LOOKS: dict[str, Callable[[Reading, bytes, int, int], _Look]] = {
     "Lock": _lock,
     "RLock": _lock,
     "Semaphore": _semaphore,

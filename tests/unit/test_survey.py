@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import stat
@@ -21,7 +22,14 @@ from shmkit.survey import SharedObject, Survey, Watch, leftovers
 from shmkit.survey import reading as readings
 from shmkit.survey.addresses import open_object, resolve
 from support import Processes
-from unit.cli_support import make_leased_and_die, make_named_and_die, receive_and_die, removed_at_end, take_and_die
+from unit.cli_support import (
+    make_leased_and_die,
+    make_named_and_die,
+    receive_and_die,
+    removed_at_end,
+    shmkit_says,
+    take_and_die,
+)
 
 SHM = Path("/dev/shm")
 
@@ -161,6 +169,66 @@ def test_a_lock_names_its_holder(kind: str, name: str) -> None:
         assert (cell["holder"], cell["holder_alive"]) == (os.getpid(), True)
         assert str(os.getpid()) in found.details.words
         del lock
+
+
+def test_a_holder_that_let_go_before_it_ended_is_not_dead(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the word and the question to the kernel."""
+    with removed_at_end(name):
+        lock = shmkit.Lock.create(name)
+        lock.acquire()
+
+        def ask(self: readings.Reading, byte: int) -> bool:
+            lock.release()
+            return False
+
+        monkeypatch.setattr(readings.Reading, "ask", ask)
+        assert not seen(name).dead
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_an_end_that_was_left_before_the_question_is_not_dead(
+    taken_over: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that somebody else has taken since."""
+    with removed_at_end(name):
+        holders = [shmkit.Ring.create(name, "64 KiB", role="producer")]
+
+        def ask(self: readings.Reading, byte: int) -> bool:
+            if len(holders) == 1:
+                holders[0].close()
+                holders.append(shmkit.Ring.attach(name, role="producer" if taken_over else None))
+            return False
+
+        monkeypatch.setattr(readings.Reading, "ask", ask)
+        found = seen(name)
+        assert found.details.facts["producer"]["state"] == ("alive" if taken_over else "left")
+        assert not found.dead
+        holders.clear()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which only root can")
+def test_message_queues_are_seen_where_they_are_mounted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what waits in them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"none", os.fsencode(tmp_path), b"mqueue", 0, None) != 0:
+        pytest.skip(f"no mqueue can be mounted: {os.strerror(ctypes.get_errno())}")
+    monkeypatch.setattr("shmkit.survey.find.QUEUES", str(tmp_path))
+    try:
+        queue = posix_ipc.MessageQueue("/" + name, posix_ipc.O_CREX, max_messages=5, max_message_size=100)
+        try:
+            queue.send(b"hello")
+            found = seen(name)
+            assert (found.address, found.kind, found.size) == (f"mq:{name}", "queue", 5)
+            plain = json.loads(shmkit_says("inspect", f"mq:{name}", "--json").out)
+            assert (plain["details"]["messages"], plain["details"]["most_messages"]) == (1, 5)
+            assert shmkit_says("rm", "-f", "--foreign", f"mq:{name}").status == 0
+            assert not list(tmp_path.iterdir())
+        finally:
+            queue.close()
+    finally:
+        libc.umount2(os.fsencode(tmp_path), 2)
 
 
 def test_readers_of_a_rwlock_are_named(name: str) -> None:
