@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import select
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -105,11 +107,25 @@ def _agreed(found: SharedObject, address: str) -> bool:
     from shmkit.cli.words import short_size
 
     question = f"Remove {_kind(found)} {address} ({short_size(found.size)}){_still(found)}? [y/N] "
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
+    print(question, end="", flush=True)
+    _wait_for_an_answer()
+    answer = sys.stdin.readline()
+    if not answer:
         print()
-        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _wait_for_an_answer() -> None:
+    """Returns when a line can be read, or Ctrl-C was pressed: just before a read, that would not end the read."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write)
+    try:
+        select.select([sys.stdin, read], [], [])
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(read)
+        os.close(write)
 
 
 def _kind(found: SharedObject) -> str:
