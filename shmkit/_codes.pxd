@@ -43,9 +43,10 @@ cdef enum:
     CODE_ARRAY_AT = 22         # dtype, dimensions and order, sides, place in the body
     CODE_PICKLE = 23           # run, count of buffers, for each: 1 byte (writable?), run
     CODE_SPILLED = 24          # size of the stream
+    CODE_SHARED = 25           # dtype, dimensions and order, sides, shared_t, strides if it says so
 
     # A dtype: 1 byte, NumPy's number of a plain one; or one of these, and a run.
-    DTYPE_TEXT = 254           # as dtype.str says it
+    DTYPE_TEXT = 254           # as the header of an .npy file says it
     DTYPE_PICKLE = 255
 
     ORDER_F = 128              # beside the number of dimensions

@@ -119,10 +119,10 @@ cdef extern from "_holding.h" nogil:
     uint64_t kept_clear(kept_t *kept)
     int kept_watch_forks()
 
-
 cdef extern from "numpy/arrayobject.h" nogil:
     object PyArray_NewFromDescr(PyTypeObject *subtype, PyArray_Descr *descr, int nd, npy_intp *dims, npy_intp *strides,
                                 void *data, int flags, void *obj)
+    object PyArray_Scalar(void *data, PyArray_Descr *descr, void *base)
 
 cdef extern from "_wait.h" nogil:
     ctypedef enum status_t:

@@ -7,8 +7,8 @@ that bytes that were scribbled over are RecordCorrupt, and no crash.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytearray cimport PyByteArray_FromStringAndSize
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.complex cimport PyComplex_FromDoubles
 from cpython.float cimport PyFloat_FromDouble
 from cpython.list cimport PyList_New, PyList_SET_ITEM
@@ -23,13 +23,16 @@ cimport numpy as cnp
 from cpython.object cimport PyTypeObject
 
 from shmkit._codes cimport *
-from shmkit._core cimport PyArray_NewFromDescr
+from shmkit._core cimport PyArray_NewFromDescr, PyArray_Scalar
+from shmkit._dtypes cimport heard_dtype
+from shmkit._record cimport COPY_WITHOUT_GIL, copy
+from shmkit._shared cimport SHARED_STRIDED, open_shared, shared_t
 
 import pickle
 
 import numpy as np
 
-from shmkit.errors import PickleRefused, RecordCorrupt
+from shmkit.errors import PickleRefused, RecordCorrupt, ShmkitError
 
 cnp.import_array()
 
@@ -42,9 +45,7 @@ cdef struct reader_t:
     bint pickles
     int depth
 
-cdef dict _texts = {}    # text of a dtype → dtype
 cdef object _loads = pickle.loads
-cdef object _scalars = [None] * 32  # NumPy's number of a dtype → an array of it, which scalars are made with
 
 
 @cython.final
@@ -117,7 +118,7 @@ cdef object decode(reader_t *reader, object owner):
     cdef double parts[2]
     if code == CODE_BYTES:
         at = read_run(reader, &size)
-        return PyBytes_FromStringAndSize(<const char *>at, size)
+        return new_bytes(at, size)
     if code == CODE_INT8:
         return <int8_t>read_raw(reader, 1)[0]
     if code == CODE_INT64:
@@ -136,9 +137,9 @@ cdef object decode(reader_t *reader, object owner):
     if code == CODE_FALSE:
         return False
     if code == CODE_ARRAY:
-        return decode_array(reader, owner)
+        return decode_array(reader, owner, False)
     if code == CODE_ARRAY_AT:
-        return decode_array_at(reader, owner)
+        return decode_array(reader, owner, True)
     if CODE_TUPLE <= code <= CODE_FROZENSET:
         if reader.depth >= DEPTH_MOST:
             raise corrupt("containers are in each other too deep")
@@ -157,6 +158,8 @@ cdef object decode(reader_t *reader, object owner):
     if code == CODE_UCS4:
         at = read_run(reader, &size, 4)
         return new_text(at, size // 4, 4, 0x10ffff)
+    if code == CODE_SHARED:
+        return decode_shared(reader)
     if code == CODE_SCALAR:
         return decode_scalar(reader)
     if code == CODE_INT:
@@ -164,47 +167,60 @@ cdef object decode(reader_t *reader, object owner):
         return int.from_bytes(at[:size], "little", signed=True)
     if code == CODE_BYTEARRAY:
         at = read_run(reader, &size)
-        return PyByteArray_FromStringAndSize(<const char *>at, size)
+        return new_bytearray(at, size)
     if code == CODE_COMPLEX:
         memcpy(parts, read_raw(reader, 16), 16)
         return PyComplex_FromDoubles(parts[0], parts[1])
     raise corrupt(f"there is no code {code}")
 
 
+cdef bytes new_bytes(const uint8_t *at, size_t size):
+    cdef bytes made
+    if size < COPY_WITHOUT_GIL:
+        return PyBytes_FromStringAndSize(<const char *>at, size)
+    made = PyBytes_FromStringAndSize(NULL, size)
+    copy(PyBytes_AS_STRING(made), at, size)
+    return made
+
+
+cdef bytearray new_bytearray(const uint8_t *at, size_t size):
+    cdef bytearray made = PyByteArray_FromStringAndSize(NULL, size)
+    copy(PyByteArray_AS_STRING(made), at, size)
+    return made
+
+
 cdef object new_text(const uint8_t *at, size_t length, int unit, Py_UCS4 most):
-    """A str of those characters, which were one's own: its form is as Python wants it, if nobody has scribbled over
-    it."""
+    """A str of those characters, if they are such as Python wants in that form.
+
+    They are looked at where nobody else can change them: a str that is not what it says is a crash later on.
+    """
+    cdef const uint8_t *bytes_
+    cdef const uint16_t *narrow
+    cdef const uint32_t *wide
     cdef size_t index
     cdef uint32_t all = 0
-    cdef uint32_t wide
-    cdef uint16_t narrow
+    cdef bint well
     if length == 0:
         return ""
-    if unit == 1:
-        if most == 127:
-            for index in range(length):
-                all |= at[index]
-            if all & 128:
-                raise corrupt("a text of ASCII has another character")
-        else:
-            for index in range(length):
-                all |= at[index]
-            if not all & 128:
-                raise corrupt("a text is all ASCII, and does not say so")
-    elif unit == 2:
-        for index in range(length):
-            memcpy(&narrow, at + 2 * index, 2)
-            all = max(all, <uint32_t>narrow)
-        if all < 256:
-            raise corrupt("a text has no wide character, and says so")
-    else:
-        for index in range(length):
-            memcpy(&wide, at + 4 * index, 4)
-            all = max(all, wide)
-        if all > 0x10ffff or all < 0x10000:
-            raise corrupt("a text has characters that do not exist, or no wide one")
     text = PyUnicode_New(length, most)
-    memcpy(PyUnicode_DATA(text), at, length * unit)
+    copy(PyUnicode_DATA(text), at, length * unit)
+    if unit == 1:
+        bytes_ = <const uint8_t *>PyUnicode_DATA(text)
+        for index in range(length):
+            all |= bytes_[index]
+        well = (all > 127) == (most > 127)
+    elif unit == 2:
+        narrow = <const uint16_t *>PyUnicode_DATA(text)
+        for index in range(length):
+            all |= narrow[index]
+        well = all > 255
+    else:
+        wide = <const uint32_t *>PyUnicode_DATA(text)
+        for index in range(length):
+            all = max(all, wide[index])
+        well = 0xffff < all <= 0x10ffff
+    if not well:
+        raise corrupt(f"a text of {length} characters has others than it says")
     return text
 
 
@@ -254,22 +270,14 @@ cdef cnp.dtype read_dtype(reader_t *reader):
     if number != DTYPE_TEXT and number != DTYPE_PICKLE:
         raise corrupt(f"there is no dtype {number}")
     at = read_run(reader, &size)
-    said = <bytes>at[:size]
     if number == DTYPE_TEXT:
-        kind = _texts.get(said)
-        if kind is None:
-            try:
-                kind = np.dtype(said.decode("ascii"))
-            except (TypeError, ValueError, UnicodeDecodeError):
-                raise corrupt(f"there is no dtype {said!r}") from None
-            if len(_texts) < 1000:
-                _texts[said] = kind
-    else:
-        kind = load(said, None, reader.pickles)
-        if not isinstance(kind, np.dtype):
-            raise corrupt("what is said to be a dtype is none")
-    if (<object>kind).hasobject:
-        raise corrupt("an array in shared memory has Python objects in it")
+        try:
+            return heard_dtype(at, size)
+        except ValueError as error:
+            raise corrupt(str(error)) from None
+    kind = load(new_bytes(at, size), None, reader.pickles)
+    if not isinstance(kind, np.dtype) or kind.hasobject or kind.itemsize == 0 or kind.subdtype is not None:
+        raise corrupt("what is said to be a dtype is none, or has Python objects in it")
     return kind
 
 
@@ -301,11 +309,14 @@ cdef cnp.ndarray new_array(cnp.dtype kind, int count, const cnp.npy_intp *sides,
     )
 
 
-cdef int copy_array(cnp.ndarray array, uint8_t *to) except -1:
-    """Copies an array that is not contiguous, into C order."""
+cdef int copy_array(cnp.ndarray array, uint8_t *to, size_t size) except -1:
+    """Copies an array that is not contiguous, into C order; it has `size` bytes, or had when it was encoded."""
     cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
-    cdef cnp.ndarray copy = new_array(kind, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), to, False)
-    cnp.PyArray_CopyInto(copy, array)
+    cdef cnp.ndarray copied
+    if <size_t>cnp.PyArray_NBYTES(array) != size:
+        raise ValueError(f"an array of {size} bytes was changed to {cnp.PyArray_NBYTES(array)} while it was sent")
+    copied = new_array(kind, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), to, False)
+    cnp.PyArray_CopyInto(copied, array)
     return 0
 
 
@@ -319,57 +330,96 @@ cdef object array_owner(object array):
     return base
 
 
-cdef object decode_array(reader_t *reader, object owner):
+cdef object array_in(cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran, object owner):
+    """An array that lies in a body, and keeps it."""
+    cdef cnp.ndarray array = new_array(kind, count, sides, <void *>at, fortran)
+    cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_ALIGNED)  # NumPy believes what it is told
+    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
+    cnp.PyArray_SetBaseObject(array, owner)
+    return array
+
+
+cdef object array_from(cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran):
+    """An array of its own."""
+    cdef cnp.ndarray array = new_array(kind, count, sides, NULL, fortran)
+    copy(cnp.PyArray_DATA(array), at, cnp.PyArray_NBYTES(array))
+    return array
+
+
+cdef object decode_array(reader_t *reader, object owner, bint placed):
+    """An array whose bytes follow; or, if it is `placed`, are at the place in the body that follows."""
     cdef cnp.npy_intp sides[DIMENSIONS_MOST]
     cdef bint fortran
-    cdef uint64_t elements
+    cdef uint64_t elements, place, itemsize
     cdef size_t size
+    cdef const uint8_t *at
     cdef cnp.dtype kind = read_dtype(reader)
     cdef int count = read_shape(reader, sides, &fortran, &elements)
-    cdef const uint8_t *at = read_run(reader, &size)
-    cdef cnp.ndarray array
-    if kind.itemsize * elements != size or (elements and size // elements != <size_t>kind.itemsize):
-        raise corrupt(f"an array of {elements} elements of {kind.itemsize} bytes has {size}")
-    if size < PART_LEAST or owner is None:
-        array = new_array(kind, count, sides, NULL, fortran)
-        memcpy(cnp.PyArray_DATA(array), at, size)
-        return array
-    array = new_array(kind, count, sides, <void *>at, fortran)
-    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
-    cnp.PyArray_SetBaseObject(array, owner)
-    return array
+    itemsize = cnp.PyDataType_ELSIZE(kind)
+    if elements > (<uint64_t>1 << 62) // itemsize:
+        raise corrupt(f"an array has {elements} elements of {itemsize} bytes")
+    if placed:
+        place = read_number(reader)
+        size = elements * itemsize
+        if reader.body == NULL or place > reader.body_size or size > reader.body_size - place:
+            raise corrupt(f"an array of {size} bytes at {place} is not within {reader.body_size}")
+        at = reader.body + place
+    else:
+        at = read_run(reader, &size)
+        if size != elements * itemsize:
+            raise corrupt(f"an array of {elements} elements of {itemsize} bytes has {size}")
+    try:
+        if owner is None or (size < PART_LEAST and not placed):
+            return array_from(kind, count, sides, at, fortran)
+        return array_in(kind, count, sides, at, fortran, owner)
+    except ValueError as error:  # of dimensions that it cannot have
+        raise corrupt(str(error)) from None
 
 
-cdef object decode_array_at(reader_t *reader, object owner):
+cdef object decode_shared(reader_t *reader):
     cdef cnp.npy_intp sides[DIMENSIONS_MOST]
-    cdef bint fortran
-    cdef uint64_t elements, size
+    cdef cnp.npy_intp strides[DIMENSIONS_MOST]
+    cdef bint fortran, strided
+    cdef uint64_t elements, itemsize
+    cdef shared_t said
     cdef cnp.dtype kind = read_dtype(reader)
     cdef int count = read_shape(reader, sides, &fortran, &elements)
-    cdef uint64_t at = read_number(reader)
-    cdef cnp.ndarray array
-    size = kind.itemsize * elements
-    cdef bint wraps = elements and size // elements != <uint64_t>kind.itemsize
-    if wraps or at > reader.body_size or size > reader.body_size - at:
-        raise corrupt(f"an array of {elements} elements of {kind.itemsize} bytes is not within {reader.body_size}")
-    if owner is None or reader.body == NULL:
-        raise corrupt("an array has no body to be in")
-    array = new_array(kind, count, sides, reader.body + at, fortran)
-    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
-    cnp.PyArray_SetBaseObject(array, owner)
-    return array
+    itemsize = cnp.PyDataType_ELSIZE(kind)
+    memcpy(&said, read_raw(reader, sizeof(said)), sizeof(said))
+    strided = (said.flags & SHARED_STRIDED) != 0
+    if strided:
+        memcpy(strides, read_raw(reader, 8 * count), 8 * count)
+    if elements > (<uint64_t>1 << 62) // itemsize:
+        raise corrupt(f"an array has {elements} elements of {itemsize} bytes")
+    if not reader.pickles:
+        raise PickleRefused(
+            "an item is a reference to other memory, and others than the owner may write to this one: whoever can, "
+            "could have this process open anything"
+        )
+    try:
+        return open_shared(&said, kind, count, sides, strides if strided else NULL, fortran, elements * itemsize)
+    except ValueError as error:  # of dimensions that it cannot have
+        if isinstance(error, ShmkitError):
+            raise
+        raise corrupt(str(error)) from None
 
 
 cdef object decode_scalar(reader_t *reader):
     cdef cnp.dtype kind = read_dtype(reader)
     cdef size_t size
+    cdef double data[4]
     cdef const uint8_t *at = read_run(reader, &size)
-    cdef cnp.ndarray array
-    if size != <size_t>kind.itemsize or size >= PART_LEAST:
-        raise corrupt(f"a scalar of {kind.itemsize} bytes has {size}")
-    array = new_array(kind, 0, NULL, NULL, False)
-    memcpy(cnp.PyArray_DATA(array), at, size)
-    return array[()]
+    if size != <size_t>cnp.PyDataType_ELSIZE(kind):
+        raise corrupt(f"a scalar of {cnp.PyDataType_ELSIZE(kind)} bytes has {size}")
+    if cnp.PyTypeNum_ISFLEXIBLE(kind.type_num):
+        try:
+            return array_from(kind, 0, NULL, at, False)[()]
+        except (SystemError, ValueError):
+            raise corrupt("a text has characters that do not exist") from None
+    if size > sizeof(data):
+        raise corrupt(f"no scalar has {size} bytes")
+    memcpy(data, at, size)  # where it is aligned
+    return PyArray_Scalar(data, <cnp.PyArray_Descr *>kind, NULL)
 
 
 # ------------------------------------------------------------------------------------------------------------ pickles
@@ -392,7 +442,7 @@ cdef object decode_pickle(reader_t *reader, object owner):
     cdef Slice part
     cdef uint8_t writable
     # A copy, since others could change what is checked while it is read.
-    data = PyBytes_FromStringAndSize(<const char *>at, size)
+    data = new_bytes(at, size)
     if count:
         if count > <uint64_t>(reader.end - reader.at):
             raise corrupt(f"a pickle has {count} buffers, and less than that follows")
@@ -401,8 +451,7 @@ cdef object decode_pickle(reader_t *reader, object owner):
             writable = read_raw(reader, 1)[0]
             at = read_run(reader, &part_size)
             if part_size < PART_LEAST or owner is None:
-                copied = PyByteArray_FromStringAndSize(<const char *>at, part_size)
-                buffers.append(copied if writable else bytes(copied))
+                buffers.append(new_bytearray(at, part_size) if writable else new_bytes(at, part_size))
                 continue
             part = Slice.__new__(Slice)
             part.owner = owner

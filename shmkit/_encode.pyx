@@ -17,104 +17,39 @@ from cpython.dict cimport PyDict_CheckExact, PyDict_Size
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_REFCNT
 from cpython.set cimport PyFrozenSet_CheckExact
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 
 from shmkit._codes cimport *
-from shmkit._decode cimport copy_array
+from shmkit._dtypes cimport is_scalar_kind, plain_number, say_dtype
+from shmkit._map cimport Mapping
 from shmkit._pickling cimport pickle_item
+from shmkit._shared cimport SHARED_STRIDED, can_refer, count_made, describe_place, mapping_of, shared_t
+from shmkit._writing cimport (
+    NOT_HERE, Parts, aligned, begin, write_byte, write_coded, write_number, write_raw, write_run, writer_t,
+)
 
 import sys
 
 import numpy as np
 
-cnp.import_array()
+from shmkit.array import SharedArray
 
-cdef enum:
-    NOT_HERE = 1               # not to be encoded here, or there is no room
-    WITHOUT_GIL = 1 << 16      # bytes that are copied without the GIL
+cnp.import_array()
 
 # Whether an object that has one reference cannot come twice in what holds it.
 cdef bint COUNTS_ALL = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
 
-cdef dict _dtypes = {}         # dtype → the bytes that say it; of those that are no plain ones
-
-
-# ------------------------------------------------------------------------------------------------------------ writing
-
-
-cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parcel) noexcept:
-    writer.at = head
-    writer.used = 0
-    writer.room = room
-    writer.parcel = parcel
-    writer.depth = 0
-
-
-cdef inline int need(writer_t *writer, size_t size) except -1:
-    """Makes sure of room for `size` bytes more; NOT_HERE if there is none."""
-    if size <= writer.room - writer.used:
-        return 0
-    if writer.parcel == NULL:
-        return NOT_HERE
-    return (<Parcel>writer.parcel).grow(writer, size)
-
-
-cdef inline int write_byte(writer_t *writer, uint8_t value) except -1:
-    if need(writer, 1):
-        return NOT_HERE
-    writer.at[writer.used] = value
-    writer.used += 1
-    return 0
-
-
-cdef inline int write_raw(writer_t *writer, const void *data, size_t size) except -1:
-    if need(writer, size):
-        return NOT_HERE
-    memcpy(writer.at + writer.used, data, size)
-    writer.used += size
-    return 0
-
-
-cdef inline int write_coded(writer_t *writer, uint8_t code, const void *data, size_t size) except -1:
-    """A code, and a few bytes."""
-    if need(writer, size + 1):
-        return NOT_HERE
-    writer.at[writer.used] = code
-    memcpy(writer.at + writer.used + 1, data, size)
-    writer.used += size + 1
-    return 0
-
-
-cdef inline int write_number(writer_t *writer, uint64_t value) except -1:
-    if need(writer, 10):
-        if value >= 128 or need(writer, 1):
-            return NOT_HERE
-    while value >= 128:
-        writer.at[writer.used] = <uint8_t>(value | 128)
-        writer.used += 1
-        value >>= 7
-    writer.at[writer.used] = <uint8_t>value
-    writer.used += 1
-    return 0
-
-
-cdef int write_run(writer_t *writer, object keeper, const void *data, size_t size) except -1:
-    """A run of bytes: in the stream, or a part."""
-    if write_number(writer, size):
-        return NOT_HERE
-    if size < PART_LEAST:
-        return write_raw(writer, data, size)
-    if writer.parcel == NULL:
-        return NOT_HERE
-    return (<Parcel>writer.parcel).add_part(keeper, data, size)
+cdef type _SharedArray = SharedArray
+cdef type _generic = np.generic
+cdef type _flexible = np.flexible  # np.str_, np.bytes_, np.void
+cdef type _void = np.void
 
 
 # ----------------------------------------------------------------------------------------------------------- encoding
@@ -166,8 +101,12 @@ cdef int encode(writer_t *writer, object item) except -1:
     if PyTuple_CheckExact(item) or PyList_CheckExact(item) or PyDict_CheckExact(item) or type(item) in (set, frozenset):
         if writer.depth >= DEPTH_MOST or mutable_again(writer, item):
             return NOT_HERE
+        # What is in a tuple that others have too may come twice, whoever else has it.
+        kind = writer.depth != 0 and PyTuple_CheckExact(item) and Py_REFCNT(item) > 2
         writer.depth += 1
+        writer.common += kind
         overflow = encode_container(writer, item)
+        writer.common -= kind
         writer.depth -= 1
         return overflow
     if PyComplex_CheckExact(item):
@@ -176,8 +115,12 @@ cdef int encode(writer_t *writer, object item) except -1:
         return write_coded(writer, CODE_COMPLEX, parts, 16)
     if PyByteArray_CheckExact(item):
         return encode_bytearray(writer, item)
-    if isinstance(item, np.generic):
+    if isinstance(item, _generic):
         return encode_scalar(writer, item)
+    if type(item) is _SharedArray:
+        if mutable_again(writer, item):
+            return NOT_HERE
+        return encode_shared(writer, item)
     if type(item) is memoryview:
         return encode_memoryview(writer, item)
     return NOT_HERE
@@ -199,16 +142,16 @@ cdef inline bint is_ascii(const uint8_t *at, size_t size) noexcept nogil:
 cdef bint mutable_again(writer_t *writer, object item) except -1:
     """Whether a mutable object, which is in a container, was encoded already: it has to arrive as one object.
 
-    One that nobody else refers to cannot come twice.
+    One that nobody else refers to cannot come twice, unless what holds it does.
     """
     if writer.depth == 0 or PyTuple_CheckExact(item) or PyFrozenSet_CheckExact(item):
         return False
     # What holds it, and the variable that it was taken out into.
-    if COUNTS_ALL and Py_REFCNT(item) <= 2:
+    if COUNTS_ALL and writer.common == 0 and Py_REFCNT(item) <= 2:
         return False
     if writer.parcel == NULL:
         return True
-    cdef Parcel parcel = <Parcel>writer.parcel
+    cdef Parts parcel = <Parts>writer.parcel
     if parcel.seen is None:
         parcel.seen = set()
     key = <uint64_t><void *>item
@@ -294,25 +237,14 @@ cdef int write_view(writer_t *writer, object view) except -1:
 # -------------------------------------------------------------------------------------------------------------- NumPy
 
 
-cdef int write_dtype(writer_t *writer, object kind) except -1:
-    """NOT_HERE for a dtype that has Python objects in it."""
-    cdef int number = (<cnp.dtype>kind).type_num
+cdef int write_dtype(writer_t *writer, cnp.dtype kind) except -1:
+    """NOT_HERE for a dtype that has Python objects in it, or no bytes."""
+    cdef int number = plain_number(kind)
     cdef bytes said
-    if number < cnp.NPY_OBJECT or number == cnp.NPY_FLOAT16:
-        if cnp.PyDataType_ISNOTSWAPPED(<cnp.dtype>kind) and kind.metadata is None:
-            return write_byte(writer, <uint8_t>number)
-    said = _dtypes.get(kind)
-    if said is None:
-        if kind.hasobject:
-            return NOT_HERE
-        if kind.metadata is None and kind.fields is None and kind.subdtype is None and np.dtype(kind.str) == kind:
-            said = bytes([DTYPE_TEXT]) + kind.str.encode()
-        else:
-            said = bytes([DTYPE_PICKLE]) + pickle_item(kind, None)
-        # Equal dtypes may differ in their metadata.
-        if kind.metadata is None and len(_dtypes) < 1000:
-            _dtypes[kind] = said
-    if write_byte(writer, said[0]):
+    if number >= 0:
+        return write_byte(writer, <uint8_t>number)
+    said = say_dtype(kind)
+    if said is None or write_byte(writer, said[0]):
         return NOT_HERE
     return write_run(writer, said, PyBytes_AS_STRING(said) + 1, PyBytes_GET_SIZE(said) - 1)
 
@@ -331,8 +263,6 @@ cdef int encode_array(writer_t *writer, cnp.ndarray array) except -1:
     cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
     cdef size_t size = cnp.PyArray_NBYTES(array)
     cdef bint straight = cnp.PyArray_IS_C_CONTIGUOUS(array), fortran = False
-    if kind.hasobject:
-        return NOT_HERE
     if writer.parcel == NULL and size >= writer.room:
         return NOT_HERE
     if not straight:
@@ -346,69 +276,73 @@ cdef int encode_array(writer_t *writer, cnp.ndarray array) except -1:
         return write_run(writer, array, cnp.PyArray_DATA(array), size)
     if writer.parcel == NULL or write_number(writer, size):
         return NOT_HERE
-    return (<Parcel>writer.parcel).add_part(array, NULL, size)
+    return (<Parts>writer.parcel).add_part(array, NULL, size)
+
+
+cdef int encode_shared(writer_t *writer, cnp.ndarray array) except -1:
+    """A reference; what is no longer shared travels as the plain array that it is then."""
+    cdef shared_t said
+    cdef Mapping mapping = mapping_of(array)
+    cdef bint fortran = False
+    cdef int axis
+    if mapping is None:
+        return encode_array(writer, array)
+    # Without a Parcel nobody could count the reference, but for the item's own.
+    if (writer.parcel == NULL and writer.depth) or not can_refer(mapping):
+        return NOT_HERE
+    describe_place(array, mapping, &said)
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        fortran = cnp.PyArray_IS_F_CONTIGUOUS(array)
+        if not fortran:
+            said.flags |= SHARED_STRIDED
+    if write_byte(writer, CODE_SHARED) or write_dtype(writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
+        return NOT_HERE
+    if write_shape(writer, array, fortran) or write_raw(writer, &said, sizeof(said)):
+        return NOT_HERE
+    if said.flags & SHARED_STRIDED:
+        for axis in range(cnp.PyArray_NDIM(array)):
+            if write_raw(writer, &cnp.PyArray_STRIDES(array)[axis], 8):
+                return NOT_HERE
+    if writer.parcel == NULL:
+        count_made(mapping)
+    elif (<Parts>writer.parcel).referred is None:
+        (<Parts>writer.parcel).referred = [mapping]
+    else:
+        (<Parts>writer.parcel).referred.append(mapping)
+    return 0
 
 
 cdef int encode_scalar(writer_t *writer, object item) except -1:
-    cdef cnp.dtype kind = cnp.PyArray_DescrFromScalar(item)
-    cdef uint8_t data[32]
-    if type(item) is not kind.type or kind.itemsize > 32 or kind.type_num in (
-        cnp.NPY_OBJECT, cnp.NPY_STRING, cnp.NPY_UNICODE, cnp.NPY_VOID
-    ) or kind.type_num > cnp.NPY_FLOAT16:
+    cdef cnp.dtype kind
+    cdef cnp.ndarray array
+    cdef double data[4]
+    cdef size_t size
+    if not is_scalar_kind(type(item)) or (isinstance(item, _void) and mutable_again(writer, item)):
         return NOT_HERE
-    memset(data, 0, sizeof(data))
-    cnp.PyArray_ScalarAsCtype(item, data)
-    if write_byte(writer, CODE_SCALAR) or write_dtype(writer, kind):
+    if write_byte(writer, CODE_SCALAR):
         return NOT_HERE
-    return NOT_HERE if write_number(writer, kind.itemsize) else write_raw(writer, data, kind.itemsize)
+    if not isinstance(item, _flexible):
+        kind = cnp.PyArray_DescrFromScalar(item)
+        size = cnp.PyDataType_ELSIZE(kind)
+        if size > sizeof(data) or write_dtype(writer, kind):
+            return NOT_HERE
+        cnp.PyArray_ScalarAsCtype(item, data)
+        return NOT_HERE if write_number(writer, size) else write_raw(writer, data, size)
+    array = np.asarray(item)
+    size = cnp.PyArray_NBYTES(array)
+    # NumPy takes zeros at the end of a text for padding.
+    if not isinstance(item, _void) and (size == 0 or not item[len(item) - 1:].strip(b"\0" if isinstance(item, bytes) else "\0")):
+        return NOT_HERE
+    if write_dtype(writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
+        return NOT_HERE
+    return write_run(writer, array, cnp.PyArray_DATA(array), size)
 
 
 # ------------------------------------------------------------------------------------------------------------- parcel
 
 
-cdef inline size_t aligned(size_t at) noexcept nogil:
-    return (at + PART_ALIGN - 1) // PART_ALIGN * PART_ALIGN
-
-
-cdef class Parcel:
+cdef class Parcel(Parts):
     """One item, on its way to bytes: ``pack``, then, if it has a body, ``write``."""
-
-    def __cinit__(self):
-        self.keepers = []
-
-    def __dealloc__(self):
-        PyMem_Free(self.stream)
-        PyMem_Free(self.parts)
-
-    cdef int grow(self, writer_t *writer, size_t size) except -1:
-        cdef size_t room = max(writer.used + size, 2 * writer.room, <size_t>256)
-        cdef uint8_t *stream = <uint8_t *>PyMem_Realloc(self.stream, room)
-        if stream == NULL:
-            raise MemoryError()
-        if writer.at != self.stream:  # it began in the head
-            memcpy(stream, writer.at, writer.used)
-        self.stream = stream
-        self.stream_room = room
-        writer.at = stream
-        writer.room = room
-        return 0
-
-    cdef int add_part(self, object keeper, const void *at, size_t size) except -1:
-        cdef part_t *parts
-        cdef size_t room
-        if self.parts_count == self.parts_room:
-            room = 2 * self.parts_room + 4
-            parts = <part_t *>PyMem_Realloc(self.parts, room * sizeof(part_t))
-            if parts == NULL:
-                raise MemoryError()
-            self.parts = parts
-            self.parts_room = room
-        self.keepers.append(keeper)
-        self.parts[self.parts_count].at = <const uint8_t *>at
-        self.parts[self.parts_count].size = size
-        self.parts[self.parts_count].keeper = <void *>keeper
-        self.parts_count += 1
-        return 0
 
     cdef int pack(self, object item, uint8_t *head, size_t room) except -1:
         """Encodes or pickles `item`; its head is written to `head`, and `body_size` says how large its body is."""
@@ -434,6 +368,10 @@ cdef class Parcel:
             self.head_size = writer.used
         for index in range(self.parts_count):
             self.body_size = aligned(self.body_size) + self.parts[index].size
+        if self.referred is not None:
+            for mapping in self.referred:
+                count_made(<Mapping>mapping)
+            self.referred = None
         return 0
 
     cdef int write_pickle(self, writer_t *writer, object item) except -1:
@@ -446,35 +384,6 @@ cdef class Parcel:
             write_byte(writer, 0 if view.readonly else 1)
             write_view(writer, view)
         return 0
-
-    cdef int write(self, uint8_t *body) except -1:
-        """Copies the body, of `body_size` bytes, to where it is to be."""
-        cdef size_t at = 0, index
-        cdef part_t *part
-        if self.stream_size:
-            memcpy(body, self.stream, self.stream_size)
-            at = self.stream_size
-        for index in range(self.parts_count):
-            part = &self.parts[index]
-            at = aligned(at)
-            if part.at == NULL:
-                copy_array(<cnp.ndarray><object>part.keeper, body + at)
-            elif part.size >= WITHOUT_GIL:
-                with nogil:
-                    memcpy(body + at, part.at, part.size)
-            else:
-                memcpy(body + at, part.at, part.size)
-            at += part.size
-        return 0
-
-    cdef void clear(self) noexcept:
-        """Lets go of what it was to copy."""
-        self.parts_count = 0
-        self.stream_size = 0
-        self.seen = None
-        if self.keepers:
-            self.keepers = []
-
 
 cdef int pack_small(object item, uint8_t *head, size_t room) except -2:
     """Encodes what fits into a head; returns its size, or -1 if `item` does not, or is to be pickled."""

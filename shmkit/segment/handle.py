@@ -28,7 +28,7 @@ from shmkit.errors import SegmentError, SegmentNotFound, SegmentPermission
 from shmkit.segment import file, memfd, sysv
 from shmkit.segment.trouble import explain, label
 
-__all__ = ["Handle", "make_handle", "open_handle"]
+__all__ = ["Handle", "know", "make_handle", "open_handle"]
 
 Handle = tuple[Any, ...]
 
@@ -38,11 +38,16 @@ _known: weakref.WeakValueDictionary[tuple[int, int, bool], Mapping] = weakref.We
 _spent: set[int] = set()
 
 
+def know(mapping: Mapping) -> None:
+    """From now on references to its segment that arrive here find this mapping."""
+    mapping.keep_to_itself()
+    _known.setdefault((mapping.facts.identity, mapping.facts.inode, mapping.readonly), mapping)
+
+
 def make_handle(mapping: Mapping) -> Handle:
     """The handle for a reference that goes into one pickle."""
     facts = mapping.facts
-    mapping.keep_to_itself()
-    _known.setdefault((facts.identity, facts.inode, mapping.readonly), mapping)
+    know(mapping)
     user = os.geteuid()
     same = (facts.identity, facts.inode, facts.dev)
     if facts.backing == "memfd":

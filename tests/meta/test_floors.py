@@ -60,8 +60,11 @@ FLOORS: dict[int, list[list[str]]] = {
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
         ["_codes", "_heap"],
-        ["_pickling", "_decode"],  # know the codes
-        ["_encode"],  # some of what it writes is pickles, or arrays
+        ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
+        ["_dtypes"],  # some of which are pickled
+        ["_decode"],  # what arrays are made of
+        ["_writing"],  # copies arrays
+        ["_encode"],  # writes
         ["_queue_end", "_codec"],  # a queue lies in a heap; what becomes of an item, for Python
         ["_queue_put"],
         ["_queue"],  # adds getting to putting
