@@ -15,7 +15,6 @@ from multiprocessing import reduction
 cdef object ForkingPickler = reduction.ForkingPickler
 cdef dict _extra_reducers = reduction.ForkingPickler._extra_reducers
 cdef dict _common_reducers = copyreg.dispatch_table
-cdef object _missing = KeyError("no reducer is registered")
 cdef list _idle = []
 
 
@@ -27,7 +26,7 @@ cdef class Reducers:
         if found is None:
             found = _common_reducers.get(kind)
             if found is None:
-                raise _missing
+                raise KeyError
         return found
 
 
