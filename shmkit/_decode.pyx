@@ -330,7 +330,9 @@ cdef object array_owner(object array):
     return base
 
 
-cdef object array_in(cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran, object owner):
+cdef object array_in(
+    cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran, object owner
+):
     """An array that lies in a body, and keeps it."""
     cdef cnp.ndarray array = new_array(kind, count, sides, <void *>at, fortran)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_ALIGNED)  # NumPy believes what it is told

@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """What the elements of an array are, in the bytes of an item.
 
-A plain dtype is one byte, NumPy's number of it.  Others are text (``_describe``), as long as the text says all there is:
-metadata, aligned structs and dtypes that NumPy's text does not know are pickled.
+A plain dtype is one byte, NumPy's number of it.  Others are text (``_describe``), as long as the text says all there
+is: metadata, aligned structs and dtypes that NumPy's text does not know are pickled.
 
 Whoever has a structured dtype can rename its fields in place, so none that was handed out or came from the user is a
 key, and each that is read is a new one.

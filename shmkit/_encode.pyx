@@ -30,7 +30,7 @@ from shmkit._codes cimport *
 from shmkit._dtypes cimport is_scalar_kind, plain_number, say_dtype
 from shmkit._map cimport Mapping
 from shmkit._pickling cimport pickle_item
-from shmkit._shared cimport SHARED_STRIDED, can_refer, count_made, describe_place, mapping_of, shared_t
+from shmkit._shared cimport SHARED_STRIDED, can_refer, count_made, count_taken, describe_place, mapping_of, shared_t
 from shmkit._writing cimport (
     NOT_HERE, Parts, aligned, begin, write_byte, write_coded, write_number, write_raw, write_run, writer_t,
 )
@@ -331,7 +331,7 @@ cdef int encode_scalar(writer_t *writer, object item) except -1:
     array = np.asarray(item)
     size = cnp.PyArray_NBYTES(array)
     # NumPy takes zeros at the end of a text for padding.
-    if not isinstance(item, _void) and (size == 0 or not item[len(item) - 1:].strip(b"\0" if isinstance(item, bytes) else "\0")):
+    if not isinstance(item, _void) and item.endswith(b"\0" if isinstance(item, bytes) else "\0"):
         return NOT_HERE
     if write_dtype(writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
         return NOT_HERE
@@ -371,8 +371,15 @@ cdef class Parcel(Parts):
         if self.referred is not None:
             for mapping in self.referred:
                 count_made(<Mapping>mapping)
-            self.referred = None
+            self.counted = True
         return 0
+
+    cdef void take_back(self) noexcept:
+        """What was packed goes nowhere: its references are no longer under way."""
+        if self.counted and self.referred is not None:
+            for mapping in self.referred:
+                count_taken(<Mapping>mapping)
+        self.clear()
 
     cdef int write_pickle(self, writer_t *writer, object item) except -1:
         cdef list buffers = []
@@ -390,6 +397,15 @@ cdef int pack_small(object item, uint8_t *head, size_t room) except -2:
     cdef writer_t writer
     begin(&writer, head, room, NULL)
     return -1 if encode(&writer, item) else <int>writer.used
+
+
+cdef void take_back(object item) noexcept:
+    """What `pack_small` made of `item` goes nowhere."""
+    cdef Mapping mapping
+    if type(item) is _SharedArray:
+        mapping = mapping_of(item)
+        if mapping is not None and mapping.referred:
+            count_taken(mapping)
 
 
 cdef int pack_lent(object array, size_t offset_in_body, uint8_t *head, size_t room) except -2:

@@ -15,7 +15,7 @@ cimport numpy as cnp
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._decode cimport array_owner
-from shmkit._encode cimport Parcel, pack_lent, pack_small
+from shmkit._encode cimport Parcel, pack_lent, pack_small, take_back
 from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
@@ -70,9 +70,13 @@ cdef class QueuePut(QueueEnd):
         self.c.held = self.heap.hold.word
         status = queue_put(&self.c, &item, &error)
         if status != OK:
-            if status != FULL or error:
-                self.refused(status, error)
-            self.send(&item, None, deadline_of(timeout), block)
+            try:
+                if status != FULL or error:
+                    self.refused(status, error)
+                self.send(&item, None, deadline_of(timeout), block)
+            except BaseException:
+                take_back(obj)
+                raise
 
     def put_nowait(self, obj) -> None:
         """`put(obj, False)`."""
@@ -168,6 +172,9 @@ cdef class QueuePut(QueueEnd):
                     hold.blocks -= 1
             else:
                 self.send(&item, hold, deadline, block)
+        except BaseException:
+            parcel.take_back()
+            raise
         finally:
             parcel.clear()
         return 0
@@ -244,9 +251,13 @@ cdef class QueuePut(QueueEnd):
                     item.head_size = size
                     status = queue_put(&self.c, &item, &error)
                     if status != OK:
-                        if status != FULL or error:
-                            self.refused(status, error)
-                        self.send(&item, None, deadline, block)
+                        try:
+                            if status != FULL or error:
+                                self.refused(status, error)
+                            self.send(&item, None, deadline, block)
+                        except BaseException:
+                            take_back(obj)
+                            raise
                 else:
                     self.put_large(obj, block, None if timeout is None else _left(deadline), False)
                 sent += 1

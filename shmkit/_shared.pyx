@@ -2,11 +2,11 @@
 """References to shared arrays, in items.
 
 What ``SharedArray.__reduce_ex__`` puts into a pickle stands in an item as a struct, by the same rules: for anonymous
-memory that can be written to, which is nearly all there is.  Named and read-only ones, and arrays on their way to a child
-that is just being started, are left to pickle.
+memory that can be written to, which is nearly all there is.  Named and read-only ones, and arrays on their way to a
+child that is just being started, are left to pickle.
 
-A reference is counted once the whole item is encoded, and counted off when it is decoded: in between the sender keeps the
-memory, even if it has let go of its arrays.
+A reference is counted once the whole item is encoded, and counted off when it is decoded: in between the sender keeps
+the memory, even if it has let go of its arrays.
 """
 
 from cpython.ref cimport Py_INCREF
@@ -98,19 +98,24 @@ cdef void count_made(Mapping mapping) noexcept:
         mapping.close_counters(head)
 
 
+cdef void count_taken(Mapping mapping) noexcept:
+    """One has arrived, or goes nowhere."""
+    cdef segment_header_t *head
+    if mapping.facts.head.flags & SEGMENT_LEASED:
+        head = mapping.open_counters()
+        if head != NULL:
+            references_take(head)
+            mapping.close_counters(head)
+
+
 cdef Mapping opened(const shared_t *said):
     """The mapping that is meant, and one reference fewer under way to it."""
     cdef Mapping mapping
-    cdef segment_header_t *head
     weak = _opened.get(said.identity)
     if weak is not None and said.user == geteuid():
         mapping = weak()
         if mapping is not None and mapping.facts.inode == said.inode:
-            if mapping.facts.head.flags & SEGMENT_LEASED:
-                head = mapping.open_counters()
-                if head != NULL:
-                    references_take(head)
-                    mapping.close_counters(head)
+            count_taken(mapping)
             return mapping
     mapping = open_handle(
         ("memfd", said.user, (said.identity, said.inode, said.dev), False, said.pid, said.start, said.fd, None)

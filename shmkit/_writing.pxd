@@ -35,6 +35,7 @@ cdef class Parts:
     cdef list keepers
     cdef set seen            # mutable objects that were encoded: one that comes twice is left to pickle
     cdef list referred       # the mappings of shared arrays that the item refers to; None: there are none
+    cdef bint counted        # those references count as under way
 
     cdef int add_part(self, object keeper, const void *at, size_t size) except -1
     cdef int grow(self, writer_t *writer, size_t size) except -1

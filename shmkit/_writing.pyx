@@ -90,6 +90,7 @@ cdef class Parts:
         self.stream_size = 0
         self.seen = None
         self.referred = None
+        self.counted = False
         if self.keepers:
             self.keepers = []
 
