@@ -37,7 +37,6 @@ cdef extern from "_layout.h" nogil:
         uint64_t references_made
         uint64_t references_taken
 
-
 cdef extern from "_atomics.h" nogil:
     uint64_t add_relaxed_u64(uint64_t *word, uint64_t value)
     uint64_t load_relaxed_u64(const uint64_t *word)
@@ -122,6 +121,7 @@ cdef extern from "_holding.h" nogil:
 cdef extern from "numpy/arrayobject.h" nogil:
     object PyArray_NewFromDescr(PyTypeObject *subtype, PyArray_Descr *descr, int nd, npy_intp *dims, npy_intp *strides,
                                 void *data, int flags, void *obj)
+    PyArray_Descr *PyArray_DescrNew(PyArray_Descr *descr)
     object PyArray_Scalar(void *data, PyArray_Descr *descr, void *base)
 
 cdef extern from "_wait.h" nogil:

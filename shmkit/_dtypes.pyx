@@ -9,10 +9,12 @@ key, and each that is read is a new one.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF
 
 cimport numpy as cnp
 
 from shmkit._codes cimport DTYPE_PICKLE, DTYPE_TEXT
+from shmkit._core cimport PyArray_DescrNew
 from shmkit._pickling cimport pickle_item
 
 import numpy as np
@@ -109,6 +111,7 @@ cdef bytes say_dtype(object kind):
 cdef cnp.dtype heard_dtype(const uint8_t *said, size_t size):
     """The dtype of a text; ValueError if it is that of none, or of one that no array in shared memory has."""
     cdef bytes text = PyBytes_FromStringAndSize(<const char *>said, size)
+    cdef cnp.PyArray_Descr *made
     kind = _heard.get(text)
     if kind is None:
         kind = restore(text)
@@ -118,4 +121,11 @@ cdef cnp.dtype heard_dtype(const uint8_t *said, size_t size):
             _heard[text] = kind
         else:
             return kind
-    return kind if kind.names is None else np.dtype(kind, copy=True)
+    if kind.names is None:
+        return kind
+    made = PyArray_DescrNew(<cnp.PyArray_Descr *>kind)
+    if made == NULL:
+        raise MemoryError()
+    mine = <object>made
+    Py_DECREF(mine)
+    return mine

@@ -74,9 +74,7 @@ cdef int encode(writer_t *writer, object item) except -1:
             kind = <uint8_t>number
             return write_coded(writer, CODE_INT8, &kind, 1)
         return write_coded(writer, CODE_INT64, &number, 8)
-    if isinstance(item, str):
-        if type(item) is not str:
-            return NOT_HERE
+    if type(item) is str:
         size = PyUnicode_GET_LENGTH(item)
         kind = <uint8_t>PyUnicode_KIND(item)
         if kind == 1:
@@ -170,7 +168,8 @@ cdef int encode_container(writer_t *writer, object item) except -1:
         if write_byte(writer, CODE_TUPLE) or write_number(writer, count):
             return NOT_HERE
         for index in range(count):
-            if encode(writer, <object>PyTuple_GET_ITEM(item, index)):
+            value = <object>PyTuple_GET_ITEM(item, index)  # a reference of its own, on which mutable_again counts
+            if encode(writer, value):
                 return NOT_HERE
         return 0
     if PyDict_CheckExact(item):
