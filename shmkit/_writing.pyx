@@ -93,5 +93,3 @@ cdef class Parts:
         self.counted = False
         if self.keepers:
             self.keepers = []
-
-

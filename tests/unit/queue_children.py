@@ -18,6 +18,14 @@ def echo(requests: Any, answers: Any) -> None:
         answers.put(item)
 
 
+def add_one(requests: Any, answers: Any) -> None:
+    """To arrays, in place; alone or beside a number."""
+    while (item := requests.get()) is not None:
+        array = item[1] if isinstance(item, tuple) else item
+        array += 1
+        answers.put(array)
+
+
 def put_arrays(queue: Any, count: int, size: int) -> None:
     for number in range(count):
         queue.put(np.full(size, float(number)))

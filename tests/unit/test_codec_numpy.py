@@ -19,9 +19,9 @@ def through(item: object, pickles: bool = True) -> Any:
     return decode(head, body, pickles)
 
 
-ALL_SCALARS = [
+ALL_SCALARS: list[Any] = [
     *(np.dtype(letter).type(1) for letter in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"),
-    np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00:00:00.5", "ns"), np.datetime64("NaT", "3s"),
+    np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00:00:00.5", "ns"), np.datetime64("NaT", ("s", 3)),
     np.timedelta64(7, "ms"), np.timedelta64(7), np.str_("é😀"), np.str_("x" * 600), np.bytes_(b"a\x00b"),
     np.void(b"\x01\x02\x03"), np.zeros(1, [("a", ">i4"), ("b", "U3")])[0],
 ]  # fmt: skip
@@ -52,13 +52,14 @@ def test_a_subclass_of_a_scalar_is_pickled() -> None:
         through(Kelvin(3), False)
 
 
-WITHOUT_PICKLE = [
+WITHOUT_PICKLE: list[Any] = [
     "f8", ">f8", "S5", "U5", ">U5", "M8[ns]", ">M8[7D]", "m8", "V3", "g", "e", "G",
-    [("a", "i4")], [("a", "i4"), ("b", ">f8", (2, 2)), ("c", "U5")], [("a", [("b", "i2"), ("c", "M8[us]")]), ("d", "?")],
+    [("a", "i4")], [("a", "i4"), ("b", ">f8", (2, 2)), ("c", "U5")],
+    [("a", [("b", "i2"), ("c", "M8[us]")]), ("d", "?")],
     {"names": ["a", "b"], "formats": ["i4", "f8"], "offsets": [4, 16], "itemsize": 32},
     [(("title", "a"), "i4")],
 ]  # fmt: skip
-PICKLED = [
+PICKLED: list[Any] = [
     np.dtype("f8", metadata={"unit": "m"}),
     np.dtype([("a", np.dtype("f8", metadata={"unit": "m"}))]),
     np.dtype([("a", "i1"), ("b", "f8")], align=True),
@@ -122,14 +123,6 @@ def test_arrays_of_objects_are_pickled() -> None:
         with pytest.raises(shmkit.PickleRefused):
             through(array, False)
         assert (through(array) == array).all()
-
-
-def test_a_changed_shape_between_packing_and_writing_is_no_matter() -> None:
-    """What is encoded is the array as it was; views of it are its owner's affair."""
-    array = np.arange(10_000.0)[::2]
-    head, body = encode(array)
-    array.dtype = "i8"
-    assert (decode(head, body) == np.arange(10_000.0)[::2]).all()
 
 
 # --------------------------------------------------------------------------------------------------- one object twice
