@@ -1,4 +1,5 @@
 from typing import final
 
 @final
-class Slice: ...
+class Slice:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
