@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from shmkit._condition import Condition
     from shmkit._event import Event
     from shmkit._lock import Lock, RLock
+    from shmkit._publisher import Publisher
     from shmkit._record import RecordView, Reservation
     from shmkit._ring import Ring
     from shmkit._rwlock import RWLock
     from shmkit._sem import BoundedSemaphore, Semaphore
+    from shmkit._subscriber import Subscriber
     from shmkit.array import (
         SharedArray,
         array,
@@ -115,6 +117,7 @@ __all__ = [
     "PeerDied",
     "PickleRefused",
     "PosixSemaphore",
+    "Publisher",
     "Queue",
     "RLock",
     "RWLock",
@@ -137,6 +140,7 @@ __all__ = [
     "ShmkitError",
     "ShutDown",
     "SimpleQueue",
+    "Subscriber",
     "SysVSemaphore",
     "array",
     "asarray",
@@ -168,9 +172,11 @@ _WHERE = {
     "shmkit._event": ("Event",),
     "shmkit._lock": ("Lock", "RLock"),
     "shmkit._record": ("RecordView", "Reservation"),
+    "shmkit._publisher": ("Publisher",),
     "shmkit._ring": ("Ring",),
     "shmkit._rwlock": ("RWLock",),
     "shmkit._sem": ("BoundedSemaphore", "Semaphore"),
+    "shmkit._subscriber": ("Subscriber",),
     "shmkit.array": (
         "SharedArray",
         "array",

@@ -11,6 +11,7 @@ KIND_ARRAY: int
 KIND_RING: int
 KIND_SYNC: int
 KIND_HEAP: int
+KIND_TOPIC: int
 LEASED: int
 HUGE: int
 FIELDS: dict[str, tuple[int, int]]

@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport geteuid, getpid, pwrite
 
 from shmkit._core cimport *
+from shmkit._core_topic cimport SEGMENT_KIND_TOPIC
 from shmkit._map cimport fail, fork_generation, process_start
 
 import os
@@ -29,6 +30,7 @@ KIND_ARRAY = SEGMENT_KIND_ARRAY
 KIND_RING = SEGMENT_KIND_RING
 KIND_SYNC = SEGMENT_KIND_SYNC
 KIND_HEAP = SEGMENT_KIND_HEAP
+KIND_TOPIC = SEGMENT_KIND_TOPIC
 LEASED = SEGMENT_LEASED
 HUGE = SEGMENT_HUGE
 

@@ -66,6 +66,7 @@ typedef struct {
 #define SEGMENT_KIND_RING 3u  /* ring_header_t and records */
 #define SEGMENT_KIND_SYNC 4u  /* cells of primitives: locks, semaphores, … */
 #define SEGMENT_KIND_HEAP 5u  /* a heap, and queues in it */
+#define SEGMENT_KIND_TOPIC 6u /* a topic */
 
 #define SEGMENT_LEASED 1u /* the name goes with the last process that has the segment mapped */
 #define SEGMENT_HUGE 2u   /* backed by huge pages */

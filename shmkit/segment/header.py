@@ -25,9 +25,10 @@ KINDS = {
     _header.KIND_RING: "ring",
     _header.KIND_SYNC: "sync",
     _header.KIND_HEAP: "heap",
+    _header.KIND_TOPIC: "topic",
 }
 # The kinds whose users ask the kernel about each other, through a descriptor that stays open.
-ASKING = frozenset({_header.KIND_RING, _header.KIND_SYNC, _header.KIND_HEAP})
+ASKING = frozenset({_header.KIND_RING, _header.KIND_SYNC, _header.KIND_HEAP, _header.KIND_TOPIC})
 READ_SIZE = HEADER_SIZE + META_LIMIT
 _FLAGS = _header.LEASED | _header.HUGE
 _DEEPEST = 32

@@ -33,9 +33,12 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_cells.h"],  # … and hand blocks on
         ["_sweep.h"],  # knows what the dead can leave in either
         ["_queue_wait.h"],  # how queues, and memory, are waited for
+        ["_topic_layout.h"],  # has a lock's cell in it
+        ["_topic.h"],  # whose publisher is a lock's holder
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
+        ["_core_topic"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
     ],
     1: [
@@ -65,8 +68,9 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_decode"],  # what arrays are made of
         ["_writing"],  # copies arrays
         ["_encode"],  # writes
-        ["_queue_end", "_codec"],  # a queue lies in a heap; what becomes of an item, for Python
-        ["_queue_put"],
+        ["_topic_end", "_queue_end", "_codec"],  # a queue lies in a heap; what becomes of an item, for Python
+        ["_subscriber", "_queue_put"],
+        ["_publisher"],  # makes subscribers
         ["_queue"],  # adds getting to putting
         ["queue"],  # the standard library's words
     ],

@@ -1,0 +1,222 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""Subscriber: one who listens to a topic, as one of any number, and whom nobody waits for (``_topic.h``)."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint64_t
+
+cimport cython
+cimport numpy as cnp
+
+from shmkit._core cimport *
+from shmkit._core_topic cimport *
+from shmkit._decode cimport new_array, unpack
+from shmkit._map cimport fork_generation
+from shmkit._membership cimport member_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._topic_end cimport TopicEnd
+
+from shmkit import errors
+from shmkit._topic_end import find_segment
+
+cnp.import_array()
+
+cdef const uint64_t *generation = fork_generation()
+cdef uint64_t NEVER = <uint64_t>-1
+
+
+@cython.no_gc_clear
+cdef class Subscriber(TopicEnd):
+    """One who listens to a topic.
+
+    ``Subscriber.attach(name)`` hears what is published from then on; with ``replay=True`` also the latest values that
+    are still there.  What is received is a copy, whole and never torn.  Subscribers come, go, lag and crash without
+    anybody noticing.
+    """
+
+    cdef uint64_t next          # the position of the next value
+    cdef uint64_t overtaken     # values that were overwritten before they were received
+    cdef uint64_t spin_ns
+    cdef uint64_t received      # the position of the value that was received last
+
+    def __init__(self):
+        raise TypeError("a Subscriber is made by Subscriber.attach, or Publisher.subscriber")
+
+    @classmethod
+    def attach(cls, name, *, replay=False, backing=None, owner=None):
+        """Listen to the topic of that name.  SegmentNotFound, SegmentPermission, LayoutMismatch."""
+        return cls._of(find_segment(name, backing, owner), replay)
+
+    @classmethod
+    def _of(cls, segment, replay):
+        cdef Subscriber made = cls.__new__(cls)
+        made.bind(segment)
+        made.next = topic_published(&made.c)
+        if replay:
+            made.next = made.oldest(made.next)
+        made.generation = generation[0]
+        return made
+
+    def __reduce__(self):
+        self.usable()
+        return _restore, (type(self), self.segment, self.next)
+
+    cdef uint64_t oldest(self, uint64_t published) noexcept:
+        """The position of the oldest value that may still be there: the next one goes into the slot of the one
+        before."""
+        return published - min(published, <uint64_t>self.c.slots - 1)
+
+    cdef object copy(self, uint64_t position, bint *there):
+        """The value of that position; `there` is false if it was overwritten meanwhile."""
+        cdef topic_slot_t found
+        cdef cnp.npy_intp side
+        cdef cnp.ndarray body = None
+        cdef uint8_t *at = NULL
+        cdef status_t status = topic_peek(&self.c, position, &found)
+        there[0] = status == OK
+        if status == CORRUPT:
+            raise errors.RecordCorrupt(f"value {position} of {self._label()} contradicts itself")
+        if status != OK:
+            return None
+        if found.body_size:
+            side = found.body_size
+            body = new_array(cnp.PyArray_DescrFromType(cnp.NPY_UINT8), 1, &side, NULL, False)
+            at = <uint8_t *>cnp.PyArray_DATA(body)
+            if found.body_size >= 1 << 16:
+                with nogil:
+                    status = topic_read(&self.c, position, &found, at)
+            else:
+                status = topic_read(&self.c, position, &found, at)
+            there[0] = status == OK
+            if status != OK:
+                return None
+        return unpack(found.head, found.head_size, at, found.body_size, body, True)
+
+    def recv(self, timeout=None):
+        """The next value; waits for one, at most `timeout` seconds.
+
+        Values that were overwritten before they could be received are counted in `lost`.  TimeoutError; EndOfStream
+        after the last value of a publisher that has left in order.  (After one that was killed another may come: this
+        goes on waiting.)
+        """
+        cdef uint64_t published, oldest, deadline = deadline_of(timeout)
+        cdef bint there
+        cdef topic_wait_t wait
+        cdef waiter_t waiter
+        cdef status_t status
+        self.usable()
+        waiter_init(&waiter)
+        if self.spin_ns:
+            waiter.spin_ns = self.spin_ns
+        wait.topic = &self.c
+        while True:
+            published = topic_published(&self.c)
+            while self.next < published:
+                oldest = self.oldest(published)
+                if self.next < oldest:
+                    self.overtaken += oldest - self.next
+                    self.next = oldest
+                value = self.copy(self.next, &there)
+                if there:
+                    self.received = self.next
+                    self.next += 1
+                    self.spin_ns = waiter.spin_ns
+                    return value
+                if topic_published(&self.c) == published and self.next == self.oldest(published):
+                    # The publisher is at the slot before; this one was given up in the middle by a dead one's
+                    # successor.
+                    self.overtaken += 1
+                    self.next += 1
+                    continue
+                published = topic_published(&self.c)
+            wait.next = self.next
+            if waiter.begun_ns == 0 and topic_spin(&wait, SPIN_WITH_GIL_NS) and topic_published(&self.c) > self.next:
+                continue
+            if self.c.header.state != TOPIC_OPEN and topic_published(&self.c) <= self.next:
+                raise errors.EndOfStream(f"{self._label()}: its publisher has left")
+            with nogil:
+                status = topic_round(&wait, &waiter, deadline)
+            if status == TIMED_OUT:
+                raise TimeoutError(f"{self._label()}: no value within {timeout} s")
+            if status != OK:
+                PyErr_CheckSignals()
+                self.usable()
+
+    def try_recv(self):
+        """The next value, or None if there is none yet."""
+        try:
+            return self.recv(0)
+        except TimeoutError:
+            return None
+
+    def latest(self, timeout=0):
+        """The newest value, whether it was received already or not; waits at most `timeout` seconds for the first one.
+
+        Later calls of `recv` return what comes after it.  TimeoutError if nothing was published yet.
+        """
+        cdef uint64_t published
+        cdef bint there
+        self.usable()
+        while True:
+            published = topic_published(&self.c)
+            if published == 0:
+                self.next = 0
+                return self.recv(timeout)
+            value = self.copy(published - 1, &there)
+            if there:
+                self.received = published - 1
+                self.next = published
+                return value
+            if topic_published(&self.c) == published:
+                PyErr_CheckSignals()
+
+    @property
+    def position(self) -> int:
+        """Which value was received last, counted from 0."""
+        return self.received
+
+    @property
+    def lost(self) -> int:
+        """How many values were overwritten before they could be received."""
+        return self.overtaken
+
+    @property
+    def pending(self) -> int:
+        """How many values are there that were not received yet, those that are lost by now not counted."""
+        self.usable()
+        cdef uint64_t published = topic_published(&self.c)
+        return published - min(published, max(self.next, self.oldest(published)))
+
+    @property
+    def publisher_alive(self) -> bool:
+        """Whether there is a publisher now that lives."""
+        self.usable()
+        cdef uint64_t word = self.c.header.publisher.word
+        return word != 0 and not member_died(&member_of(self.mapping).own, member_of_word(word))
+
+    def statistics(self) -> dict:
+        """Counts of this subscriber, and of the topic."""
+        return {
+            "published": self.published, "lost": self.overtaken, "pending": self.pending, "slots": self.c.slots,
+            "slot_size": self.c.slot_size,
+        }
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.recv()
+        except errors.EndOfStream:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """End the use of this handle.  Idempotent."""
+        self.shut = True
+        self.generation = NEVER
+
+
+def _restore(kind, segment, next):
+    """What a pickle calls: a subscriber that goes on where the pickled one was."""
+    cdef Subscriber made = kind._of(segment, False)
+    made.next = min(<uint64_t>next, made.next)
+    return made
