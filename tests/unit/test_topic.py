@@ -1,4 +1,4 @@
-"""Topics: one publisher that never waits, subscribers that get each value once and whole, or are told what they lost."""
+"""Topics: one publisher that never waits; subscribers get each value once and whole, or are told what they lost."""
 
 from __future__ import annotations
 
