@@ -1,9 +1,11 @@
-from typing import SupportsIndex
+from typing import SupportsIndex, final
 
 from shmkit.segment import Segment
 
+@final
 class Hold: ...
 
+@final
 class Block:
     @property
     def heap(self) -> Heap: ...
@@ -14,6 +16,7 @@ class Block:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __len__(self) -> int: ...
 
+@final
 class Heap:
     @property
     def segment(self) -> Segment: ...

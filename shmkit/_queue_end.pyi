@@ -1,7 +1,8 @@
-from typing import Any
+from typing import Any, final
 
 from shmkit._heap import Heap
 
+@final
 class Share: ...
 
 class QueueEnd:

@@ -6,6 +6,7 @@ It asks no Python when you press the tab key.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from shmkit.cli.command import CommandError
 
@@ -63,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
             action.complete = _NAMES  # type: ignore[attr-defined]
         elif action.dest in ("output", "folder"):
             action.complete = shtab.FILE if action.dest == "output" else shtab.DIRECTORY  # type: ignore[attr-defined]
-    print(shtab.complete(parser, options.shell, preamble={"bash": _BASH, "zsh": _ZSH, "tcsh": ""}))
+    preamble: Any = {"bash": _BASH, "zsh": _ZSH, "tcsh": ""}  # its annotation says str, its documentation this
+    print(shtab.complete(parser, options.shell, preamble=preamble))
     return 0
 
 

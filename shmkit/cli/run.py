@@ -18,9 +18,13 @@ from types import ModuleType, TracebackType
 from shmkit.cli.command import INTERRUPTED, CommandError
 from shmkit.install import install
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "run a program with multiprocessing accelerated"
+
+EXAMPLES = """\
+  shmkit run train.py --epochs 3           a script, and its own arguments
+  shmkit run --stats -m package.module     a module; says at the end what was accelerated"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -232,7 +232,8 @@ def test_another_user_cannot_open_a_reference(process: Processes) -> None:
         pytest.skip("only root can become another user")
     array = sixty()
     code = """
-import os, pickle, sys, shmkit
+import os, pickle, sys, shmkit, shmkit.array
+shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 try:
     pickle.load(sys.stdin.buffer)

@@ -214,6 +214,7 @@ def test_another_users_sysv_segment_is_refused(name: str, process: Processes) ->
         pytest.skip("only root can become another user")
     code = f"""
 import os, shmkit
+shmkit.Segment, shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 try:
     shmkit.Segment.attach({name!r}, backing="sysv")

@@ -259,6 +259,7 @@ def test_another_user_gets_nothing_by_a_pickle(segment: Segment, process: Proces
         pytest.skip("only root can become another user")
     code = """
 import os, pickle, sys, shmkit
+shmkit.Segment, shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 try:
     pickle.load(sys.stdin.buffer)

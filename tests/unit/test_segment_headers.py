@@ -180,6 +180,7 @@ def test_a_segment_without_permission_says_whose_it_is(name: str, process: Proce
         pytest.skip("only root can become another user")
     code = f"""
 import os, shmkit
+shmkit.Segment, shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 for options in ({{}}, {{"readonly": True}}, {{"raw": True}}, {{"owner": 0}}):
     try:
@@ -200,6 +201,7 @@ def test_another_users_segment_is_attached_to_if_it_is_accepted(name: str, proce
         pytest.skip("only root can become another user")
     code = f"""
 import os, shmkit
+shmkit.Segment, shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 try:
     shmkit.Segment.attach({name!r})
@@ -227,6 +229,7 @@ def test_a_segment_that_may_only_be_read_says_so(name: str, process: Processes) 
         pytest.skip("only root can become another user")
     code = f"""
 import os, shmkit
+shmkit.Segment, shmkit.SegmentPermission  # imported while the files can be read
 os.setuid(65534)
 try:
     shmkit.Segment.attach({name!r}, owner=0)
