@@ -23,13 +23,13 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "run a program with multiprocessing accelerated"
 
 EXAMPLES = """\
-  shmkit run train.py --epochs 3           a script, and its own arguments
-  shmkit run --stats -m package.module     a module; says at the end what was accelerated"""
+  shmkit run train.py --epochs 3    a script, and its own arguments
+  shmkit run --stats -m package     a module; then says what was accelerated"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``shmkit run``."""
-    parser.usage = "shmkit run [--stats] [--only WHAT,…] (script.py | -m module) [argument …]"
+    parser.usage = "shmkit run [--stats] [--only WHAT,…] (SCRIPT | -m MODULE) [ARGUMENT …]"
     parser.add_argument("--stats", action="store_true", help="say at the end, on stderr, what was accelerated")
     parser.add_argument("--only", metavar="WHAT,…", help="install no more than this, as shmkit.install(only=…)")
     parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="run a module; what follows is its own")

@@ -48,9 +48,9 @@ def scene() -> Iterator[None]:
 
 
 def test_the_page_has_every_command() -> None:
-    """That there is."""
+    """That there is, but for those that pages of their own describe."""
     for command in cli.COMMANDS:
-        if command != "demo":
+        if command not in ("demo", "run"):
             assert any(line.startswith(f"shmkit {command}") for line in COMMANDS), command
 
 
