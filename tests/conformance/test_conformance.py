@@ -48,7 +48,7 @@ def test_what_stands_on_primitives_mp_suite() -> None:
     assert_conforms(both("mp_suite", "fork", USERS), 50)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("face", FACES)
