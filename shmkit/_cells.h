@@ -22,7 +22,7 @@
 static inline status_t queue_grow(queue_t *queue, uint64_t tail, cell_t *cell, int *error) {
     const uint32_t from = (uint32_t)(tail & 255);
     const uint64_t ticket = tail >> 8;
-    const uint32_t log = queue->rings[from].log < 18 ? queue->rings[from].log + 1 : 18;
+    const uint32_t log = queue->rings[from].log < QUEUE_LOG_MOST ? queue->rings[from].log + 1 : QUEUE_LOG_MOST;
     uint32_t ring;
     const status_t status = queue_make_ring(queue, log, ticket, &ring, error);
     if (status != OK)
@@ -181,9 +181,8 @@ static inline status_t queue_get_orphan(queue_t *queue, item_t *item) {
     if (!cas_seq_u32(&header->orphans, &flag, 0))
         return EMPTY;
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
-        /* (SYNC ring-made) */
-        const uint32_t state = ring_word_state(load_acquire_u64(&header->rings[ring]));
-        if ((state != RING_CHAINED && state != RING_RETIRED) || queue_cell(queue, ring, 0) == NULL)
+        /* Whatever its state: one who looks whether it can be made anew leaves a ring with an orphan in it alone. */
+        if (queue_ring(queue, ring) == 0 || queue_cell(queue, ring, 0) == NULL)
             continue;
         for (uint64_t i = 0; i < 1ull << queue->rings[ring].log; i++) {
             cell_t *cell = &queue->rings[ring].cells[i];
@@ -243,13 +242,15 @@ static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
         case CELL_SKIP:
             queue_skip(queue, cell, head, word);
             continue;
-        case CELL_LINK:
+        case CELL_LINK: {
+            const uint64_t here = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
             queue_chain(queue, cell_who(word), ticket);
             if (cas_seq_u64(&header->head, &head, ticket << 8 | cell_who(word))) {
                 FAILPOINT("queue.head.linked");
-                queue_retire(queue, ring);
+                queue_retire(queue, ring, here);
             }
             continue;
+        }
         default: /* FREE: nothing is there; CLAIMED: not yet */
             return EMPTY;
         }
@@ -285,9 +286,7 @@ static inline uint64_t queue_size(queue_t *queue) {
     if (load_seq_u64(&queue->header->skipped) != 0 || load_seq_u32(&queue->header->orphans) != 0) {
         size = 0;
         for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
-            const uint32_t state =
-                ring_word_state(load_acquire_u64(&queue->header->rings[ring])); /* (SYNC ring-made) */
-            if ((state != RING_CHAINED && state != RING_RETIRED) || queue_cell(queue, ring, 0) == NULL)
+            if (queue_ring(queue, ring) == 0 || queue_cell(queue, ring, 0) == NULL)
                 continue;
             for (uint64_t i = 0; i < 1ull << queue->rings[ring].log; i++) {
                 const uint32_t phase =

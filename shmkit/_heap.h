@@ -364,17 +364,19 @@ static inline uint32_t heap_add_slab(heap_t *heap, uint32_t class_, uint64_t hel
     const uint32_t count = heap_slab_count(class_);
     const uint64_t pages = heap_slab_pages(class_);
     uint64_t top = load_relaxed_u64(&heap->header->top); /* relaxed: a guess for the compare-and-swap */
-    *error = ENOMEM;
+    heap_block_t *slab;
     do {
+        *error = ENOMEM;
         if ((top >> 40) + count > heap->blocks_most || (top & ((1ull << 40) - 1)) + pages > heap->span / PAGE)
+            return 0;
+        /* Before they are given out: whoever sweeps reads all entries below top, and must find them in memory. */
+        slab = &heap->blocks[top >> 40];
+        *error = heap_reserve(heap, (uint64_t)((char *)slab - heap->base), count * sizeof *slab);
+        if (*error != 0)
             return 0;
     } while (!cas_seq_u64(&heap->header->top, &top, top + ((uint64_t)count << 40 | pages)));
     FAILPOINT("heap.top");
     const uint32_t first = (uint32_t)(top >> 40);
-    heap_block_t *slab = &heap->blocks[first];
-    *error = heap_reserve(heap, (uint64_t)((char *)slab - heap->base), count * sizeof *slab);
-    if (*error != 0)
-        return 0;
     for (uint32_t i = 0; i < count; i++) {
         slab[i].first = first;
         slab[i].class_ = (uint16_t)class_;

@@ -37,7 +37,7 @@ cdef class Heap:
     cdef uint32_t take_later(self, uint64_t size, Hold hold, uint64_t deadline) except 0
     cdef bint others(self) except -1
     cdef object too_large(self, uint64_t size)
-    cdef object full(self, uint64_t size, int error)
+    cdef object full(self, str what, int error)
     cdef int drop(self, uint32_t block, Hold hold) noexcept
     cdef Block block(self, uint32_t block, Hold hold)
     cdef int look_for_dead(self, uint64_t every_ns) except -1

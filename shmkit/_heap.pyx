@@ -224,7 +224,7 @@ cdef class Heap:
                 raise errors.RecordCorrupt("the table of a heap contradicts itself")
             # Without others there is nobody to wait for.
             if status == TIMED_OUT or not self.others():
-                raise self.full(size, wait.error)
+                raise self.full(format_size(size), wait.error)
             PyErr_CheckSignals()
             self.sweep()
 
@@ -242,14 +242,14 @@ cdef class Heap:
             f"an item's data must fit into its heap: got {format_size(size)}, the limit is {format_size(self.c.limit)}"
         )
 
-    cdef object full(self, uint64_t size, int error):
+    cdef object full(self, str what, int error):
         cdef uint64_t used = self.c.header.used
         if error == ENOMEM:
             why = f"its limit is {format_size(self.c.limit)}, of which {format_size(used)} are in use"
         else:
             why = f"the system has none left ({strerror(error).decode()})"
         return errors.HeapFull(
-            f"no memory for {format_size(size)} in the heap: {why}; receivers that keep arrays keep their memory"
+            f"no memory for {what} in the heap: {why}; receivers that keep arrays keep their memory"
         )
 
     cdef int look_for_dead(self, uint64_t every_ns) except -1:

@@ -15,6 +15,8 @@ from shmkit._map cimport fork_generation
 from shmkit._membership cimport Member, member_of
 from shmkit._topic_end cimport TopicEnd
 
+import threading
+
 import numpy as np
 
 from shmkit import errors
@@ -43,7 +45,8 @@ cdef class Publisher(TopicEnd):
 
     cdef Member member
     cdef lock_t role
-    cdef topic_slot_t *loaned
+    cdef topic_slot_t *loaned  # being written; NULL: none is
+    cdef object turn           # of this process's threads
 
     def __init__(self, *, slots=8, slot_size="1 MiB"):
         if self.mapping is not None:
@@ -95,6 +98,8 @@ cdef class Publisher(TopicEnd):
     cdef int take_role(self) except -1:
         cdef lock_wait_t wait
         self.usable()
+        self.loaned = NULL  # that of a parent was not this process's
+        self.turn = threading.RLock()
         self.member = member_of(self.mapping)
         memset(&self.role, 0, sizeof(self.role))
         self.role.cell = &self.c.header.publisher
@@ -110,8 +115,9 @@ cdef class Publisher(TopicEnd):
         if self.generation != generation[0]:
             self.take_role()
         if self.loaned != NULL:
-            raise RuntimeError(f"{self._label()} has a loan: publish or return it first")
-        return topic_loan(&self.c)
+            raise RuntimeError(f"{self._label()} has a loan, or is publishing: that has to end first")
+        self.loaned = topic_loan(&self.c)
+        return self.loaned
 
     def publish(self, obj) -> None:
         """Publish a value: any object, as `Queue.put` takes it.
@@ -133,17 +139,22 @@ cdef class Publisher(TopicEnd):
                     f"a value must fit into a slot: got {format_size(body)}, slots have "
                     f"{format_size(self.c.slot_size)} ({self._label()})"
                 )
-        slot = self.begin()
-        try:
-            memcpy(slot.head, head, size)
-            slot.head_size = size
-            slot.body_size = body
-            if body:
-                parcel.write(<unsigned char *>slot + sizeof(topic_slot_t))
-        except BaseException:
-            topic_return(&self.c, slot)
-            raise
-        topic_publish(&self.c, slot)
+        if self.generation != generation[0]:
+            self.take_role()
+        with self.turn:
+            slot = self.begin()
+            try:
+                memcpy(slot.head, head, size)
+                slot.head_size = size
+                slot.body_size = body
+                if body:
+                    parcel.write(<unsigned char *>slot + sizeof(topic_slot_t))
+                topic_publish(&self.c, slot)
+            except BaseException:
+                topic_return(&self.c, slot)
+                raise
+            finally:
+                self.loaned = NULL
         if parcel is not None:
             parcel.clear()
 
@@ -182,10 +193,10 @@ cdef class Publisher(TopicEnd):
         cdef int size = pack_lent(array, 0, slot.head, TOPIC_HEAD)
         if size < 0:
             topic_return(&self.c, slot)
+            self.loaned = NULL
             raise TypeError(f"an array of dtype {dtype!r} cannot be lent: its description is too long; publish it")
         slot.head_size = size
         slot.body_size = nbytes
-        self.loaned = slot
         return array
 
     cdef int settle(self, cnp.ndarray array, bint publish) except -1:

@@ -59,8 +59,6 @@ cdef class QueueBase(QueuePut):
             if not self.fetch(&item, deadline_of(timeout), block):
                 raise errors.Empty(f"{self._label()} is empty")
             hold = self.heap.hold
-        if item.block == 0:
-            return unpack(item.head, item.head_size, NULL, 0, None, self.pickles)
         return self.open_item(&item, hold)
 
     def get_nowait(self):
@@ -72,6 +70,7 @@ cdef class QueueBase(QueuePut):
         cdef Block owner
         self.operations += 1
         if self.operations % LOOK_EVERY == 0:
+            # Who never waits never asks: but what a dead one had taken is to go to somebody.
             self.heap.look_for_dead(LOOK_EVERY_NS)
         if item.block == 0:
             return unpack(item.head, item.head_size, NULL, 0, None, self.pickles)
@@ -87,8 +86,7 @@ cdef class QueueBase(QueuePut):
         return unpack(item.head, item.head_size, <unsigned char *>owner.at, item.body_size, owner, self.pickles)
 
     cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1:
-        """Gets an item after waiting for one; False if none came in time.  The queue's hold is that of the heap
-        then."""
+        """Gets an item after waiting for one, under the heap's hold; False if none came in time."""
         cdef waiter_t waiter
         cdef status_t status
         cdef bint trimmed = False
@@ -134,7 +132,8 @@ cdef class QueueBase(QueuePut):
     def get_many(self, max_messages_to_get=1000, block=True, timeout=None) -> list:
         """Remove up to so many items and return them as a list: what is there, and at least one.
 
-        Waits for the first one as `get` does.  Empty, ShutDown.
+        Waits for the first one as `get` does.  Empty, ShutDown.  If one of them cannot be unpickled, those before it are
+        returned, and the next call of this method raises why.
         """
         cdef item_t item
         cdef Hold hold
@@ -143,6 +142,9 @@ cdef class QueueBase(QueuePut):
         cdef list found = []
         if self.generation != generation[0]:
             self.enter()
+        if self.trouble is not None:
+            trouble, self.trouble = self.trouble, None
+            raise trouble
         hold = self.hold()
         while left:
             status = queue_get(&self.c, &item)
@@ -156,10 +158,13 @@ cdef class QueueBase(QueuePut):
                 if found:
                     break  # the next call says so
                 raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
-            if item.block == 0:
-                found.append(unpack(item.head, item.head_size, NULL, 0, None, self.pickles))
-            else:
+            try:
                 found.append(self.open_item(&item, hold))
-                hold = self.hold()
+            except BaseException as error:
+                if not found:
+                    raise
+                self.trouble = error
+                break
+            hold = self.hold()
             left -= 1
         return found

@@ -159,7 +159,7 @@ cdef class QueueEnd:
         status = queue_format(&self.c, block, share.id, most, flags, &error)
         if status != OK:
             home.drop(block, hold)
-            raise home.full(1 << 13, error)
+            raise home.full("a queue", error)
         hold.blocks -= 1
         share.block = block
         self.bind(share)
@@ -177,6 +177,7 @@ cdef class QueueEnd:
             # One who sweeps may look, this very moment, whether anybody has the queue: it finds this share, then.
             if heap_word(&home.c, block) == block_held(number):
                 break
+            home.sweep()  # whose sweeper was killed right there
             time.sleep(0.001)
         else:
             raise errors.SegmentNotFound(f"{self._label()} is gone: nobody had it any more")
@@ -226,7 +227,13 @@ cdef class QueueEnd:
         cdef item_t item
         self.hold()
         queue_shut(&self.c, QUEUE_VOID if immediate else QUEUE_SHUT)
-        while immediate and queue_get(&self.c, &item) != EMPTY:
+        cdef status_t status = OK
+        while immediate:
+            status = queue_get(&self.c, &item)
+            if status == EMPTY:
+                break
+            if status != OK:
+                raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself")
             self.discard(item.block, None)
             queue_task_done(&self.c)
 

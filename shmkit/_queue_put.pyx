@@ -92,7 +92,7 @@ cdef class QueuePut(QueueEnd):
             raise errors.RecordCorrupt(f"{self._label()} contradicts itself")
         if status == TOO_MANY:
             raise errors.HeapFull(f"{self._label()} has as many items as a queue can have: {queue_size(&self.c)}")
-        raise self.heap.full(1 << 16, error)
+        raise self.heap.full("more cells", error)
 
     cdef int send(self, item_t *item, Hold hold, uint64_t deadline, bint block) except -1:
         """Puts an item that is packed, after waiting for room.  Full."""
@@ -115,11 +115,16 @@ cdef class QueuePut(QueueEnd):
             if self.policy == POLICY_DROP_NEWEST:
                 add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
                 self.discard(item.block, hold)
+                item.block = 0  # the caller has it no more
                 return 0
             if self.policy == POLICY_DROP_OLDEST:
                 if queue_get(&self.c, &old) == OK:
                     add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
                     self.discard(old.block, None)
+                    queue_task_done(&self.c)
+                else:  # others have it in their hands, and may have died
+                    PyErr_CheckSignals()
+                    self.heap.look_for_dead(LOOK_EVERY_NS)
                 continue
             if not block or self.policy == POLICY_RAISE:
                 raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
@@ -197,9 +202,10 @@ cdef class QueuePut(QueueEnd):
         item.body_size = given.used
         item.block = given.number
         self.send(&item, given.hold, deadline_of(timeout) if block else clock_ns(), block)
-        # From here on it is the receiver's.
+        # From here on it is the receiver's (or has been let go, by a queue that drops what is new).
         given.number = 0
-        given.hold.blocks -= 1
+        if item.block != 0:
+            given.hold.blocks -= 1
         if move:
             make_empty(obj)
         return True

@@ -21,7 +21,6 @@ typedef struct {
     uint64_t queued_by; /* what the words of the queue's own blocks say: its id */
     uint64_t most, first_ticket;
     uint32_t member; /* this process's place among the heap's members */
-    uint32_t peeks;  /* gets since orphans were looked for */
     struct {
         cell_t *cells;
         uint32_t block, log;
@@ -82,7 +81,7 @@ static inline int queue_learn_ring(queue_t *queue, uint32_t ring) {
     if (at == NULL)
         return 0;
     const uint32_t log = ((cell_ring_t *)at)->cells_log;
-    if (log > 18 || ring_bytes(log) > size)
+    if (log > QUEUE_LOG_MOST || ring_bytes(log) > size)
         return 0;
     queue->rings[ring].block = block;
     queue->rings[ring].log = log;
@@ -114,11 +113,11 @@ static inline int queue_ring_idle(const queue_t *queue, uint32_t ring) {
     return 1;
 }
 
-static inline void queue_format_ring(queue_t *queue, uint32_t ring, uint64_t ticket) {
-    const uint64_t cells = 1ull << queue->rings[ring].log;
-    for (uint64_t i = 0; i < cells; i++, ticket++)
-        /* relaxed: nobody is there but some who look for tickets long gone; published by the link, or by the queue's kind */
-        store_relaxed_u64(&queue->rings[ring].cells[ticket & (cells - 1)].word, cell_word(ticket, 0, CELL_FREE));
+static inline void cells_format(cell_t *cells, uint32_t log, uint64_t ticket) {
+    const uint64_t count = 1ull << log;
+    for (uint64_t i = 0; i < count; i++, ticket++)
+        /* relaxed: nobody is there but some who look for tickets long gone; published by the ring's word, or by the link */
+        store_relaxed_u64(&cells[ticket & (count - 1)].word, cell_word(ticket, 0, CELL_FREE));
 }
 
 /* Makes a ring whose tickets begin at `ticket`, or makes one anew that was left; *ring receives it.  OK; TOO_MANY: there are as
@@ -157,27 +156,29 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t least_log, uint6
         if (made == QUEUE_RINGS)
             return TOO_MANY;
         FAILPOINT("queue.ring.new");
-        uint32_t block, size_log = log;
+        uint32_t block;
         uint64_t size, making = ring_word(0, ticket, queue->member, RING_MAKING);
-        status_t status = heap_take(queue->heap, ring_bytes(size_log), queue->held, &block, error);
+        status_t status = heap_take(queue->heap, ring_bytes(log), queue->held, &block, error);
         if (status != OK) {
             cas_seq_u64(&rings[made], &making, 0);
             return status;
         }
         FAILPOINT("queue.ring.taken");
         char *at = heap_block_at(queue->heap, block, &size);
-        ((cell_ring_t *)at)->cells_log = size_log;
+        ((cell_ring_t *)at)->cells_log = log;
+        /* Before it is named: whoever sweeps, or looks for orphans, looks at the cells of every ring that has a name. */
+        cells_format((cell_t *)(at + sizeof(cell_ring_t)), log, ticket);
         queue->heap->blocks[block].use = USE_RING;
         uint64_t held = queue->held;
-        /* SYNC ring-made: pairs with load_acquire(rings) in queue_learn_ring; the ring says how large it is */
+        /* SYNC ring-made: pairs with load_acquire(rings) in queue_learn_ring; the ring says how large it is, and is whole */
         cas_seq_u64(&rings[made], &making, ring_word(block, ticket, queue->member, RING_MAKING));
         FAILPOINT("queue.ring.named");
         cas_seq_u64(&queue->heap->blocks[block].word, &held, queue->queued_by);
         FAILPOINT("queue.ring.given");
         if (!queue_learn_ring(queue, made))
             return CORRUPT;
-    }
-    queue_format_ring(queue, made, ticket);
+    } else
+        cells_format(queue->rings[made].cells, queue->rings[made].log, ticket);
     *ring = made;
     return OK;
 }
@@ -192,8 +193,9 @@ static inline void queue_chain(queue_t *queue, uint32_t ring, uint64_t ticket) {
         cas_seq_u64(&queue->header->rings[ring], &word, ring_word_as(word, 0, RING_CHAINED));
 }
 
-static inline void queue_retire(queue_t *queue, uint32_t ring) {
-    uint64_t word = load_acquire_u64(&queue->header->rings[ring]); /* (SYNC ring-made) */
+/* Head has left the ring, whose word was `word` while head was there.  A sweep may have said so already, and the ring be another
+ * one's by now: then its word is another, too. */
+static inline void queue_retire(queue_t *queue, uint32_t ring, uint64_t word) {
     if (ring_word_state(word) == RING_CHAINED)
         cas_seq_u64(&queue->header->rings[ring], &word, ring_word_as(word, 0, RING_RETIRED));
 }

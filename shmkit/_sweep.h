@@ -151,6 +151,18 @@ static inline void sweep_chain(queue_t *queue) {
             cas_seq_u64(&header->rings[i], &words[i], ring_word_as(words[i], 0, RING_RETIRED));
 }
 
+/* A ring whose dead maker has named its block, and perhaps not given it to the queue yet: it is the queue's, for others may know it
+ * by now.  Returns whether it has a block. */
+static inline int sweep_give_ring(sweep_t *sweep, uint32_t block, uint64_t id) {
+    if (block == 0 || block >= sweep->heap->blocks_most)
+        return 0;
+    uint64_t now = load_seq_u64(&sweep->heap->blocks[block].word); /* (SYNC block-word) */
+    if ((now & BLOCK_TAG) == BLOCK_HELD && now != block_held(id))
+        cas_seq_u64(&sweep->heap->blocks[block].word, &now, block_held(id));
+    FAILPOINT("sweep.given");
+    return 1;
+}
+
 static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
     queue_t queue;
     const uint64_t before = sweep->mended;
@@ -163,22 +175,20 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
         uint64_t word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         if (ring_word_state(word) == RING_MAKING && sweep->dead[ring_word_member(word) % HEAP_MEMBERS]) {
-            const uint32_t block = ring_word_block(word);
             const uint64_t tail = load_seq_u64(&header->tail);
             const cell_t *last = queue_cell(&queue, tail & 255, tail >> 8);
             const uint64_t link = last == NULL ? 0 : load_acquire_u64(&last->word); /* (SYNC queue-cell) */
-            const int given = block != 0 && block < sweep->heap->blocks_most &&
-                              load_seq_u64(&sweep->heap->blocks[block].word) == block_held(id);
+            const int named = sweep_give_ring(sweep, ring_word_block(word), id);
             if (cell_phase(link) == CELL_LINK && cell_who(link) == ring && cell_ticket(link) == tail >> 8 &&
                 ring_word_base(word) == ((tail >> 8) & 0xffffff))
                 queue_chain(&queue, ring, tail >> 8);
             else
-                cas_seq_u64(&header->rings[ring], &word, given ? ring_word_as(word, 0, RING_RETIRED) : 0);
+                cas_seq_u64(&header->rings[ring], &word, named ? ring_word_as(word, 0, RING_RETIRED) : 0);
             FAILPOINT("sweep.ring");
             word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         }
-        if ((ring_word_state(word) != RING_CHAINED && ring_word_state(word) != RING_RETIRED) ||
-            queue_cell(&queue, ring, 0) == NULL)
+        /* Of whatever state: a ring that somebody is about to make anew may have a cell in it that the dead had taken. */
+        if (ring_word_block(word) == 0 || queue_cell(&queue, ring, 0) == NULL)
             continue;
         for (uint64_t i = 0; i < 1ull << queue.rings[ring].log; i++) {
             cell_t *cell = &queue.rings[ring].cells[i];
@@ -224,7 +234,7 @@ static inline int sweep_is_queued(sweep_t *sweep, uint64_t word, uint32_t block)
     if ((holder & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, holder >> 2))
         return 0;
     const uint32_t log = ((const cell_ring_t *)where)->cells_log;
-    if (log > 18 || ring_bytes(log) > size || at >> log != 0)
+    if (log > QUEUE_LOG_MOST || ring_bytes(log) > size || at >> log != 0)
         return 0;
     const cell_t *cell = (const cell_t *)(where + sizeof(cell_ring_t)) + at;
     const uint64_t now = load_acquire_u64(&cell->word),

@@ -23,6 +23,8 @@ KINDS: dict[str, Kind] = {
     "array": Kind(arrays.details),
     "ring": Kind(rings.details, rings.gauge),
     "sync": Kind(cells.details),
+    "heap": Kind(_nothing),
+    "topic": Kind(_nothing),
     "idle": Kind(_nothing),
 }
 # What is not shmkit's: shared memory without a header, and the kernel's semaphores and message queues.

@@ -150,6 +150,56 @@ def test_what_a_full_queue_does() -> None:
         shmkit.Queue(backpressure="raise")
 
 
+def test_what_is_dropped_counts_as_done() -> None:
+    """join does not wait for what nobody can get any more."""
+    queue = shmkit.JoinableQueue(2, backpressure="drop_oldest")
+    for number in range(6):
+        queue.put(number)
+    assert queue.get_many() == [4, 5]
+    queue.task_done()
+    queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+
+
+def test_what_is_dropped_is_given_back_once() -> None:
+    """Blocks of dropped items are free, and others stay theirs: by a large put, and by one that hands a block on."""
+    source, queue = shmkit.Queue(), shmkit.Queue(1, backpressure="drop_newest")
+    queue.put(0)
+    source.put(np.arange(5000))
+    kept = source.get()
+    for _ in range(5):
+        queue.put(np.zeros(5000))
+        source.put(np.ones(5000))
+        queue.put(source.get())
+    assert queue.statistics()["heap"]["blocks_queued"] == 0
+    assert (kept == np.arange(5000)).all()
+    held = queue.statistics()["heap"]["blocks_held"]
+    del kept
+    assert queue.statistics()["heap"]["blocks_held"] == held - 1
+
+
+class ThatFailsToArrive:
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+def test_a_batch_loses_nothing_to_an_item_that_fails() -> None:
+    """What came before it is returned, the next call says why, and the one after goes on."""
+    queue = shmkit.Queue()
+    queue.put_many([1, 2, ThatFailsToArrive(), 3])
+    assert queue.get_many() == [1, 2]
+    with pytest.raises(ValueError, match="invalid literal"):
+        queue.get_many()
+    assert queue.get_many() == [3]
+    queue.put(ThatFailsToArrive())
+    with pytest.raises(ValueError, match="invalid literal"):
+        queue.get_many()
+    with pytest.raises(shmkit.Empty):
+        queue.get_many(block=False)
+
+
 # ----------------------------------------------------------------------------------------------------------- mistakes
 
 

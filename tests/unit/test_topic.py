@@ -275,3 +275,30 @@ def test_a_waiter_is_woken(publisher: shmkit.Publisher) -> None:
     publisher.publish("now")
     thread.join(60)
     assert got == ["now"]
+
+
+def test_threads_of_a_publisher_take_turns() -> None:
+    """Values of several threads are whole, and each is there once."""
+    publisher = shmkit.Publisher(slots=64, slot_size="256 KiB")
+    subscriber = publisher.subscriber()
+    got: list[int] = []
+
+    def publish(me: int) -> None:
+        for _ in range(20):
+            publisher.publish(np.full(25_000, me))
+
+    def receive() -> None:
+        for value in subscriber:
+            assert (value == value[0]).all()
+            got.append(int(value[0]))
+
+    receiver = threading.Thread(target=receive)
+    threads = [threading.Thread(target=publish, args=(me,)) for me in range(3)]
+    for thread in [receiver, *threads]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    publisher.close()
+    receiver.join(60)
+    assert len(got) + subscriber.lost == 60
+    assert subscriber.lost or sorted(got) == [0] * 20 + [1] * 20 + [2] * 20
