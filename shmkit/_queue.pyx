@@ -132,8 +132,8 @@ cdef class QueueBase(QueuePut):
     def get_many(self, max_messages_to_get=1000, block=True, timeout=None) -> list:
         """Remove up to so many items and return them as a list: what is there, and at least one.
 
-        Waits for the first one as `get` does.  Empty, ShutDown.  If one of them cannot be unpickled, those before it are
-        returned, and the next call of this method raises why.
+        Waits for the first one as `get` does.  Empty, ShutDown.  If one of them cannot be unpickled, those before it
+        are returned, and the next call of this method raises why.
         """
         cdef item_t item
         cdef Hold hold

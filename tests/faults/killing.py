@@ -11,7 +11,6 @@ broken promise is a traceback and exit status 1.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from collections.abc import Callable
 import numpy as np
 
 import shmkit
+from support.log import Log
 from support.processes import die_with_parent
 
 WATCHDOG = 20.0
@@ -46,20 +46,6 @@ def number_of(data: object) -> int:
     number: int = struct.unpack_from("<Q", got, 4)[0]
     assert got == record(number), f"not what was sent as {number}"
     return number
-
-
-class Log:
-    """What the victim's calls have returned: survives it, since it is shared memory."""
-
-    def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, mmap.PAGESIZE)
-
-    def __setitem__(self, slot: int, value: int) -> None:
-        struct.pack_into("<q", self.memory, 8 * slot, value)
-
-    def __getitem__(self, slot: int) -> int:
-        value: int = struct.unpack_from("<q", self.memory, 8 * slot)[0]
-        return value
 
 
 def send_next(ring: shmkit.Ring, number: int, chance: random.Random) -> int:

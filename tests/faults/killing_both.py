@@ -20,7 +20,6 @@ from collections.abc import Callable
 import shmkit
 from faults.killing import (
     WATCHDOG,
-    Log,
     consuming_victim,
     fork,
     producing_victim,
@@ -28,6 +27,7 @@ from faults.killing import (
     send_next,
     whole_again,
 )
+from support.log import Log
 
 HEIRS_FROM = 10_000_000  # the number of the successor's first record
 HEIRS = 40

@@ -19,7 +19,8 @@ import time
 import zlib
 
 import shmkit
-from faults.killing import Log, fork
+from faults.killing import fork
+from support.log import Log
 
 WATCHDOG = 20.0
 SKIPS = (0, 1, 6)

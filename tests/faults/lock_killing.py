@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import random
 import signal
-import struct
 import sys
 import time
 import traceback
@@ -25,25 +23,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import shmkit
+from support.log import Log
 from support.processes import die_with_parent
 
 WATCHDOG = 20.0
 SKIPS = (0, 1, 5)
 BEGUN, INSIDE, FIRST, SECOND, GONE, TOLD = range(6)
-
-
-class Log:
-    """Numbers that survive who wrote them."""
-
-    def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, mmap.PAGESIZE)
-
-    def __setitem__(self, slot: int, value: int) -> None:
-        struct.pack_into("<q", self.memory, 8 * slot, value)
-
-    def __getitem__(self, slot: int) -> int:
-        value: int = struct.unpack_from("<q", self.memory, 8 * slot)[0]
-        return value
 
 
 def critical(log: Log) -> None:

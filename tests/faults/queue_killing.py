@@ -23,7 +23,8 @@ import zlib
 from typing import Any
 
 import shmkit
-from faults.lock_killing import Log, fork, reap
+from faults.lock_killing import fork, reap
+from support.log import Log
 from support.processes import die_with_parent
 
 WATCHDOG = 30.0

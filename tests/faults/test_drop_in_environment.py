@@ -96,6 +96,8 @@ def child():
         lock.acquire()
     except shmkit.SegmentError as error:
         assert "descriptor" in str(error)
+    else:
+        raise AssertionError("it can: docs/multiprocessing.md says that it cannot")
 import shmkit
 assert in_fork(child) == 0
 event.set()
@@ -141,6 +143,8 @@ try:
     SharedMemory(create=True, size=8)
 except OSError as error:
     assert "/dev/shm" in str(error), error
+else:
+    raise AssertionError("made, without a place to be")
 print("fine")
 """,
     )

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import shmkit
-from faults.killing import Log, number_of, receive_next, record, send_next
+from faults.killing import number_of, receive_next, record, send_next
 from support import Processes, wait_until
+from support.log import Log
 
 WATCHDOG = 30.0
 RECORDS = 2000

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 import shmkit
-from faults.killing import Log, number_of, record
+from faults.killing import number_of, record
 from support import Processes, alive, wait_until
+from support.log import Log
 
 WATCHDOG = 30.0
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import shmkit
-from faults.killing import Log, number_of, record
+from faults.killing import number_of, record
 from support import Processes, wait_until
+from support.log import Log
 
 WATCHDOG = 30.0
 CAPACITY = 4096
