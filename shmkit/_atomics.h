@@ -53,6 +53,7 @@
         return __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);              \
     }
 
+SHMKIT_DEFINE_ATOMICS(16)
 SHMKIT_DEFINE_ATOMICS(32)
 SHMKIT_DEFINE_ATOMICS(64)
 

@@ -170,13 +170,27 @@ static inline status_t heap_open(heap_t *heap, uint64_t size) {
 
 /* --- blocks ------------------------------------------------------------------------------------------------------ */
 
+/* What an entry says of its block, none of which ever changes, but for its use.  relaxed: whoever took the block sees it by the
+ * block's word or the chain; a sweep, or who follows a hint, may come to an entry that is still being made, which says nothing yet. */
+static inline uint32_t block_first(const heap_t *heap, uint32_t block) {
+    return load_relaxed_u32(&heap->blocks[block].first);
+}
+static inline uint32_t block_class(const heap_t *heap, uint32_t block) {
+    return load_relaxed_u16(&heap->blocks[block].class_);
+}
+static inline uint32_t block_use(const heap_t *heap, uint32_t block) {
+    return load_relaxed_u16(&heap->blocks[block].use);
+}
+static inline void block_set_use(const heap_t *heap, uint32_t block, uint16_t use) {
+    store_relaxed_u16(&heap->blocks[block].use, use); /* relaxed: by its holder; published by its word */
+}
+
 /* Where a slab stands, and how large it is; NULL: the table contradicts itself. */
 static inline char *heap_slab_at(const heap_t *heap, uint32_t first, uint64_t *size) {
-    const heap_block_t *slab = &heap->blocks[first];
-    const uint32_t class_ = slab->class_;
+    const uint32_t class_ = block_class(heap, first);
     if (class_ >= HEAP_CLASSES)
         return NULL;
-    const uint64_t at = (uint64_t)slab->page * PAGE;
+    const uint64_t at = (uint64_t)load_relaxed_u32(&heap->blocks[first].page) * PAGE; /* relaxed: as above */
     *size = heap_slab_pages(class_) * PAGE;
     return at < heap->data_at || at > heap->span || *size > heap->span - at ? NULL : heap->base + at;
 }
@@ -186,13 +200,13 @@ static inline char *heap_block_at(const heap_t *heap, uint32_t block, uint64_t *
     uint64_t slab_size;
     if (block == 0 || block >= heap->blocks_most)
         return NULL;
-    const uint32_t first = heap->blocks[block].first;
+    const uint32_t first = block_first(heap, block);
     if (first == 0 || first > block)
         return NULL;
     char *slab = heap_slab_at(heap, first, &slab_size);
-    if (slab == NULL || block - first >= heap_slab_count(heap->blocks[first].class_))
+    if (slab == NULL || block - first >= heap_slab_count(block_class(heap, first)))
         return NULL;
-    *size = heap_class_size(heap->blocks[first].class_);
+    *size = heap_class_size(block_class(heap, first));
     return slab + (block - first) * *size;
 }
 
@@ -260,7 +274,7 @@ static inline uint64_t heap_idle(const heap_t *heap) {
 /* Lets a block go that `held` holds.  OK, or NOT_HELD: it was not its own. */
 static inline status_t heap_drop(heap_t *heap, uint32_t block, uint64_t held) {
     heap_block_t *entry = &heap->blocks[block];
-    const uint32_t class_ = heap->blocks[entry->first].class_ % HEAP_CLASSES;
+    const uint32_t class_ = block_class(heap, block_first(heap, block)) % HEAP_CLASSES;
     const uint64_t size = heap_class_size(class_);
     if (load_relaxed_u64(&entry->word) != held) /* relaxed: what is ours nobody else changes */
         return NOT_HELD;
@@ -284,7 +298,7 @@ static inline status_t heap_drop(heap_t *heap, uint32_t block, uint64_t held) {
 
 /* Reserves the pages of a block's slab, if they are not there.  0 or an errno (ENOMEM: the heap's limit). */
 static inline int heap_warm(heap_t *heap, uint32_t block) {
-    const uint32_t first = heap->blocks[block].first;
+    const uint32_t first = block_first(heap, block);
     heap_block_t *slab = &heap->blocks[first];
     uint64_t size;
     /* relaxed: it was stored by one who held a block of this slab; if what we see is outdated, the slab was given back
@@ -318,7 +332,7 @@ static inline uint32_t heap_take_hint(heap_t *heap, uint32_t class_, uint64_t he
         if (block == 0)
             continue;
         const int sound =
-            block < heap->blocks_most && heap->blocks[heap->blocks[block].first % heap->blocks_most].class_ == class_;
+            block < heap->blocks_most && block_class(heap, block_first(heap, block) % heap->blocks_most) == class_;
         store_relaxed_u32(&hints->hints[i], 0);
         if (sound && heap_take_word(heap, block, held))
             return block;
@@ -377,13 +391,13 @@ static inline uint32_t heap_add_slab(heap_t *heap, uint32_t class_, uint64_t hel
     } while (!cas_seq_u64(&heap->header->top, &top, top + ((uint64_t)count << 40 | pages)));
     FAILPOINT("heap.top");
     const uint32_t first = (uint32_t)(top >> 40);
-    for (uint32_t i = 0; i < count; i++) {
-        slab[i].first = first;
-        slab[i].class_ = (uint16_t)class_;
-        slab[i].use = USE_DATA;
+    for (uint32_t i = 0; i < count; i++) { /* relaxed: published by the chain */
+        store_relaxed_u32(&slab[i].first, first);
+        store_relaxed_u16(&slab[i].class_, (uint16_t)class_);
+        block_set_use(heap, first + i, USE_DATA);
     }
-    slab->page = (uint32_t)(top & ((1ull << 40) - 1));
-    slab->count = count;
+    store_relaxed_u32(&slab->page, (uint32_t)(top & ((1ull << 40) - 1)));
+    store_relaxed_u32(&slab->count, count);
     store_relaxed_u64(&slab->word, held); /* relaxed: nobody else knows of it until it is chained */
     uint32_t *chain = &heap->header->classes[class_].chain;
     uint32_t next = load_relaxed_u32(chain); /* relaxed: a guess for the compare-and-swap */
@@ -443,12 +457,12 @@ static inline status_t heap_take_warm(heap_t *heap, uint64_t size, uint64_t held
         found = heap_take_hint(heap, class_ + 1, held);
     if (found == 0)
         return EMPTY;
-    const heap_block_t *slab = &heap->blocks[heap->blocks[found].first];
+    const heap_block_t *slab = &heap->blocks[block_first(heap, found)];
     if (load_relaxed_u32(&slab->resident) != RESIDENT_ALL) { /* relaxed: as in heap_warm */
         heap_free_word(heap, found, held);
         return EMPTY;
     }
-    const uint64_t bytes = heap_class_size(slab->class_ % HEAP_CLASSES);
+    const uint64_t bytes = heap_class_size(block_class(heap, found) % HEAP_CLASSES);
     if (bytes >= HEAP_ALONE)
         heap_count(&heap->header->used, bytes, 1);
     *block = found;
@@ -487,8 +501,9 @@ static inline status_t heap_take(heap_t *heap, uint64_t size, uint64_t held, uin
         heap_free_word(heap, found, held);
         return *error == EUCLEAN ? CORRUPT : FULL;
     }
-    if (heap_class_size(heap->blocks[found].class_ % HEAP_CLASSES) >= HEAP_ALONE)
-        heap_count(&heap->header->used, heap_class_size(heap->blocks[found].class_ % HEAP_CLASSES), 1);
+    const uint64_t bytes = heap_class_size(block_class(heap, found) % HEAP_CLASSES);
+    if (bytes >= HEAP_ALONE)
+        heap_count(&heap->header->used, bytes, 1);
     *block = found;
     return OK;
 }

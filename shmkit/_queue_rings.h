@@ -168,7 +168,7 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t least_log, uint6
         ((cell_ring_t *)at)->cells_log = log;
         /* Before it is named: whoever sweeps, or looks for orphans, looks at the cells of every ring that has a name. */
         cells_format((cell_t *)(at + sizeof(cell_ring_t)), log, ticket);
-        queue->heap->blocks[block].use = USE_RING;
+        block_set_use(queue->heap, block, USE_RING);
         uint64_t held = queue->held;
         /* SYNC ring-made: pairs with load_acquire(rings) in queue_learn_ring; the ring says how large it is, and is whole */
         cas_seq_u64(&rings[made], &making, ring_word(block, ticket, queue->member, RING_MAKING));
@@ -225,7 +225,7 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     header->first = queue->first_ticket = 1ull << log;
     header->tail = header->head = (1ull << log) << 8 | ring;
     cell_publish(header, CELL_QUEUE);
-    queue->heap->blocks[block].use = USE_QUEUE;
+    block_set_use(queue->heap, block, USE_QUEUE);
     FAILPOINT("queue.formatted");
     /* (SYNC block-word) */
     cas_seq_u64(&queue->heap->blocks[block].word, &held, block_held(id));

@@ -228,7 +228,7 @@ static inline int sweep_is_queued(sweep_t *sweep, uint64_t word, uint32_t block)
     const uint32_t ring = (uint32_t)(word >> 40), at = (word >> 22) & 0x3ffff;
     uint64_t size;
     const char *where = heap_block_at(heap, ring, &size);
-    if (where == NULL || heap->blocks[ring].use != USE_RING)
+    if (where == NULL || block_use(heap, ring) != USE_RING)
         return 0;
     const uint64_t holder = load_seq_u64(&heap->blocks[ring].word); /* (SYNC block-word) */
     if ((holder & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, holder >> 2))
@@ -259,7 +259,7 @@ static inline int sweep_condemn(sweep_t *sweep, uint32_t block, uint64_t word, u
                     block_held(header->id)); /* a sweeper that was killed here, too, may have come between */
         return 0;
     }
-    entry->use = USE_DATA;
+    block_set_use(sweep->heap, block, USE_DATA);
     return heap_free_word(sweep->heap, block, held);
 }
 
@@ -278,15 +278,15 @@ static inline void sweep_block(sweep_t *sweep, uint32_t block) {
     heap_block_t *entry = &sweep->heap->blocks[block];
     uint64_t word = load_seq_u64(&entry->word); /* (SYNC block-word) */
     int freed = 0;
-    if (word == 0 || entry->use == USE_QUEUE)
+    if (word == 0 || block_use(sweep->heap, block) == USE_QUEUE)
         return;
     if ((word & BLOCK_TAG) == BLOCK_QUEUED) {
         if (!sweep_is_queued(sweep, word, block))
             freed = cas_seq_u64(&entry->word, &word, 0);
     } else if ((word & BLOCK_TAG) == BLOCK_HELD && sweep_died(sweep, word >> 2)) {
-        if (entry->use == USE_RING && sweep->spare_rings)
+        if (block_use(sweep->heap, block) == USE_RING && sweep->spare_rings)
             return;
-        entry->use = USE_DATA;
+        block_set_use(sweep->heap, block, USE_DATA);
         freed = cas_seq_u64(&entry->word, &word, 0);
     }
     if (freed)
@@ -299,11 +299,11 @@ static inline void sweep_count(const heap_t *heap, uint32_t blocks) {
     uint64_t resident = 0, used = 0, size;
     for (uint32_t block = 1; block < blocks; block++) {
         const heap_block_t *entry = &heap->blocks[block];
-        if (entry->first != block || heap_slab_at(heap, block, &size) == NULL)
+        if (block_first(heap, block) != block || heap_slab_at(heap, block, &size) == NULL)
             continue;
         const int there = load_relaxed_u32(&entry->resident) == RESIDENT_ALL; /* relaxed: a hint */
         resident += there ? size : 0;
-        used += there && (entry->count > 1 || load_relaxed_u64(&entry->word) != 0) ? size : 0; /* relaxed: a hint */
+        used += there && (heap_slab_count(block_class(heap, block)) > 1 || load_relaxed_u64(&entry->word) != 0) ? size : 0; /* relaxed: a hint */
     }
     store_relaxed_u64(&heap->header->resident, resident); /* relaxed: hints */
     store_relaxed_u64(&heap->header->used, used);
@@ -336,7 +336,7 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
         uint64_t size;
         const uint64_t word = load_seq_u64(&heap->blocks[block].word); /* (SYNC block-word) */
         char *at;
-        if (heap->blocks[block].use != USE_QUEUE || (word & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, word >> 2) ||
+        if (block_use(heap, block) != USE_QUEUE || (word & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, word >> 2) ||
             (at = heap_block_at(heap, block, &size)) == NULL || size < sizeof(queue_header_t) ||
             cell_kind(at) != CELL_QUEUE || ((queue_header_t *)at)->id != word >> 2)
             continue;
@@ -344,7 +344,7 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
     }
     FAILPOINT("sweep.cells");
     for (uint32_t block = 1; block < blocks; block++)
-        if (heap->blocks[block].use == USE_QUEUE)
+        if (block_use(heap, block) == USE_QUEUE)
             sweep_queue_block(sweep, block, held);
     for (uint32_t block = 1; block < blocks; block++)
         sweep_block(sweep, block);
