@@ -3,20 +3,32 @@
  * One process sweeps at a time, under a lock that passes from a dead sweeper to the next (_lock.h); nobody waits for it.  In
  * this order, so that a sweep that is killed can be done again from its beginning:
  *
- *   1  who is dead     of the members whose claims may stand in cells, the kernel says so
- *   2  cells           CLAIMED by the dead → SKIP, its block freed if it was queued; TAKEN by the dead → ORPHAN, its block queued
+ *   1  who holds       the holders of blocks that are gone by now: the kernel says so
+ *   2  who is dead     of the members whose claims may stand in cells, likewise
+ *   3  cells           CLAIMED by the dead → SKIP, its block freed if it was queued; TAKEN by the dead → ORPHAN, its block queued
  *                      again if it was held; rings that the dead were making → RETIRED
- *   3  blocks          HELD by the dead → free; QUEUED in a cell that does not say so, or of a queue that nobody has → free
- *   4  places          of the dead among the members → free: no cell names them any more
+ *   4  blocks          HELD by those of step 1 → free; QUEUED in a cell that does not say so, or of a queue that nobody has → free
+ *   5  places          of the dead among the members → free: no cell names them any more
  *
  * The dead store no more, so what names them changes only by sweeps; everything else is compared and swapped.  A place
- * is given to another only after step 2 has passed through every queue.  */
+ * is given to another only after step 3 has passed through every queue.
+ *
+ * A process dies while others sweep, and its leases do not end in one instant.  So a block may be held by one who is gone, while the
+ * cell that says where it belongs is of a member who is not known to be dead yet; it must not be freed before that is (the cell would be an
+ * orphan whose block is somebody else's).  Whoever is gone in step 1 stores nothing later: step 3 finds all such cells, and spares
+ * their blocks.  And who is found dead in step 4 alone is left for the next sweep, together with the places: those bring it about.  */
 #ifndef SHMKIT_SWEEP_H
 #define SHMKIT_SWEEP_H
 
 #include "_cells.h"
 
 #define SWEEP_KNOWN 256u
+#define SWEEP_GONE 256u
+#define SWEEP_SPARED 64u
+
+#define SWEEP_LIVES 0
+#define SWEEP_DEAD 1
+#define SWEEP_IS_GONE 2
 
 typedef struct {
     heap_t *heap;
@@ -24,9 +36,15 @@ typedef struct {
     uint8_t dead[HEAP_MEMBERS];
     struct {
         uint64_t id;
-        int died;
+        int died; /* SWEEP_… */
     } known[SWEEP_KNOWN];
-    int spare_rings; /* a queue that seemed to be nobody's was found to be somebody's: leave rings alone this time */
+    uint64_t gone[SWEEP_GONE]; /* holders that had gone before anything else was looked at */
+    uint32_t gone_count;
+    uint32_t spared[SWEEP_SPARED]; /* blocks of theirs that belong to a cell, or are a ring, of a member not known to be dead yet */
+    uint32_t spared_count;
+    int unsure; /* a queue that seemed to be nobody's was found to be somebody's, and its cells were not looked at; or there is
+                 * too much for the lists above: leave blocks and places alone this time */
+    int more;   /* who died during the sweep has blocks: leave the places, so that there will be another */
     uint64_t freed;  /* blocks */
     uint64_t mended; /* cells */
     uint64_t deaths;
@@ -36,10 +54,54 @@ typedef struct {
 static inline int sweep_died(sweep_t *sweep, uint64_t id) {
     const uint32_t at = (uint32_t)((id * 0x9e3779b97f4a7c15u) >> 56) % SWEEP_KNOWN;
     if (sweep->known[at].id != id || id == 0) {
+        int died = id == 0 ? SWEEP_IS_GONE : SWEEP_LIVES;
+        for (uint32_t i = 0; i < sweep->gone_count && died == SWEEP_LIVES; i++)
+            died = sweep->gone[i] == id ? SWEEP_IS_GONE : SWEEP_LIVES;
+        if (died == SWEEP_LIVES && member_died(sweep->asking, id))
+            died = SWEEP_DEAD;
         sweep->known[at].id = id;
-        sweep->known[at].died = id == 0 || member_died(sweep->asking, id);
+        sweep->known[at].died = died;
     }
     return sweep->known[at].died;
+}
+
+/* Notes who holds blocks and is gone. */
+static inline void sweep_holders(sweep_t *sweep, uint32_t blocks) {
+    uint64_t last = 0; /* neighbours are often of one holder */
+    for (uint32_t block = 1; block < blocks; block++) {
+        const uint64_t word = load_seq_u64(&sweep->heap->blocks[block].word); /* (SYNC block-word) */
+        if ((word & BLOCK_TAG) != BLOCK_HELD || word == last)
+            continue;
+        last = word;
+        if (sweep_died(sweep, word >> 2) != SWEEP_DEAD)
+            continue;
+        if (sweep->gone_count == SWEEP_GONE) {
+            sweep->more = 1;
+            return;
+        }
+        sweep->gone[sweep->gone_count++] = word >> 2;
+        sweep->known[(uint32_t)(((word >> 2) * 0x9e3779b97f4a7c15u) >> 56) % SWEEP_KNOWN].died = SWEEP_IS_GONE;
+    }
+}
+
+/* Notes that a block is not to be freed, if its holder is gone: it is named by somebody who is not known to be dead yet. */
+static inline void sweep_spare(sweep_t *sweep, uint32_t block) {
+    if (block == 0 || block >= sweep->heap->blocks_most || sweep->gone_count == 0)
+        return;
+    const uint64_t word = load_seq_u64(&sweep->heap->blocks[block].word); /* (SYNC block-word) */
+    if ((word & BLOCK_TAG) != BLOCK_HELD || sweep_died(sweep, word >> 2) != SWEEP_IS_GONE)
+        return;
+    if (sweep->spared_count == SWEEP_SPARED)
+        sweep->unsure = 1;
+    else
+        sweep->spared[sweep->spared_count++] = block;
+}
+
+static inline int sweep_spares(const sweep_t *sweep, uint32_t block) {
+    for (uint32_t i = 0; i < sweep->spared_count; i++)
+        if (sweep->spared[i] == block)
+            return 1;
+    return 0;
 }
 
 /* --- members ----------------------------------------------------------------------------------------------------- */
@@ -187,6 +249,8 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
             FAILPOINT("sweep.ring");
             word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         }
+        if (ring_word_state(word) == RING_MAKING)
+            sweep_spare(sweep, ring_word_block(word));
         /* Of whatever state: a ring that somebody is about to make anew may have a cell in it that the dead had taken. */
         if (ring_word_block(word) == 0 || queue_cell(&queue, ring, 0) == NULL)
             continue;
@@ -202,7 +266,8 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
             } else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
                 sweep_taken(sweep, &queue, cell, ring, now);
                 orphans = 1;
-            }
+            } else if (phase == CELL_TAKEN)
+                sweep_spare(sweep, item_block(load_acquire_u64(&cell->item))); /* (SYNC queue-item) */
         }
     }
     if (skipping != 0 && !met) { /* a sweeper died after the cell was skipped, and perhaps before it was counted */
@@ -270,21 +335,23 @@ static inline void sweep_queue_block(sweep_t *sweep, uint32_t block, uint64_t he
     if (sweep_condemn(sweep, block, word, held))
         sweep->freed++;
     else
-        sweep->spare_rings = 1;
+        sweep->unsure = 1;
     FAILPOINT("sweep.queue");
 }
 
 static inline void sweep_block(sweep_t *sweep, uint32_t block) {
     heap_block_t *entry = &sweep->heap->blocks[block];
     uint64_t word = load_seq_u64(&entry->word); /* (SYNC block-word) */
-    int freed = 0;
+    int freed = 0, died;
     if (word == 0 || block_use(sweep->heap, block) == USE_QUEUE)
         return;
     if ((word & BLOCK_TAG) == BLOCK_QUEUED) {
         if (!sweep_is_queued(sweep, word, block))
             freed = cas_seq_u64(&entry->word, &word, 0);
-    } else if ((word & BLOCK_TAG) == BLOCK_HELD && sweep_died(sweep, word >> 2)) {
-        if (block_use(sweep->heap, block) == USE_RING && sweep->spare_rings)
+    } else if ((word & BLOCK_TAG) == BLOCK_HELD && (died = sweep_died(sweep, word >> 2)) != SWEEP_LIVES) {
+        if (died != SWEEP_IS_GONE)
+            sweep->more = 1;
+        if (died != SWEEP_IS_GONE || sweep_spares(sweep, block))
             return;
         block_set_use(sweep->heap, block, USE_DATA);
         freed = cas_seq_u64(&entry->word, &word, 0);
@@ -311,6 +378,12 @@ static inline void sweep_count(const heap_t *heap, uint32_t blocks) {
 
 /* --- the whole --------------------------------------------------------------------------------------------------- */
 
+/* How many entries of the table were ever given out. */
+static inline uint32_t sweep_blocks(const heap_t *heap) {
+    const uint32_t blocks = (uint32_t)(load_seq_u64(&heap->header->top) >> 40);
+    return blocks < heap->blocks_most ? blocks : heap->blocks_most;
+}
+
 /* Undoes what the dead left.  `held`: what the blocks say that this process holds.  OK; FULL: somebody else is sweeping. */
 static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *asking, uint64_t held) {
     lock_t lock = {.cell = &heap->header->sweeper, .held = member_word(asking->id), .member = asking};
@@ -322,16 +395,15 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
     if (status != OK)
         return FULL;
     FAILPOINT("sweep.begun");
+    uint32_t blocks = sweep_blocks(heap);
+    sweep_holders(sweep, blocks);
+    FAILPOINT("sweep.holders");
     uint64_t ids[HEAP_MEMBERS];
     for (uint32_t i = 0; i < HEAP_MEMBERS; i++) {
         ids[i] = load_seq_u64(&heap->header->members[i]);
         sweep->dead[i] = ids[i] != 0 && sweep_died(sweep, ids[i]);
         sweep->deaths += sweep->dead[i];
     }
-    /* Blocks that are added meanwhile are nobody's who is dead by now. */
-    uint32_t blocks = (uint32_t)(load_seq_u64(&heap->header->top) >> 40);
-    if (blocks > heap->blocks_most)
-        blocks = heap->blocks_most;
     for (uint32_t block = 1; block < blocks; block++) {
         uint64_t size;
         const uint64_t word = load_seq_u64(&heap->blocks[block].word); /* (SYNC block-word) */
@@ -346,12 +418,14 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
     for (uint32_t block = 1; block < blocks; block++)
         if (block_use(heap, block) == USE_QUEUE)
             sweep_queue_block(sweep, block, held);
-    for (uint32_t block = 1; block < blocks; block++)
+    memset(sweep->known, 0, sizeof sweep->known); /* who is asked about from now on may have died since */
+    blocks = sweep_blocks(heap);                  /* of the dead of step 2 all are below it */
+    for (uint32_t block = 1; block < blocks && !sweep->unsure; block++)
         sweep_block(sweep, block);
     FAILPOINT("sweep.blocks");
     sweep_count(heap, blocks);
     for (uint32_t i = 0; i < HEAP_MEMBERS; i++)
-        if (sweep->dead[i])
+        if (sweep->dead[i] && !sweep->unsure && !sweep->more)
             cas_seq_u64(&heap->header->members[i], &ids[i], 0);
     store_relaxed_u64(&heap->header->deaths,
                       load_relaxed_u64(&heap->header->deaths) + sweep->deaths); /* relaxed: a statistic */
