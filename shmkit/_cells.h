@@ -133,8 +133,7 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
             } else
                 cas_seq_u64(&header->tail, &tail, tail + END_STEP);
         } else if ((int64_t)(cell_ticket(word) - ticket) > 0) {
-            /* The claim was undone, and skipped, before anybody advanced tail: its claimant died in between.  Or tail has moved by
-             * now, and this fails. */
+            /* That ticket was dealt with, however long ago: tail is not to stay here.  Mostly it has moved by now, and this fails. */
             cas_seq_u64(&header->tail, &tail, tail + END_STEP);
         } else if (load_seq_u64(&header->tail) == tail && load_acquire_u64(&cell->word) == word) /* (SYNC queue-cell) */
             return CORRUPT;

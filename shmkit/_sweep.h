@@ -146,6 +146,12 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     const uint64_t ticket = cell_ticket(word), lap = ticket >> log,
                    item =
                        load_acquire_u64(&cell->item); /* SYNC queue-item: pairs with store_release(item) in queue_put */
+    /* Its claimant may have died before it advanced tail.  From tail and skipped together follows how many items were ever put, so tail is
+     * past whatever is skipped. */
+    uint64_t tail = load_seq_u64(&header->tail);
+    if (tail == (ticket << 8 | ring))
+        cas_seq_u64(&header->tail, &tail, tail + END_STEP);
+    FAILPOINT("sweep.passed");
     if (header->skipping != ticket + 1) {
         header->skipped_was = header->skipped;
         header->skipping = ticket + 1;
@@ -225,6 +231,26 @@ static inline int sweep_give_ring(sweep_t *sweep, uint32_t block, uint64_t id) {
     return 1;
 }
 
+/* A sweeper may have died after it had skipped a cell, and perhaps before that was counted: it is counted before anything else is
+ * skipped.  If the cell is still claimed, it will be skipped and counted as any other. */
+static inline void sweep_finish_skipping(sweep_t *sweep, queue_t *queue) {
+    queue_header_t *header = queue->header;
+    if (header->skipping == 0)
+        return;
+    for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
+        if (queue_ring(queue, ring) == 0 || queue_cell(queue, ring, 0) == NULL)
+            continue;
+        const uint64_t word =
+            load_acquire_u64(&queue_cell(queue, ring, header->skipping - 1)->word); /* (SYNC queue-cell) */
+        if (cell_phase(word) == CELL_CLAIMED && cell_ticket(word) == header->skipping - 1 &&
+            sweep->dead[cell_who(word) % HEAP_MEMBERS])
+            return;
+    }
+    header->skipped = header->skipped_was + 1;
+    FAILPOINT("sweep.counted.late");
+    header->skipping = 0;
+}
+
 static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
     queue_t queue;
     const uint64_t before = sweep->mended;
@@ -232,8 +258,8 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
     queue.header = header;
     queue.heap = sweep->heap;
     queue.most = header->most;
-    const uint64_t skipping = header->skipping;
-    int met = 0, orphans = 0;
+    int orphans = 0;
+    sweep_finish_skipping(sweep, &queue);
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
         uint64_t word = load_acquire_u64(&header->rings[ring]); /* (SYNC ring-made) */
         if (ring_word_state(word) == RING_MAKING && sweep->dead[ring_word_member(word) % HEAP_MEMBERS]) {
@@ -260,19 +286,14 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
             const uint32_t phase = cell_phase(now);
             if (phase == CELL_ORPHAN)
                 orphans = 1;
-            else if (phase == CELL_CLAIMED && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
-                met |= skipping == cell_ticket(now) + 1;
+            else if (phase == CELL_CLAIMED && sweep->dead[cell_who(now) % HEAP_MEMBERS])
                 sweep_claimed(sweep, &queue, cell, ring, now);
-            } else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
+            else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
                 sweep_taken(sweep, &queue, cell, ring, now);
                 orphans = 1;
             } else if (phase == CELL_TAKEN)
                 sweep_spare(sweep, item_block(load_acquire_u64(&cell->item))); /* (SYNC queue-item) */
         }
-    }
-    if (skipping != 0 && !met) { /* a sweeper died after the cell was skipped, and perhaps before it was counted */
-        header->skipped = header->skipped_was + 1;
-        header->skipping = 0;
     }
     sweep_chain(&queue);
     if (orphans)
