@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "_cell.h"
 #include "_gate.h"
 #include "_lock.h"
 #include "_topic_layout.h"
