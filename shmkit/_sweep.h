@@ -40,11 +40,12 @@ typedef struct {
     } known[SWEEP_KNOWN];
     uint64_t gone[SWEEP_GONE]; /* holders that had gone before anything else was looked at */
     uint32_t gone_count;
-    uint32_t spared[SWEEP_SPARED]; /* blocks of theirs that belong to a cell, or are a ring, of a member not known to be dead yet */
+    uint32_t spared
+        [SWEEP_SPARED]; /* blocks of theirs that belong to a cell, or are a ring, of a member not known to be dead yet */
     uint32_t spared_count;
     int unsure; /* a queue that seemed to be nobody's was found to be somebody's, and its cells were not looked at; or there is
                  * too much for the lists above: leave blocks and places alone this time */
-    int more;   /* who died during the sweep has blocks: leave the places, so that there will be another */
+    int more;        /* who died during the sweep has blocks: leave the places, so that there will be another */
     uint64_t freed;  /* blocks */
     uint64_t mended; /* cells */
     uint64_t deaths;
@@ -391,7 +392,9 @@ static inline void sweep_count(const heap_t *heap, uint32_t blocks) {
             continue;
         const int there = load_relaxed_u32(&entry->resident) == RESIDENT_ALL; /* relaxed: a hint */
         resident += there ? size : 0;
-        used += there && (heap_slab_count(block_class(heap, block)) > 1 || load_relaxed_u64(&entry->word) != 0) ? size : 0; /* relaxed: a hint */
+        used += there && (heap_slab_count(block_class(heap, block)) > 1 || load_relaxed_u64(&entry->word) != 0)
+                    ? size
+                    : 0; /* relaxed: a hint */
     }
     store_relaxed_u64(&heap->header->resident, resident); /* relaxed: hints */
     store_relaxed_u64(&heap->header->used, used);

@@ -20,6 +20,8 @@ static const char *mutant = "";
     (MUTANT_IS_HERE ? MUTANT_CAS(word, expected, value) : cas_seq_u32(word, expected, value))
 #define cas_seq_u64(word, expected, value)                                                                             \
     (MUTANT_IS_HERE ? MUTANT_CAS(word, expected, value) : cas_seq_u64(word, expected, value))
+#define exchange_seq_u64(word, value)                                                                                  \
+    (MUTANT_IS_HERE ? __atomic_exchange_n(word, value, __ATOMIC_RELAXED) : exchange_seq_u64(word, value))
 #define store_seq_u32(word, value) (MUTANT_IS_HERE ? store_relaxed_u32(word, value) : store_seq_u32(word, value))
 #define store_seq_u64(word, value) (MUTANT_IS_HERE ? store_relaxed_u64(word, value) : store_seq_u64(word, value))
 #endif
