@@ -8,8 +8,6 @@
 
 #include "driver.h"
 
-#include "mutants.h"
-
 #ifdef SHMKIT_PASSING /* a driver that has something happen where the core passes a failpoint */
 static void passing(const char *name);
 #include "_failpoint.h"

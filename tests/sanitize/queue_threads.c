@@ -8,6 +8,10 @@
 #define SHMKIT_PASSING
 #define HEAP_LIMIT (128u << 20)
 #define HEAP_ENTRIES (1u << 17)
+#include "driver.h"
+
+#include "mutants.h"
+
 #include "heap_driver.h"
 
 #include <pthread.h>

@@ -28,11 +28,33 @@ static struct {
 
 static uint64_t steps; /* of all children together */
 static int everywhere; /* kill after steps that nobody can notice, too */
+
+#define WATCHED_MOST 24u
 static struct {
     const void *memory; /* what others can notice a change of */
     uint8_t *seen;      /* how it was after the latest step */
     size_t size;
-} watched;
+} watched[WATCHED_MOST];
+static size_t watched_count;
+
+static inline void watch(const void *memory, size_t size) {
+    EXPECT(watched_count < WATCHED_MOST, "too many places to watch");
+    watched[watched_count].memory = memory;
+    watched[watched_count].size = size;
+    EXPECT((watched[watched_count].seen = malloc(size)) != NULL, "no memory");
+    watched_count++;
+}
+
+/* Looks at all that is watched; returns whether it has changed. */
+static inline int look(void) {
+    int changed = 0;
+    for (size_t i = 0; i < watched_count; i++)
+        if (memcmp(watched[i].seen, watched[i].memory, watched[i].size) != 0) {
+            memcpy(watched[i].seen, watched[i].memory, watched[i].size);
+            changed = 1;
+        }
+    return changed;
+}
 
 static void child(void (*prepare)(void), void (*operate)(void)) {
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
@@ -58,10 +80,7 @@ static int step(pid_t pid) {
     EXPECT(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid, "no step: %m");
     EXPECT(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "the child failed: status %#x", status);
     steps++;
-    if (memcmp(watched.seen, watched.memory, watched.size) == 0)
-        return call || everywhere;
-    memcpy(watched.seen, watched.memory, watched.size);
-    return 1;
+    return look() || call || everywhere;
 }
 
 /* Starts a child; `prepare` is not stepped, `operate` is to be.  Both run in the child. */
@@ -77,7 +96,7 @@ static pid_t start_child(void (*prepare)(void), void (*operate)(void)) {
         exit(NOT_ALLOWED);
     EXPECT(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the child could not prepare: status %#x", status);
     EXPECT(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL) == 0, "no options: %m");
-    memcpy(watched.seen, watched.memory, watched.size);
+    look();
     return pid;
 }
 
@@ -86,6 +105,16 @@ static int step_on(pid_t pid, uint64_t points) {
     for (uint64_t passed = 0; passed < points && !report->finished;)
         passed += (uint64_t)step(pid);
     return !report->finished;
+}
+
+/* Lets the child go on to the end of its operation, without steps. */
+static inline void run_on(pid_t pid) {
+    int status;
+    if (report->finished)
+        return;
+    EXPECT(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid, "it does not go on: %m");
+    EXPECT(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP && report->finished, "the child failed: status %#x",
+           status);
 }
 
 static void kill_child(pid_t pid) {
@@ -116,16 +145,20 @@ static void *shared_memory(size_t size) {
     return memory;
 }
 
-/* Before anything else; returns the memory to watch. */
-static void *step_driver(size_t size) {
+/* Before anything else. */
+static inline void step_begin(void) {
     everywhere = getenv("STEP_EVERYWHERE") != NULL;
     setlinebuf(stdout); /* a run that hangs has said how far it got */
     report = shared_memory(sizeof *report);
-    watched.memory = shared_memory(size);
-    watched.size = size;
-    EXPECT((watched.seen = malloc(size)) != NULL, "no memory");
     stay_on_one_core();
-    return (void *)watched.memory;
+}
+
+/* The same; returns the memory to watch. */
+static inline void *step_driver(size_t size) {
+    step_begin();
+    void *memory = shared_memory(size);
+    watch(memory, size);
+    return memory;
 }
 
 #endif
