@@ -282,6 +282,7 @@ typedef struct {
     void (*prepare)(void);
     void (*operate)(void);
     int puts, gets;
+    uint64_t around; /* at one of so many points the scripts with something before the kill are played, too */
     uint64_t stride; /* after the first points one of so many is tried: there are thousands of alike ones */
     struct {
         const char *name;
@@ -298,17 +299,26 @@ static const operation_t operations[] = {
      1,
      0,
      1,
+     1,
      {STATE(with_nothing), STATE(with_some), STATE(with_dead_producer_claimed), STATE(with_dead_consumer_held),
       STATE(with_a_skip), STATE(with_an_orphan)}},
-    {"put-body", be_putter, put, 2, 0, 1, {STATE(with_nothing), STATE(with_some), STATE(with_a_skip)}},
-    {"put-linking", be_putter, put, 1, 0, 29, {STATE(with_a_last_cell)}},
-    {"put-relinking", be_putter, put, 1, 0, 29, {STATE(with_a_last_cell_and_a_ring)}},
-    {"put-after-dead-makers", be_putter, put, 1, 0, 59, {STATE(with_dead_maker_named), STATE(with_dead_maker_linked)}},
-    {"put-badly", be_putter, put_badly, 2, 0, 1, {STATE(with_nothing)}},
+    {"put-body", be_putter, put, 2, 0, 1, 1, {STATE(with_nothing), STATE(with_some), STATE(with_a_skip)}},
+    {"put-linking", be_putter, put, 1, 0, 3, 29, {STATE(with_a_last_cell)}},
+    {"put-relinking", be_putter, put, 1, 0, 3, 29, {STATE(with_a_last_cell_and_a_ring)}},
+    {"put-after-dead-makers",
+     be_putter,
+     put,
+     1,
+     0,
+     3,
+     59,
+     {STATE(with_dead_maker_named), STATE(with_dead_maker_linked)}},
+    {"put-badly", be_putter, put_badly, 2, 0, 1, 1, {STATE(with_nothing)}},
     {"get",
      be,
      get,
      0,
+     1,
      1,
      1,
      {STATE(with_nothing), STATE(with_some), STATE(with_a_body_first), STATE(with_a_link),
@@ -319,21 +329,24 @@ static const operation_t operations[] = {
      sweep,
      0,
      0,
-     3,
+     8,
+     1,
      {STATE(with_dead_producer_claimed), STATE(with_dead_producer_item), STATE(with_dead_producer_queued)}},
     {"sweep-consumers",
      be,
      sweep,
      0,
      0,
-     3,
+     8,
+     1,
      {STATE(with_dead_consumer_taken), STATE(with_dead_consumer_head), STATE(with_dead_consumer_held)}},
     {"sweep-makers",
      be,
      sweep,
      0,
      0,
-     3,
+     8,
+     1,
      {STATE(with_dead_maker_taken), STATE(with_dead_maker_named), STATE(with_dead_maker_given),
       STATE(with_dead_maker_formatted), STATE(with_dead_maker_linked), STATE(with_a_dead_remaker)}},
     {"sweep-all",
@@ -341,15 +354,16 @@ static const operation_t operations[] = {
      sweep,
      0,
      0,
-     3,
+     8,
+     1,
      {STATE(with_dead_of_all_kinds), STATE(with_dead_producer_tail), STATE(with_dead_maker_new)}},
-    {"take", be, take_small, 0, 0, 29, {STATE(with_nothing), STATE(with_blocks)}},
-    {"take-large", be, take_large, 0, 0, 1, {STATE(with_nothing), STATE(with_blocks)}},
-    {"drop", be_holder_of_small, drop, 0, 0, 1, {STATE(with_nothing), STATE(with_blocks)}},
-    {"drop-large", be_holder_of_large, drop, 0, 0, 1, {STATE(with_blocks)}},
-    {"drop-cold", be_cold_holder, drop, 0, 0, 1, {STATE(with_blocks)}},
-    {"trim", be, trim, 0, 0, 1, {STATE(with_blocks), STATE(with_some)}},
-    {"make", be_maker, make, 0, 0, 29, {STATE(with_nothing)}},
+    {"take", be, take_small, 0, 0, 1, 29, {STATE(with_nothing), STATE(with_blocks)}},
+    {"take-large", be, take_large, 0, 0, 1, 1, {STATE(with_nothing), STATE(with_blocks)}},
+    {"drop", be_holder_of_small, drop, 0, 0, 1, 1, {STATE(with_nothing), STATE(with_blocks)}},
+    {"drop-large", be_holder_of_large, drop, 0, 0, 1, 1, {STATE(with_blocks)}},
+    {"drop-cold", be_cold_holder, drop, 0, 0, 1, 1, {STATE(with_blocks)}},
+    {"trim", be, trim, 0, 0, 3, 1, {STATE(with_blocks), STATE(with_some)}},
+    {"make", be_maker, make, 0, 0, 3, 29, {STATE(with_nothing)}},
 };
 
 /* --- images ------------------------------------------------------------------------------------------------------------ */
@@ -506,7 +520,7 @@ static void step_through(const operation_t *operation, const image_t *begin) {
         }
         restore(begin);
         kills++;
-        if (!everywhere && point >= ALL_UNTIL / 2 && point % 4 != 0)
+        if (!everywhere && point % operation->around != 0)
             continue;
         for (uint64_t i = 0; i < sizeof around / sizeof *around; i++) {
             around_it(operation, point, around[i]);
