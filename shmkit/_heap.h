@@ -420,7 +420,8 @@ static inline uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held) {
         /* (SYNC slab-chain) */
         uint32_t first = load_acquire_u32(&heap->header->classes[class_].chain);
         const uint32_t count = heap_slab_count(class_);
-        for (; first != 0 && first + count <= heap->blocks_most; first = heap->blocks[first].next) {
+        uint32_t looks = heap->blocks_most / count; /* a chain that bites its tail has an end, too */
+        for (; first != 0 && first + count <= heap->blocks_most && looks-- != 0; first = heap->blocks[first].next) {
             heap_block_t *slab = &heap->blocks[first];
             uint32_t taken = 0;
             if (load_relaxed_u32(&slab->resident) == RESIDENT_NONE) /* relaxed: whether to look closer */
