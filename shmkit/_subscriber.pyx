@@ -73,8 +73,6 @@ cdef class Subscriber(TopicEnd):
         cdef uint8_t *at = NULL
         cdef status_t status = topic_peek(&self.c, position, &found)
         there[0] = status == OK
-        if status == CORRUPT:
-            raise errors.RecordCorrupt(f"value {position} of {self._label()} contradicts itself")
         if status != OK:
             return None
         if found.body_size:
@@ -90,6 +88,9 @@ cdef class Subscriber(TopicEnd):
             if status != OK:
                 return None
         return unpack(found.head, found.head_size, at, found.body_size, body, True)
+
+    cdef object corrupt(self, uint64_t position):
+        return errors.RecordCorrupt(f"value {position} of {self._label()} contradicts itself; it is lost")
 
     def recv(self, timeout=None):
         """The next value; waits for one, at most `timeout` seconds.
@@ -115,18 +116,18 @@ cdef class Subscriber(TopicEnd):
                 if self.next < oldest:
                     self.overtaken += oldest - self.next
                     self.next = oldest
-                value = self.copy(self.next, &there)
+                # Passed before it is opened: what cannot be unpickled is an error once.
+                self.next += 1
+                value = self.copy(self.next - 1, &there)
                 if there:
-                    self.received = self.next
-                    self.next += 1
+                    self.received = self.next - 1
                     self.spin_ns = waiter.spin_ns
                     return value
-                if topic_published(&self.c) == published and self.next == self.oldest(published):
-                    # The publisher is at the slot before; this one was given up in the middle by a dead one's
-                    # successor.
+                if topic_published(&self.c) == published:
+                    # Nobody writes there before `published` has moved.
                     self.overtaken += 1
-                    self.next += 1
-                    continue
+                    raise self.corrupt(self.next - 1)
+                self.next -= 1
                 published = topic_published(&self.c)
             wait.next = self.next
             if waiter.begun_ns == 0 and topic_spin(&wait, SPIN_WITH_GIL_NS) and topic_published(&self.c) > self.next:
@@ -167,7 +168,8 @@ cdef class Subscriber(TopicEnd):
                 self.next = published
                 return value
             if topic_published(&self.c) == published:
-                PyErr_CheckSignals()
+                raise self.corrupt(published - 1)
+            PyErr_CheckSignals()
 
     @property
     def position(self) -> int:
