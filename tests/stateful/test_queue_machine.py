@@ -40,6 +40,8 @@ containers = st.recursive(
 )
 items = st.one_of(plain, large, arrays(), containers, containers.map(Pickled), st.tuples(st.integers(), arrays()))
 
+policies = st.sampled_from(["block", "raise", "drop_oldest", "drop_newest"])
+
 
 def same(got: object, item: object) -> bool:
     if type(got) is not type(item):
@@ -66,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.shut = self.void = False
         self.put_count = self.done = self.dropped = 0
 
-    @initialize(most=st.sampled_from([0, 1, 2, 5, 70, 200]), policy=st.sampled_from(["block", "raise", "drop_oldest", "drop_newest"]))  # fmt: skip
+    @initialize(most=st.sampled_from([0, 1, 2, 5, 70, 200]), policy=policies)
     def make(self, most: int, policy: shmkit.queue.Backpressure) -> None:
         self.most = most
         self.policy = policy if most else "block"
@@ -175,7 +177,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         got = self.handle(which).get_many(max_messages_to_get=most, timeout=0)
         assert len(got) == min(most, len(self.model))
-        assert all([same(one, self.model.popleft()) for one in got])
+        assert all(map(same, got, [self.model.popleft() for _ in got]))
 
     @precondition(lambda self: self.model)
     @rule(which=st.booleans())
