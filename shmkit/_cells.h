@@ -46,6 +46,7 @@ static inline void queue_skip(queue_t *queue, cell_t *cell, uint64_t head, uint6
     if (cas_seq_u64(&cell->word, &word, cell_word(next, 0, CELL_FREE))) {
         cas_seq_u64(&queue->header->head, &head, head + END_STEP);
         gate_wake(&queue->header->room_gate, 1);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
     }
 }
 
@@ -119,6 +120,8 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
                                          (uint32_t)(ticket & ((1ull << queue->rings[ring].log) - 1)), lap));
                 FAILPOINT("queue.queued");
             }
+            /* Who watches is told before: whoever then gets the item knows that it was (_watch.h). */
+            watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS);
             /* SYNC queue-cell: pairs with load_acquire(word) in queue_get; the item is whole.  seq, so that the look at the gate comes
              * after it; an exchange will do, as nobody else changes the cell of a claimant that lives */
             exchange_seq_u64(&cell->word, cell_word(ticket, 0, CELL_READY));
@@ -171,8 +174,10 @@ static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_
     /* SYNC queue-cell: pairs with load_acquire(word) in queue_put; what was there is copied.  seq, for the look at the gate */
     exchange_seq_u64(&cell->word, cell_word(ticket + (1ull << log), 0, CELL_FREE));
     FAILPOINT("queue.freed");
-    if (queue->most != QUEUE_UNBOUNDED)
+    if (queue->most != QUEUE_UNBOUNDED) {
         gate_wake(&queue->header->room_gate, 1);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
+    }
     return status;
 }
 
@@ -259,6 +264,15 @@ static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
     }
 }
 
+/* Whatever was waited for may have come: everybody looks again.  Call it after a seq store. */
+static inline void queue_tell_all(queue_header_t *header) {
+    gate_wake(&header->items_gate, GATE_ALL);
+    gate_wake(&header->room_gate, GATE_ALL);
+    gate_wake(&header->done_gate, GATE_ALL);
+    watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS);
+    watch_ring(&header->room_watched, header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
+}
+
 /* --- looking ----------------------------------------------------------------------------------------------------- */
 
 /* Would queue_get find something, or something to do? */
@@ -271,6 +285,17 @@ static inline int queue_has_item(const void *of) {
     const uint64_t word = load_seq_u64(&cell->word); /* (SYNC queue-cell); seq for the look after the announcement */
     const int64_t ahead = (int64_t)(cell_ticket(word) - (head >> 8));
     return ahead > 0 || (ahead == 0 && cell_phase(word) != CELL_FREE && cell_phase(word) != CELL_CLAIMED);
+}
+
+/* Is something there, or being put?  What one who watches looks at, once it has armed. */
+static inline int queue_is_coming(const void *of) {
+    queue_t *queue = (queue_t *)of;
+    const uint64_t head = queue_true_head(queue); /* past what is in others' hands: that is not to be had */
+    const cell_t *cell = queue_cell(queue, head & 255, head >> 8);
+    if (cell == NULL || load_seq_u32(&queue->header->orphans) != 0 || load_seq_u32(&queue->header->state) != QUEUE_OPEN)
+        return 1;
+    const uint64_t word = load_seq_u64(&cell->word); /* (SYNC queue-cell); seq for the look after arming */
+    return word != cell_word(head >> 8, 0, CELL_FREE) && (int64_t)(cell_ticket(word) - (head >> 8)) >= 0;
 }
 
 /* Would queue_put find room? */

@@ -25,6 +25,7 @@ cdef extern from "_heap_layout.h" nogil:
         CELL_HEAD
         CELL_QUEUE
         QUEUE_RINGS
+        QUEUE_WATCHERS
         QUEUE_OPEN
         QUEUE_SHUT
         QUEUE_VOID
@@ -54,13 +55,16 @@ cdef extern from "_heap_layout.h" nogil:
         uint64_t head
         uint32_t items_gate
         uint32_t state
+        uint32_t watched
         uint32_t room_gate
+        uint32_t room_watched
         uint64_t done
         uint64_t dropped
         uint64_t made
         uint64_t taken
         uint64_t skipped
         uint32_t done_gate
+        uint64_t *watchers
 
 
 cdef extern from "_heap.h" nogil:
@@ -112,8 +116,9 @@ cdef extern from "_cells.h" nogil:
     status_t queue_open(queue_t *queue, heap_t *heap, queue_header_t *header, uint64_t id)
     status_t queue_put(queue_t *queue, const item_t *item, int *error)
     status_t queue_get(queue_t *queue, item_t *item)
-    bint queue_has_item(const void *queue)
-    bint queue_has_room(const void *queue)
+    int queue_has_item(const void *queue)
+    int queue_has_room(const void *queue)
+    int queue_is_coming(const void *queue)
     uint32_t queue_ring(const queue_t *queue, uint32_t ring)
     uint64_t queue_size(queue_t *queue)
 

@@ -110,7 +110,7 @@ SHMKIT_ASSERT(sizeof(heap_block_t) == 32, "an entry as drawn");
  *
  *    line 0             line 1  line 2          line 3              line 4        line 5      line 6 …
  *   +------------------+-------+---------------+-------------------+-------------+-----------+------------+
- *   | kind, id, most   | tail  | head, orphans | items gate, state | room gate   | counters  | rings[64]  |
+ *   | kind, id, most   | tail  | head, orphans | items gate, state | room gate   | counters  | rings[64]  | … watchers[64]
  *   +------------------+-------+---------------+-------------------+-------------+-----------+------------+
  *     creator, once      all     all             all                 all           all         all
  *
@@ -128,10 +128,13 @@ SHMKIT_ASSERT(sizeof(heap_block_t) == 32, "an entry as drawn");
  *   FREE(t) → LINK(t, ring): the ticket t and all later ones are in that ring; nothing is ever claimed here again
  *   of the dead: CLAIMED → SKIP(t) → FREE(t + cells);  TAKEN → ORPHAN(t) → TAKEN(t, member) → FREE(t + cells)
  *
+ * watchers     who waits with a descriptor ("watching" in _watch.h).
+ *
  * item         block: 24 | lap: 20 | head: 8 | flags: 12.  Stored by the claimant before the block is QUEUED; of this ticket only
  *              if the lap is the ticket's.
  * Invariant: the cell of tail is FREE(tail), or somebody's of that very ticket: the last free cell of a ring is used for the link.  */
 #define QUEUE_RINGS 64u
+#define QUEUE_WATCHERS 64u
 #define QUEUE_CELLS_LEAST 64u
 #define QUEUE_LOG_MOST 18u
 #define QUEUE_CELLS_MOST (1u << QUEUE_LOG_MOST)
@@ -183,10 +186,12 @@ typedef struct {
     uint32_t orphans; /* there may be cells of phase ORPHAN: look for them */
     uint8_t pad2[LINE - 12];
     uint32_t items_gate;
-    uint32_t state; /* QUEUE_… */
-    uint8_t pad3[LINE - 8];
+    uint32_t state;   /* QUEUE_… */
+    uint32_t watched; /* somebody may watch for items */
+    uint8_t pad3[LINE - 12];
     uint32_t room_gate;
-    uint8_t pad4[LINE - 4];
+    uint32_t room_watched; /* somebody may watch for room */
+    uint8_t pad4[LINE - 8];
     uint64_t done;        /* tasks that were declared done */
     uint64_t dropped;     /* items that the policy let go */
     uint64_t made, taken; /* references to it that were pickled, and unpickled */
@@ -196,6 +201,7 @@ typedef struct {
     uint32_t done_gate;
     uint8_t pad5[LINE - 60];
     uint64_t rings[QUEUE_RINGS];
+    uint64_t watchers[QUEUE_WATCHERS];
 } queue_header_t;
 
 SHMKIT_ASSERT(sizeof(cell_t) == LINE, "a cell owns a line");

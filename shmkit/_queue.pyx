@@ -16,12 +16,14 @@ cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
+from shmkit._core_watch cimport WATCH_ITEMS, WATCH_ROOM
 from shmkit._decode cimport unpack
 from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
-from shmkit._queue_end cimport LOOK_EVERY_NS
+from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK
 from shmkit._queue_put cimport QueuePut
+from shmkit._watch cimport coming_t, new_watch
 
 from shmkit import errors
 
@@ -29,12 +31,65 @@ cdef const uint64_t *generation = fork_generation()
 
 cdef enum:
     LOOK_EVERY = 4096            # gets, between two looks for the dead
+    COMING_NS = 20_000_000       # who was told of an item waits for it so long, even if it does not wait for any
     IDLE_NS = 2_000_000_000      # a wait of that length gives idle memory back
 
 
 @cython.no_gc_clear
 cdef class QueueBase(QueuePut):
     """The base of Queue, SimpleQueue and JoinableQueue; see there."""
+
+    # --- being told ------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to get, for select, epoll or an event loop.
+
+        It is this process's own, made at the first call, and says nothing of what another consumer gets first: so what
+        is readable is got without waiting (``get(False)``), which may raise Empty.  It cannot be read from.
+        Those who put are reached within one network namespace.  ChannelError if 64 descriptors watch the queue already.
+        """
+        if self.generation != generation[0]:
+            self.enter()
+        if self.items_watch is None or not self.items_watch.sound():
+            self.items_watch = None
+            self.items_watch = new_watch(
+                &self.c.header.watched, self.c.header.watchers, QUEUE_WATCHERS, WATCH_ITEMS,
+                <coming_t>queue_is_coming, &self.c, self.share, self._label(),
+            )
+        return self.items_watch.fd
+
+    def _room_fileno(self) -> int:
+        """A descriptor that becomes readable when there is room, once a put that does not wait has found none."""
+        if self.generation != generation[0]:
+            self.enter()
+        if self.room_watch is None or not self.room_watch.sound():
+            self.room_watch = None
+            self.room_watch = new_watch(
+                &self.c.header.room_watched, self.c.header.watchers, QUEUE_WATCHERS, WATCH_ROOM,
+                <coming_t>queue_has_room, &self.c, self.share, self._label(),
+            )
+        return self.room_watch.fd
+
+    def _look(self) -> bool:
+        """Looks for the dead; whether there is something to get."""
+        if self.generation != generation[0]:
+            self.enter()
+        self.heap.look_for_dead(LOOK_EVERY_NS)
+        return queue_has_item(&self.c)
+
+    def _look_for_room(self) -> bool:
+        """Likewise; whether there is room."""
+        self._look()
+        return queue_has_room(&self.c)
+
+    def _room(self) -> int:
+        """How many more items there is room for."""
+        return max(0, <object>self.c.most - queue_size(&self.c))
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a put waits for room."""
+        return self.policy == POLICY_BLOCK
 
     # --- getting ---------------------------------------------------------------------------------------------------
 
@@ -57,7 +112,7 @@ cdef class QueueBase(QueuePut):
             if status == CORRUPT:
                 raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
             if not self.fetch(&item, deadline_of(timeout), block):
-                raise errors.Empty(f"{self._label()} is empty")
+                self.found_empty()
             hold = self.heap.hold
         return self.open_item(&item, hold)
 
@@ -69,6 +124,8 @@ cdef class QueueBase(QueuePut):
         """The object that an item is; its block, if it has one, is this process's."""
         cdef Block owner
         self.operations += 1
+        if self.items_watch is not None:
+            self.items_watch.settle()
         if self.operations % LOOK_EVERY == 0:
             # Who never waits never asks: but what a dead one had taken is to go to somebody.
             self.heap.look_for_dead(LOOK_EVERY_NS)
@@ -85,11 +142,19 @@ cdef class QueueBase(QueuePut):
         owner.shape = item.body_size
         return unpack(item.head, item.head_size, <unsigned char *>owner.at, item.body_size, owner, self.pickles)
 
+    cdef int found_empty(self) except -1:
+        """Raises Empty; whoever watches the descriptor is told when that changes."""
+        if self.items_watch is not None:
+            self.heap.look_for_dead(LOOK_EVERY_NS)
+            self.items_watch.empty()
+        raise errors.Empty(f"{self._label()} is empty")
+
     cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1:
         """Gets an item after waiting for one, under the heap's hold; False if none came in time."""
         cdef waiter_t waiter
         cdef status_t status
         cdef bint trimmed = False
+        cdef uint64_t begun = 0
         waiter_init(&waiter)
         if self.spin_items_ns:
             waiter.spin_ns = self.spin_items_ns
@@ -106,7 +171,11 @@ cdef class QueueBase(QueuePut):
                 raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
             if load_relaxed_u32(&self.c.header.state) != QUEUE_OPEN:  # relaxed: it never opens again
                 raise errors.ShutDown(f"{self._label()} was shut down")
-            if not block:
+            if not block and self.items_watch is not None and begun == 0 and queue_is_coming(&self.c):
+                # The descriptor said so: an item is being put at this very moment.
+                begun = clock_ns()
+                deadline = begun + COMING_NS
+            elif not block and (begun == 0 or clock_ns() >= deadline):
                 # Perhaps what is there is in the hands of somebody who died.
                 self.operations += 1
                 if self.operations % LOOK_EVERY == 0:
@@ -152,7 +221,7 @@ cdef class QueueBase(QueuePut):
                 if found:
                     break
                 if not self.fetch(&item, deadline_of(timeout), block):
-                    raise errors.Empty(f"{self._label()} is empty")
+                    self.found_empty()
                 hold = self.heap.hold
             elif status == CORRUPT:
                 if found:

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmkit._core cimport lease_t
 from shmkit._core_heap cimport queue_header_t, queue_t
 from shmkit._heap cimport Heap, Hold
+from shmkit._watch cimport Watch
 
 cdef enum:
     POLICY_BLOCK = 0
@@ -35,6 +36,8 @@ cdef class QueueEnd:
     cdef uint32_t operations
     cdef uint64_t spin_items_ns
     cdef uint64_t spin_room_ns
+    cdef Watch items_watch    # None: nobody has asked for a descriptor
+    cdef Watch room_watch
     cdef object __weakref__
 
     cdef int enter(self) except -1

@@ -116,6 +116,7 @@ cdef class QueueEnd:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         self.heap.enter()
         self.c.member = self.heap.place
+        self.items_watch = self.room_watch = None  # they are of the process that forked
         self.generation = generation[0]
         return 0
 
@@ -282,6 +283,7 @@ cdef class QueueEnd:
             return
         self.shut = True
         self.generation = NEVER
+        self.items_watch = self.room_watch = None
         cdef Share share = self.share
         self.share = None
         park(share)

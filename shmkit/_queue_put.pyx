@@ -127,6 +127,8 @@ cdef class QueuePut(QueueEnd):
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 continue
             if not block or self.policy == POLICY_RAISE:
+                if self.room_watch is not None:
+                    self.room_watch.empty()
                 raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
             if waiter.begun_ns == 0 and queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
                 continue
@@ -232,6 +234,8 @@ cdef class QueuePut(QueueEnd):
                 self.enter()
             if status == SLICE_OVER:
                 self.heap.look_for_dead(LOOK_EVERY_NS)
+        if self.room_watch is not None:
+            self.room_watch.empty()
         raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
 
     def put_many(self, items, block=True, timeout=None) -> None:

@@ -7,6 +7,7 @@
 #define SHMKIT_QUEUE_RINGS_H
 
 #include "_heap.h"
+#include "_watch.h"
 
 #define TICKET_SHIFT 16
 #define TICKET_MASK ((1ull << 48) - 1)

@@ -57,9 +57,7 @@ static inline void queue_shut(queue_t *queue, uint32_t state) {
     uint32_t now = load_seq_u32(&queue->header->state);
     while (now < state && !cas_seq_u32(&queue->header->state, &now, state))
         ;
-    gate_wake(&queue->header->items_gate, GATE_ALL);
-    gate_wake(&queue->header->room_gate, GATE_ALL);
-    gate_wake(&queue->header->done_gate, GATE_ALL);
+    queue_tell_all(queue->header);
 }
 
 /* Waiting for memory: each look is a try. */

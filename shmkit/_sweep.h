@@ -301,9 +301,7 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
         store_seq_u32(&header->orphans, 1);
     if (orphans || sweep->mended != before) {
         FAILPOINT("sweep.tell");
-        gate_wake(&header->items_gate, GATE_ALL);
-        gate_wake(&header->room_gate, GATE_ALL);
-        gate_wake(&header->done_gate, GATE_ALL);
+        queue_tell_all(header);
     }
 }
 

@@ -6,22 +6,71 @@ They take the arguments, and answer and raise what those of ``multiprocessing`` 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from weakref import WeakKeyDictionary
 
+from shmkit import errors
 from shmkit._queue import QueueBase
 from shmkit._queue_end import create_named, find_named
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Self
 
+    from shmkit._awaiting import Awaiting
     from shmkit.segment.base import Backing, Lifetime
+
+    _InLoops = WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting]
 
 __all__ = ["Backpressure", "JoinableQueue", "Queue", "SimpleQueue"]
 
 Backpressure = Literal["block", "raise", "drop_oldest", "drop_newest"]
 
 
-class Queue(QueueBase):
+class _Awaited(QueueBase):
+    """Adds what an event loop waits for."""
+
+    async def get_async(self, timeout: float | None = None) -> Any:
+        """`get`, in an event loop of asyncio, for any number of tasks at a time.  Empty after ``timeout`` seconds.
+
+        A task that is cancelled while it waits has got nothing.
+        """
+        try:
+            return QueueBase.get(self, False)
+        except errors.Empty:
+            if timeout is not None and timeout <= 0:
+                raise
+        from shmkit._awaiting import Source
+
+        source = Source(self.fileno, self._look, self.qsize)
+        return await self._tasks(0).until(source, partial(QueueBase.get, self, False), errors.Empty, timeout)
+
+    async def put_async(self, obj: Any, timeout: float | None = None) -> None:
+        """`put`, in an event loop of asyncio.  Full after ``timeout`` seconds; at once where the queue says "raise"."""
+        attempt = partial(QueueBase.put, self, obj, False)
+        try:
+            attempt()
+            return
+        except errors.Full:
+            if (timeout is not None and timeout <= 0) or not self._waits:
+                raise
+        from shmkit._awaiting import Source
+
+        source = Source(self._room_fileno, self._look_for_room, self._room)
+        await self._tasks(1).until(source, attempt, errors.Full, timeout)
+
+    def _tasks(self, which: int) -> Awaiting:
+        from shmkit._awaiting import awaiting_in
+
+        known: tuple[_InLoops, _InLoops] = self.__dict__.setdefault(
+            "_awaiting", (WeakKeyDictionary(), WeakKeyDictionary())
+        )
+        return awaiting_in(known[which])
+
+
+class Queue(_Awaited):
     """A queue that any number of processes and threads put into and get from, first in, first out for each producer.
 
     ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method);
@@ -98,7 +147,7 @@ class JoinableQueue(Queue):
         self._join()
 
 
-class SimpleQueue(QueueBase):
+class SimpleQueue(_Awaited):
     """A queue without a limit, and with few words: ``put``, ``get``, ``empty``, ``close``."""
 
     def __init__(self, *, ctx: object = None) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import struct
 import sys
 import time
@@ -67,13 +68,15 @@ def produce(queue: Any, log: Log, me: int, most: int) -> None:
         log[RETURNED + me] = number
 
 
-def consume(queue: Any, log: Log, notes: Notes, me: int) -> None:
+def consume(queue: Any, log: Log, notes: Notes, me: int, watching: bool) -> None:
     count = 0
     last = [-1, -1]
     early = 0
     while True:
         try:
-            item = queue.get(timeout=0.02)
+            if watching:
+                select.select([queue], [], [], 0.02)
+            item = queue.get(not watching, 0.02)
         except shmkit.Empty:
             if log[DONE]:
                 break
@@ -90,7 +93,7 @@ def consume(queue: Any, log: Log, notes: Notes, me: int) -> None:
 
 def trial(case: str, seed: int, role: int, failpoint: str = "", after: float = 0.0) -> dict[str, int]:
     chance = random.Random(seed)
-    queue = shmkit.Queue(chance.choice((1, 3, 40)) if case == "bounded" else 0)
+    queue = shmkit.Queue(0 if case == "unbounded" else chance.choice((1, 3, 40)))
     log = Log()
     notes = [Notes(), Notes()]
     most = GOT if failpoint else NOTES // 3
@@ -101,7 +104,7 @@ def trial(case: str, seed: int, role: int, failpoint: str = "", after: float = 0
         if who < 2:
             produce(queue, log, who, most)
         else:
-            consume(queue, log, notes[who - 2], who - 2)
+            consume(queue, log, notes[who - 2], who - 2, case == "watched")
 
     pids = [fork(lambda who=who: run(who)) for who in range(4)]  # type: ignore[misc]
     what = f"{case}, role {role}, {failpoint or after}, seed {seed}"

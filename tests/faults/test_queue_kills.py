@@ -22,9 +22,9 @@ CERTAIN = {
 }  # fmt: skip
 
 
-def failpoints() -> list[str]:
+def failpoints(headers: tuple[str, ...] = HEADERS) -> list[str]:
     """Every failpoint that the headers name."""
-    text = "".join((PACKAGE / header).read_text() for header in HEADERS)
+    text = "".join((PACKAGE / header).read_text() for header in headers)
     return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
 
 
@@ -54,8 +54,24 @@ def test_one_is_killed_at_random_instants(process: Processes, case: str) -> None
     assert sum(result["killed"] for result in results) > 40
 
 
+@pytest.mark.timeout(600)
+def test_one_is_killed_who_tells_or_is_told(process: Processes, debug_env: dict[str, str]) -> None:
+    """Consumers that wait with a descriptor, and producers that tell them."""
+    points = [*failpoints(("_watch.h",)), "queue.queued", "queue.ready", "queue.copied", "queue.freed"]
+    results = trials(process, debug_env, "failpoints", "watched", *points, watchdog=590)
+    killed = {str(result["failpoint"]) for result in results if result["killed"]}
+    assert killed == set(points)
+
+
+@pytest.mark.timeout(600)
+def test_one_is_killed_at_random_instants_beside_those_who_watch(process: Processes) -> None:
+    """The same, wherever it was."""
+    results = trials(process, dict(os.environ), "instants", "watched", "30", "3", watchdog=590)
+    assert sum(result["killed"] for result in results) > 20
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("case", ["bounded", "unbounded"])
+@pytest.mark.parametrize("case", ["bounded", "unbounded", "watched"])
 @pytest.mark.timeout(3600)
 def test_thousands_are_killed_at_random_instants(process: Processes, case: str) -> None:
     """2,000 times."""

@@ -27,6 +27,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_lock.h", "_semaphore.h", "_event.h"],  # words that are waited for at gates, and that name members
         ["_condition.h", "_rwlock.h", "_barrier.h"],  # go with a lock, bear a lock's word, have a lock in them
         ["_rwlock_wait.h"],  # how that is waited for
+        ["_watch.h"],  # beside a gate, a way to be told of what gates tell
         ["_heap_layout.h"],  # has a lock's cell in it
         ["_heap.h"],  # blocks whose words name members
         ["_queue_rings.h"],  # queues are blocks of a heap …
@@ -38,7 +39,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic"],
+        ["_core_topic", "_core_watch"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
     ],
     1: [
@@ -62,7 +63,7 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
-        ["_codes", "_heap"],
+        ["_codes", "_heap", "_watch"],
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
         ["_dtypes"],  # some of which are pickled
         ["_decode"],  # what arrays are made of
@@ -72,6 +73,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_subscriber", "_queue_put"],
         ["_publisher"],  # makes subscribers
         ["_queue"],  # adds getting to putting
+        ["_awaiting"],  # for an event loop, what a descriptor says
         ["queue"],  # the standard library's words
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
