@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
     fileno: Callable[[], int]
     look: Callable[[], bool]  # whether to try, all the same
-    count: Callable[[], int]  # how many can be served at present
+    room: Callable[[], int]  # how many can be served at present
 
 
 class Awaiting:
@@ -43,9 +43,7 @@ class Awaiting:
         self._fd = -1  # that the loop reads; -1: none
         self._timer: asyncio.TimerHandle | None = None
 
-    async def until(
-        self, source: Source, attempt: Callable[[], T], miss: type[Exception], timeout: float | None
-    ) -> T:
+    async def until(self, source: Source, attempt: Callable[[], T], miss: type[Exception], timeout: float | None) -> T:
         """What `attempt` returns, which is called until it does not raise `miss`; then that, after `timeout` seconds.
 
         It is called first when somebody said that something is there: call it once before.
@@ -103,7 +101,7 @@ class Awaiting:
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._source is None:
             return
-        most = max(self._source.count(), 1) - len(self._woken)
+        most = max(self._source.room(), 1) - len(self._woken)
         for future in list(islice(self._waiting, max(most, 0))):
             del self._waiting[future]
             if not future.done():

@@ -26,8 +26,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "_atomics.h"
-#include "_failpoint.h"
+#include "_wait.h"
 
 #define WATCH_ARMED 1ull
 #define WATCH_ITEMS 0ull
@@ -74,12 +73,12 @@ static inline int watch_tell(uint64_t id) {
     return error == EAGAIN || error == ENOBUFS ? 0 : error; /* its queue is full of them: it is readable */
 }
 
-static __attribute__((noinline)) void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
+static inline void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
     const int saved = errno;
     uint32_t seen = load_seq_u32(watched);
     int left = 0;
     for (uint32_t i = 0; i < count; i++) {
-        /* SYNC watch-word: pairs with cas_seq(word) in watch_arm */
+        /* SYNC watch-word: pairs with cas_seq(at) in watch_arm */
         uint64_t word = load_seq_u64(&words[i]);
         if ((word & (WATCH_ARMED | WATCH_ROOM)) != (WATCH_ARMED | kind))
             continue;
@@ -97,7 +96,7 @@ static __attribute__((noinline)) void watch_ring_each(uint32_t *watched, uint64_
 }
 
 /* Tells all who watch for that.  Call it after a seq read-modify-write of what they look at once they have armed. */
-static inline __attribute__((always_inline)) void watch_ring(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
+static ALWAYS_INLINE void watch_ring(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
     /* SYNC watched: pairs with cas_seq(watched) in watch_arm; of two who each store and then look, one sees the other */
     if (__builtin_expect(load_seq_u32(watched) & WATCHED, 0))
         watch_ring_each(watched, words, count, kind);

@@ -248,8 +248,7 @@ def test_get_and_put_are_awaited() -> None:
                 await queue.put_async((who, number))
 
         async def consume() -> None:
-            for _ in range(50):
-                got.append(await queue.get_async())
+            got.extend([await queue.get_async() for _ in range(50)])
 
         await asyncio.wait_for(asyncio.gather(*map(produce, range(20)), *(consume() for _ in range(20))), WATCHDOG)
         assert queue.empty()
