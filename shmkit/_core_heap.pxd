@@ -116,6 +116,7 @@ cdef extern from "_cells.h" nogil:
     status_t queue_open(queue_t *queue, heap_t *heap, queue_header_t *header, uint64_t id)
     status_t queue_put(queue_t *queue, const item_t *item, int *error)
     status_t queue_get(queue_t *queue, item_t *item)
+    uint64_t queue_true_head(queue_t *queue)
     int queue_has_item(const void *queue)
     int queue_has_room(const void *queue)
     int queue_is_coming(const void *queue)

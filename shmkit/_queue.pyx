@@ -77,6 +77,26 @@ cdef class QueueBase(QueuePut):
         self.heap.look_for_dead(LOOK_EVERY_NS)
         return queue_has_item(&self.c)
 
+    def _poll(self, timeout=0.0) -> bool:
+        """Waits until there is something to get, which stays there, at most `timeout` seconds; whether there is."""
+        cdef waiter_t waiter
+        cdef status_t status = SLICE_OVER
+        cdef uint64_t deadline = deadline_of(timeout)
+        waiter_init(&waiter)
+        while True:
+            if self.shut or self.generation != generation[0]:
+                self.enter()
+            queue_true_head(&self.c)  # past what others have got
+            if queue_has_item(&self.c):
+                return True
+            if status == TIMED_OUT:
+                return False
+            with nogil:
+                status = queue_items_round(&self.c, &waiter, deadline)
+            PyErr_CheckSignals()
+            if status == SLICE_OVER:
+                self.heap.look_for_dead(LOOK_EVERY_NS)
+
     def _look_for_room(self) -> bool:
         """Likewise; whether there is room."""
         self._look()

@@ -24,6 +24,8 @@ REPLACED = (
     Replaced("lock", "synchronize", "Condition"),
     Replaced("lock", "synchronize", "Event"),
     Replaced("lock", "synchronize", "Barrier"),
+    Replaced("queue", "queues", "Queue"),
+    Replaced("queue", "queues", "JoinableQueue"),
     Replaced("shared_memory", "shared_memory", "SharedMemory"),
     Replaced("shared_memory", "shared_memory", "ShareableList"),
 )

@@ -1,5 +1,132 @@
-"""The standard library's ``multiprocessing.queues``."""
+"""``multiprocessing.queues`` over shmkit's: no thread, no pipe, no lock, arrays without pickling, no wait for the dead.
 
-from shmkit.multiprocessing._same import same
+What the standard library does later, in a thread, is done by ``put``: so an item that cannot be pickled is reported
+(``_on_queue_feeder_error``) before ``put`` returns, and what is changed after it is not sent.
+"""
 
-same(__name__)
+from __future__ import annotations
+
+import multiprocessing.queues as _theirs
+from multiprocessing import context
+from typing import Any
+
+from shmkit.errors import ShmkitError
+from shmkit.multiprocessing import _statistics
+from shmkit.multiprocessing._ends import Reader, Writer
+from shmkit.multiprocessing._same import attributes_of
+from shmkit.queue import JoinableQueue as _JoinableQueue
+from shmkit.queue import Queue as _Queue
+
+__all__ = ["JoinableQueue", "Queue"]
+
+__getattr__, __dir__ = attributes_of(_theirs)
+
+SEM_VALUE_MAX = 2**31 - 1  # what the standard library calls a queue without a limit
+
+
+class Queue(_theirs.Queue):  # type: ignore[type-arg]
+    """A queue between processes; see ``shmkit.Queue``, which it is."""
+
+    _kind: type[_Queue] = _Queue
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
+        self._ignore_epipe = False  # for concurrent.futures
+        self._stand_on(self._kind(maxsize))
+
+    def _stand_on(self, queue: _Queue) -> None:
+        self._queue = queue
+        self._reader = Reader(queue)
+        self._writer = Writer(queue)
+        self._poll = self._reader.poll
+        self._closed = False
+        self._used = False
+        self._counts = _statistics.enabled()
+
+    def __getstate__(self) -> Any:
+        context.assert_spawning(self)
+        return self._ignore_epipe, self._maxsize, self._queue
+
+    def __setstate__(self, state: Any) -> None:
+        self._ignore_epipe, self._maxsize, queue = state
+        self._stand_on(queue)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put `obj`; queue.Full if there is no room, at once or in time.  ValueError if this handle was closed."""
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        self._used = True
+        try:
+            self._queue.put(obj, block, timeout)
+        except ShmkitError:
+            raise
+        except Exception as error:
+            if timeout is not None:
+                timeout + 0.0  # it was that
+            self._on_queue_feeder_error(error, obj)  # type: ignore[attr-defined]
+            return
+        if self._counts:
+            _statistics.add("messages")
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Remove an item and return it; queue.Empty if there is none, at once or in time.  ValueError if closed."""
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        return self._queue.get(block, timeout)
+
+    def get_nowait(self) -> Any:
+        """``get(False)``."""
+        return self.get(False)
+
+    def put_nowait(self, obj: Any) -> None:
+        """``put(obj, False)``."""
+        self.put(obj, False)
+
+    def qsize(self) -> int:
+        """How many items are in it."""
+        return self._queue.qsize()
+
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._reader.poll()
+
+    def full(self) -> bool:
+        """Whether a put would have to wait."""
+        return self._queue.full()
+
+    def close(self) -> None:
+        """End the use of this handle: what was put is in the queue, for others."""
+        self._closed = True
+        if self._used:  # as where a thread closes them, which starts with the first put
+            self._reader.close()
+            self._writer.close()
+
+    def join_thread(self) -> None:
+        """Return at once: what was put is in the queue already."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: exiting never waits for a reader."""
+
+    def _terminate_broken(self) -> None:
+        # Of concurrent.futures, when a worker has died.
+        self._reader.close()
+        self.close()
+
+    def _after_fork(self) -> None:
+        """A forked child's handle knows by itself that it is another process's."""
+
+
+class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]
+    """A Queue that counts what has been done: ``task_done`` and ``join``."""
+
+    _kind = _JoinableQueue
+    _queue: _JoinableQueue
+
+    def task_done(self) -> None:
+        """Declare that an item that was got has been dealt with.  ValueError if there were not that many."""
+        self._queue.task_done()
+
+    def join(self) -> None:
+        """Wait until every item that was put has been declared done."""
+        self._queue.join()

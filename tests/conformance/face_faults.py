@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from shmkit.multiprocessing import _beneath, shared_memory, synchronize
+from shmkit.multiprocessing import _beneath, queues, shared_memory, synchronize
 
 
 def lock_that_is_always_free() -> None:
@@ -30,6 +31,20 @@ def barrier_that_holds_nobody() -> None:
     synchronize.Barrier.wait = lambda self, timeout=None: 0  # type: ignore[method-assign]
 
 
+def queue_that_is_a_stack() -> None:
+    get = queues.Queue.get
+
+    def broken(self: queues.Queue, block: bool = True, timeout: float | None = None) -> Any:
+        item = get(self, block, timeout)
+        while not self.empty():
+            later = get(self)
+            self.put(item)
+            item = later
+        return item
+
+    queues.Queue.get = broken  # type: ignore[method-assign]
+
+
 def memory_that_goes_when_it_is_closed() -> None:
     close = shared_memory.SharedMemory.close
 
@@ -45,5 +60,6 @@ FAULTS: dict[str, Callable[[], None]] = {
     "lock-always-free": lock_that_is_always_free,
     "condition-wakes-all": condition_that_wakes_all,
     "barrier-holds-nobody": barrier_that_holds_nobody,
+    "queue-is-a-stack": queue_that_is_a_stack,
     "memory-goes": memory_that_goes_when_it_is_closed,
 }

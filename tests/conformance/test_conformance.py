@@ -61,13 +61,16 @@ def test_all_of_mp_suite(face: str, method: str) -> None:
 @pytest.mark.parametrize("face", FACES)
 def test_faces_mp_suite(face: str) -> None:
     """What the drop-in replaces, a quick choice of the same."""
-    assert_conforms(both("mp_suite", "forkserver", [*PRIMITIVES, "*SharedMemory*", "TestStartMethod.*"], face), 25)
+    assert_conforms(
+        both("mp_suite", "forkserver", [*PRIMITIVES, "*Queue*", "*SharedMemory*", "TestStartMethod.*"], face), 25
+    )
 
 
 FACE_FAULTS = {
     "lock-always-free": ("WithProcessesTestLock.test_lock",),
     "condition-wakes-all": ("WithProcessesTestCondition.test_notify", "WithProcessesTestCondition.test_notify_n"),
     "barrier-holds-nobody": ("WithProcessesTestBarrier.test_wait_return",),
+    "queue-is-a-stack": ("WithProcessesTestQueue.test_get",),
     "memory-goes": ("WithProcessesTestSharedMemory.test_shared_memory_basics",),
 }
 

@@ -1,0 +1,88 @@
+"""What stands where the standard library's queues have the two ends of a pipe: ``_reader`` and ``_writer``.
+
+Programs wait for the first with ``multiprocessing.connection.wait`` and ``select``; some use both as they would use
+the connections.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from shmkit.queue import Queue
+
+__all__ = ["Reader", "Writer"]
+
+
+class _End:
+    """One end, which is closed for itself."""
+
+    readable = False
+    writable = False
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue: Queue | None = queue
+
+    def _open(self) -> Queue:
+        if self._queue is None:
+            raise OSError("handle is closed")
+        return self._queue
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._queue is None
+
+    def close(self) -> None:
+        """End its use."""
+        self._queue = None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *of: object) -> None:
+        self.close()
+
+
+class Reader(_End):
+    """Where items come out."""
+
+    readable = True
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to get."""
+        return self._open().fileno()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is something to get; waits for it, at most `timeout` seconds, None: for ever."""
+        return self._open()._poll(timeout)
+
+    def recv(self) -> Any:
+        """The next item."""
+        return self._open().get()
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """The next item, pickled."""
+        data = bytes(ForkingPickler.dumps(self.recv()))
+        if maxlength is not None and len(data) > maxlength:
+            raise OSError("bad message length")
+        return data
+
+
+class Writer(_End):
+    """Where they go in."""
+
+    writable = True
+
+    def fileno(self) -> int:
+        """The descriptor of the memory that items are in: putting never has to wait for it."""
+        return int(self._open().heap.segment.fd)
+
+    def send(self, obj: Any) -> None:
+        """Put an item."""
+        self._open().put(obj)
+
+    def send_bytes(self, data: Any, offset: int = 0, size: int | None = None) -> None:
+        """Put an item that is pickled."""
+        view = memoryview(data).cast("B")
+        self._open().put(ForkingPickler.loads(view[offset : None if size is None else offset + size]))

@@ -1,0 +1,289 @@
+"""Queues of the drop-in: the standard library's words, attributes and errors, over shmkit's queues."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import queue as stdlib_queue
+import select
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import queues as theirs
+from multiprocessing.connection import wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmkit
+from shmkit import multiprocessing as mp
+from support import Processes, alive, wait_until
+from support.log import Log
+
+WATCHDOG = 30.0
+
+
+@pytest.fixture(params=["Queue", "JoinableQueue"])
+def queue(request: pytest.FixtureRequest) -> Any:
+    return getattr(mp, request.param)()
+
+
+@pytest.fixture(params=["fork", "spawn", "forkserver"])
+def context(request: pytest.FixtureRequest) -> Any:
+    return mp.get_context(request.param)
+
+
+def echo(queue: Any, back: Any) -> None:
+    while (item := queue.get()) is not None:
+        back.put(item)
+
+
+def test_arrays_go_and_come(context: Any, process: Processes) -> None:
+    """As the receiver's own, through a bounded queue; objects around them too."""
+    queue, back = context.Queue(3), context.Queue()
+    child = process(echo, queue, back, context=context)
+    sent = np.arange(100_000.0)
+    for number in range(20):
+        queue.put({"number": number, "array": sent})
+    for number in range(20):
+        got = back.get(timeout=WATCHDOG)
+        assert got["number"] == number
+        assert (got["array"] == sent).all()
+        got["array"][:] = 0
+    queue.put(None)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+
+
+def work(queue: Any) -> None:
+    for _ in range(10):
+        queue.get()
+        queue.task_done()
+
+
+def test_tasks_are_joined(context: Any, process: Processes) -> None:
+    """Until the last was declared done."""
+    queue = context.JoinableQueue()
+    for number in range(20):
+        queue.put(number)
+    children = [process(work, queue, context=context) for _ in range(2)]
+    queue.join()
+    assert queue.empty()
+    for child in children:
+        child.join(WATCHDOG)
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+
+
+def test_it_is_what_it_replaces(queue: Any) -> None:
+    """For isinstance; and a limit that is none reads as the standard library's."""
+    assert isinstance(queue, theirs.Queue)
+    assert queue._maxsize == multiprocessing.Queue()._maxsize  # type: ignore[attr-defined]
+    assert mp.Queue(5)._maxsize == 5  # type: ignore[attr-defined]
+
+
+def test_full_and_empty(queue: Any) -> None:
+    """With the exceptions of the standard library, time-outs of all kinds, and none."""
+    bounded = type(queue)(2, ctx=mp.get_context())
+    assert bounded.empty()
+    for answer in (bounded.get_nowait, lambda: bounded.get(False), lambda: bounded.get(True, 0.01)):
+        with pytest.raises(stdlib_queue.Empty):
+            answer()
+    with pytest.raises(stdlib_queue.Empty):
+        bounded.get(timeout=-1)
+    bounded.put(1)
+    assert not bounded.full()
+    bounded.put_nowait(2)
+    assert bounded.full()
+    assert bounded.qsize() == 2
+    for refuse in (lambda: bounded.put_nowait(3), lambda: bounded.put(3, False), lambda: bounded.put(3, True, 0.01)):
+        with pytest.raises(stdlib_queue.Full):
+            refuse()
+    with pytest.raises(TypeError):
+        bounded.put(3, True, "soon")
+    assert [bounded.get(), bounded.get()] == [1, 2]
+
+
+def test_a_closed_one(queue: Any) -> None:
+    """ValueError from put and get; empty() tells as long as nothing was put, and raises OSError then."""
+    with pytest.raises(AssertionError):
+        queue.join_thread()
+    queue.cancel_join_thread()
+    queue.close()
+    queue.join_thread()
+    assert queue.empty()
+    with pytest.raises(ValueError, match="is closed"):
+        queue.put(1)
+    with pytest.raises(ValueError, match="is closed"):
+        queue.get()
+    used = type(queue)(ctx=mp.get_context())
+    used.put(1)
+    used.close()
+    used.close()
+    with pytest.raises(OSError, match="is closed"):
+        used.empty()
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise AttributeError("not this one")
+
+
+def test_what_cannot_be_pickled_is_reported(queue: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """To `_on_queue_feeder_error`, as there; the queue goes on, and nothing is in it."""
+    queue.put(Unpicklable())
+    queue.put(2)
+    assert queue.qsize() == 1
+    assert queue.get() == 2
+    assert "not this one" in capfd.readouterr().err
+    told = []
+    queue._on_queue_feeder_error = lambda error, obj: told.append((type(error), type(obj)))
+    queue.put(Unpicklable())
+    assert told == [(AttributeError, Unpicklable)]
+
+
+def test_it_is_pickled_for_children_only(queue: Any) -> None:
+    """RuntimeError otherwise, as there."""
+    with pytest.raises(RuntimeError, match="inheritance"):
+        pickle.dumps(queue)
+
+
+def test_the_ends_of_the_pipe_that_is_none(queue: Any) -> None:
+    """What programs do with `_reader` and `_writer`."""
+    reader, writer = queue._reader, queue._writer
+    assert reader.readable
+    assert not reader.writable
+    assert writer.writable
+    assert not reader.poll()
+    assert not reader.poll(0.01)
+    assert not wait([reader], 0)
+    assert select.select([], [writer], [], 0)[1] == [writer]
+    writer.send({"a": 1})
+    assert reader.poll(None)
+    assert wait([reader], 0) == [reader]
+    assert reader.recv() == {"a": 1}
+    writer.send_bytes(bytes(ForkingPickler.dumps([1, 2])))
+    assert pickle.loads(reader.recv_bytes()) == [1, 2]
+    queue.put("x" * 1000)
+    with pytest.raises(OSError, match="bad message length"):
+        reader.recv_bytes(10)
+    with reader:
+        pass
+    assert reader.closed
+    for answer in (reader.fileno, reader.poll, reader.recv):
+        with pytest.raises(OSError, match="is closed"):
+            answer()
+    assert not writer.closed
+
+
+def test_no_thread_and_no_descriptor_is_needed(queue: Any) -> None:
+    """The queue is memory: a handle more or less is nothing that runs."""
+    import threading
+
+    before = threading.active_count()
+    for number in range(1000):
+        queue.put(number)
+    assert threading.active_count() == before
+
+
+# ----------------------------------------------------------------------------------------------- under install()
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    shmkit.install(only={"queue"})
+    yield
+    shmkit.uninstall()
+
+
+class Derived(theirs.Queue):  # type: ignore[type-arg]
+    """Derived before install(): it has its own words."""
+
+    def __init__(self) -> None:
+        super().__init__(ctx=multiprocessing.get_context())
+        self.mine = 5
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_standard_librarys_own_makes_ours() -> None:
+    """By whatever name, and for who derived from it."""
+    for made in (multiprocessing.Queue(), multiprocessing.JoinableQueue(4), Derived()):
+        assert isinstance(made, mp.queues.Queue)
+        made.put(np.ones(5000))
+        assert made.get().sum() == 5000
+    assert Derived().mine == 5
+    shmkit.uninstall()
+    assert not isinstance(multiprocessing.Queue(), mp.queues.Queue)
+
+
+def double(value: Any) -> Any:
+    return 2 * value
+
+
+def die(_: object) -> None:
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
+@pytest.mark.usefixtures("installed")
+def test_concurrent_futures_stands_on_it() -> None:
+    """Its own subclass of Queue: results, a task that cannot be pickled, a worker that is killed."""
+    with ProcessPoolExecutor(2) as executor:
+        assert list(executor.map(double, range(50))) == list(range(0, 100, 2))
+        assert isinstance(executor._call_queue, mp.queues.Queue)  # type: ignore[attr-defined]
+        assert (executor.submit(double, np.ones(1000)).result(WATCHDOG) == 2).all()
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            executor.submit(double, lambda: 0).result(WATCHDOG)
+        assert executor.submit(double, 4).result(WATCHDOG) == 8
+    with ProcessPoolExecutor(2) as executor, pytest.raises(BrokenProcessPool):
+        executor.submit(die, 0).result(WATCHDOG)
+
+
+# ------------------------------------------------------------------------------------------------------ kills
+
+
+def consume_for_ever(queue: Any, got: Log) -> None:
+    while True:
+        got[0] = queue.get() + 1
+
+
+@pytest.mark.parametrize("face", ["stdlib", "drop-in"])
+def test_a_consumer_that_is_killed_while_it_waits(face: str, process: Processes) -> None:
+    """The standard library's holds the readers' lock, and nobody ever gets again; here the others go on."""
+    package: Any = multiprocessing if face == "stdlib" else mp
+    queue = package.Queue()
+    got = Log()
+    child = process(consume_for_ever, queue, got, context="fork")
+    queue.put(1)
+    wait_until(lambda: got[0] == 2)
+    # It waits in the next get, by and by: the standard library's with the lock.
+    if face == "stdlib":
+        wait_until(lambda: not queue._rlock.acquire(False) or queue._rlock.release())  # type: ignore[func-returns-value]
+    child.kill()
+    child.join()
+    assert not alive(child.pid or 0)
+    queue.put(2)
+    if face == "stdlib":
+        with pytest.raises(stdlib_queue.Empty):
+            queue.get(timeout=1.0)
+        queue.close()
+        queue.join_thread()
+    else:
+        assert queue.get(timeout=WATCHDOG) == 2
+
+
+def test_exit_waits_for_no_reader(process: Processes) -> None:
+    """A child that has put a lot, which nobody has got yet, ends at once."""
+    queue = mp.Queue()
+    child = process(_put_much, queue, context="fork")
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+    assert sum(len(queue.get()) for _ in range(100)) == 100 * 100_000
+
+
+def _put_much(queue: Any) -> None:
+    for _ in range(100):
+        queue.put(b"x" * 100_000)
