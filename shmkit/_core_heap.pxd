@@ -67,7 +67,7 @@ cdef extern from "_heap_layout.h" nogil:
         uint64_t *watchers
 
 
-cdef extern from "_heap.h" nogil:
+cdef extern from "_heap_take.h" nogil:
     ctypedef struct heap_t:
         char *base
         heap_header_t *header

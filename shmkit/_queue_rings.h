@@ -6,7 +6,7 @@
 #ifndef SHMKIT_QUEUE_RINGS_H
 #define SHMKIT_QUEUE_RINGS_H
 
-#include "_heap.h"
+#include "_heap_take.h"
 #include "_watch.h"
 
 #define TICKET_SHIFT 16

@@ -13,7 +13,7 @@ import pytest
 from support import PACKAGE, REPOSITORY, Processes
 
 PROGRAM = Path(__file__).with_name("queue_killing.py")
-HEADERS = ("_cells.h", "_heap.h", "_sweep.h", "_gate.h")
+HEADERS = ("_cells.h", "_heap.h", "_heap_take.h", "_sweep.h", "_gate.h")
 # Some victim passes each of these; whether one gets to the others depends on whom it meets.
 CERTAIN = {
     "queue.claimed", "queue.tail", "queue.item", "queue.queued", "queue.ready", "queue.taken", "queue.head",

@@ -30,6 +30,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_watch.h"],  # beside a gate, a way to be told of what gates tell
         ["_heap_layout.h"],  # has a lock's cell in it
         ["_heap.h"],  # blocks whose words name members
+        ["_heap_take.h"],  # how they are found
         ["_queue_rings.h"],  # queues are blocks of a heap …
         ["_cells.h"],  # … and hand blocks on
         ["_sweep.h"],  # knows what the dead can leave in either
