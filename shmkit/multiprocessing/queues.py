@@ -42,6 +42,8 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         self._closed = False
         self._used = False
         self._counts = _statistics.enabled()
+        if type(self).get is _get_of_queue:  # nobody has other words for it
+            self.get = queue.get  # type: ignore[method-assign]  # without a step in between, until it is closed
 
     def __getstate__(self) -> Any:
         context.assert_spawning(self)
@@ -55,7 +57,8 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         """Put `obj`; queue.Full if there is no room, at once or in time.  ValueError if this handle was closed."""
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        self._used = True
+        if not self._used:
+            self._used = True
         try:
             self._queue.put(obj, block, timeout)
         except ShmkitError:
@@ -97,6 +100,7 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
     def close(self) -> None:
         """End the use of this handle: what was put is in the queue, for others."""
         self._closed = True
+        self.__dict__.pop("get", None)
         if self._used:  # as where a thread closes them, which starts with the first put
             self._reader.close()
             self._writer.close()
@@ -115,6 +119,9 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
 
     def _after_fork(self) -> None:
         """A forked child's handle knows by itself that it is another process's."""
+
+
+_get_of_queue = Queue.get
 
 
 class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]
