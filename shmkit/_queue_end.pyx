@@ -49,6 +49,30 @@ cdef class Share:
     def __dealloc__(self):
         lease_drop(&self.lease)
 
+    @property
+    def number(self) -> int:
+        """What the same is asked for by, in another process."""
+        return self.id
+
+    def is_anybodys(self) -> bool:
+        """Whether a process has it, but for this one, once it has dropped it (`drop`)."""
+        self.heap.enter()
+        return not member_died(&self.heap.member.own, self.id)
+
+    def drop(self) -> None:
+        """This process has no part in it any more."""
+        lease_drop(&self.lease)
+
+
+def new_share(QueueEnd queue, uint64_t number=0) -> Share:
+    """A part in something that is kept beside a queue, by a number; 0: something new.
+
+    Forked children have it too, and each drops its own.
+    """
+    if queue.generation != generation[0]:
+        queue.enter()
+    return take_share(queue.heap, number)
+
 
 cdef Share take_share(Heap heap, uint64_t id):
     """A part in keeping the queue of that id; 0: a new one."""

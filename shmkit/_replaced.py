@@ -26,6 +26,7 @@ REPLACED = (
     Replaced("lock", "synchronize", "Barrier"),
     Replaced("queue", "queues", "Queue"),
     Replaced("queue", "queues", "JoinableQueue"),
+    Replaced("queue", "queues", "SimpleQueue"),
     Replaced("shared_memory", "shared_memory", "SharedMemory"),
     Replaced("shared_memory", "shared_memory", "ShareableList"),
 )

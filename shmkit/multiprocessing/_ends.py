@@ -9,9 +9,13 @@ from __future__ import annotations
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from shmkit.queue import Queue
+from shmkit._queue import QueueBase
+from shmkit._queue_end import Share
+from shmkit.errors import Empty
 
 __all__ = ["Reader", "Writer"]
+
+LOOK_EVERY = 0.25  # seconds between two looks whether anybody is left who could put
 
 
 class _End:
@@ -20,10 +24,11 @@ class _End:
     readable = False
     writable = False
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue: Queue | None = queue
+    def __init__(self, queue: QueueBase, writers: Share | None = None) -> None:
+        self._queue: QueueBase | None = queue
+        self._writers = writers  # of whom this process is one, until it drops its part; None: they are not counted
 
-    def _open(self) -> Queue:
+    def _open(self) -> QueueBase:
         if self._queue is None:
             raise OSError("handle is closed")
         return self._queue
@@ -48,6 +53,7 @@ class Reader(_End):
     """Where items come out."""
 
     readable = True
+    counted = True  # whether this process could put
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to get."""
@@ -58,8 +64,17 @@ class Reader(_End):
         return self._open()._poll(timeout)
 
     def recv(self) -> Any:
-        """The next item."""
-        return self._open().get()
+        """The next item.  EOFError when this process has closed the other end, and nobody is left who has it."""
+        queue = self._open()
+        while self._writers is not None and not self.counted:
+            # Whoever can put is asked for first: what the last of them has put is there then.
+            anybody = self._writers.is_anybodys()
+            try:
+                return QueueBase.get(queue, anybody, LOOK_EVERY)
+            except Empty:
+                if not anybody:
+                    raise EOFError from None
+        return queue.get()
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """The next item, pickled."""
@@ -73,6 +88,14 @@ class Writer(_End):
     """Where they go in."""
 
     writable = True
+    other: Reader | None = None
+
+    def close(self) -> None:
+        """End its use; whoever reads may find that nobody is left who puts."""
+        super().close()
+        if self._writers is not None and self.other is not None:
+            self.other.counted = False
+            self._writers.drop()
 
     def fileno(self) -> int:
         """The descriptor of the memory that items are in: putting never has to wait for it."""

@@ -7,17 +7,20 @@ What the standard library does later, in a thread, is done by ``put``: so an ite
 from __future__ import annotations
 
 import multiprocessing.queues as _theirs
+import threading
 from multiprocessing import context
 from typing import Any
 
+from shmkit._queue_end import new_share
 from shmkit.errors import ShmkitError
 from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._ends import Reader, Writer
 from shmkit.multiprocessing._same import attributes_of
 from shmkit.queue import JoinableQueue as _JoinableQueue
 from shmkit.queue import Queue as _Queue
+from shmkit.queue import SimpleQueue as _SimpleQueue
 
-__all__ = ["JoinableQueue", "Queue"]
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 __getattr__, __dir__ = attributes_of(_theirs)
 
@@ -137,3 +140,53 @@ class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]
     def join(self) -> None:
         """Wait until every item that was put has been declared done."""
         self._queue.join()
+
+
+class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
+    """A queue with few words, beneath pools and executors; who has closed its writing end sees the others go."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        self._stand_on(_SimpleQueue(), 0)
+
+    def _stand_on(self, queue: _SimpleQueue, writers: int | None) -> None:
+        share = new_share(queue, writers or 0)
+        self._queue = queue
+        self._reader = Reader(queue, share)
+        self._writer = Writer(queue, share)
+        self._writer.other = self._reader
+        self._poll = self._reader.poll
+        # Pools hold the first while they empty a queue; there is nothing that it would have to keep others from.
+        self._rlock, self._wlock = threading.Lock(), threading.Lock()
+        self._share = share
+        self._counts = _statistics.enabled()
+
+    def __getstate__(self) -> Any:
+        context.assert_spawning(self)
+        return self._queue, self._share.number, self._reader.closed, self._writer.closed
+
+    def __setstate__(self, state: Any) -> None:
+        queue, writers, no_reader, no_writer = state
+        self._stand_on(queue, writers)
+        if no_reader:
+            self._reader.close()
+        if no_writer:
+            self._writer.close()
+
+    def put(self, obj: Any) -> None:
+        """Put `obj`.  What pickling raises, if it cannot be pickled; OSError if this handle was closed."""
+        self._writer.send(obj)
+        if self._counts:
+            _statistics.add("messages")
+
+    def get(self) -> Any:
+        """Remove an item and return it; wait for one.  OSError if this handle was closed; EOFError (`Reader.recv`)."""
+        return self._reader.recv()
+
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._reader.poll()
+
+    def close(self) -> None:
+        """End the use of this handle."""
+        self._reader.close()
+        self._writer.close()

@@ -20,6 +20,7 @@ from conformance.excepted import EXCEPTED
 from conformance.substitutes import COUNT, FACES, METHOD, WHOSE
 
 TESTS = Path(__file__).resolve().parents[1]
+PATH = os.pathsep.join(map(str, [TESTS, TESTS.parent] if os.environ.get("SHMKIT_TEST_IN_PLACE") else [TESTS]))
 # Of one test, of CPython's or of ours: the longest of them take ten on an idle machine.
 SECONDS = 100
 
@@ -66,7 +67,7 @@ def run(suite: str, method: str, whose: str, patterns: Sequence[str] = ()) -> di
         count.touch()
         results.touch()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
-        environment |= {METHOD: method, WHOSE: whose, COUNT: str(count), "TMPDIR": folder, "PYTHONPATH": str(TESTS)}
+        environment |= {METHOD: method, WHOSE: whose, COUNT: str(count), "TMPDIR": folder, "PYTHONPATH": PATH}
         with open(Path(folder, "output"), "w+") as output:
             program = subprocess.Popen(
                 [sys.executable, "-m", "conformance.runner", suite, str(results), str(SECONDS), *patterns],

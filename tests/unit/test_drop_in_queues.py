@@ -287,3 +287,93 @@ def test_exit_waits_for_no_reader(process: Processes) -> None:
 def _put_much(queue: Any) -> None:
     for _ in range(100):
         queue.put(b"x" * 100_000)
+
+
+# ---------------------------------------------------------------------------------- simple queues, and what uses them
+
+
+def test_a_simple_queue(context: Any, process: Processes) -> None:
+    """In, out, empty, closed; between processes."""
+    queue, back = context.SimpleQueue(), context.SimpleQueue()
+    assert isinstance(queue, theirs.SimpleQueue)
+    child = process(echo, queue, back, context=context)
+    for number in range(50):
+        queue.put((number, np.full(5000, number)))
+    for number in range(50):
+        got, array = back.get()
+        assert got == number
+        assert (array == number).all()
+    queue.put(None)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+    assert back.empty()
+    with pytest.raises(AttributeError, match="not this one"):
+        back.put(Unpicklable())
+    back.close()
+    assert back._reader.closed
+    assert back._writer.closed
+    for answer in (back.get, back.empty, lambda: back.put(1)):
+        with pytest.raises(OSError, match="is closed"):
+            answer()
+
+
+def read_on(queue: Any, told: Any) -> None:
+    queue._writer.close()
+    told.put(queue.get())
+    try:
+        queue.get()
+    except EOFError:
+        told.put("the end")
+
+
+def write_once(queue: Any) -> None:
+    queue.put("one")
+
+
+def test_who_has_closed_its_writing_end_sees_the_others_go(context: Any, process: Processes) -> None:
+    """EOFError, once what they have put was got."""
+    queue, told = context.SimpleQueue(), mp.Queue()
+    reader = process(read_on, queue, told, context=context)
+    writer = process(write_once, queue, context=context)
+    writer.join(WATCHDOG)
+    assert told.get(timeout=WATCHDOG) == "one"
+    with pytest.raises(stdlib_queue.Empty):
+        told.get(timeout=0.5)  # this process could put
+    queue._writer.close()
+    assert told.get(timeout=WATCHDOG) == "the end"
+    reader.join(WATCHDOG)
+
+
+def test_a_pool(context: Any) -> None:
+    """Arrays there and back, many small tasks, errors, work that comes as it is done."""
+    with context.Pool(2) as pool:
+        assert isinstance(pool._inqueue, mp.queues.SimpleQueue)
+        sent = [np.full(20_000, number) for number in range(20)]
+        assert all((got == 2 * array).all() for got, array in zip(pool.map(double, sent), sent, strict=True))
+        assert pool.map(double, range(2000), chunksize=1) == list(range(0, 4000, 2))
+        assert sorted(pool.imap_unordered(double, range(20))) == list(range(0, 40, 2))
+        with pytest.raises(TypeError):
+            pool.apply(double)
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            pool.apply(double, (lambda: 0,))
+        assert pool.apply(double, ("a",)) == "aa"
+        pool.close()
+        pool.join()
+
+
+def test_the_workers_of_a_pool_whose_parent_was_killed_end(process: Processes) -> None:
+    """They find that nobody can give them work."""
+    program = process.python(
+        "from shmkit import multiprocessing as mp\n"
+        "pool = mp.get_context('fork').Pool(2)\n"
+        "print(*[worker.pid for worker in pool._pool], flush=True)\n"
+        "pool.map(abs, range(10))\n"
+        "input()",
+        stdin=-1, stdout=-1,
+    )  # fmt: skip
+    assert program.stdout is not None
+    workers = [int(word) for word in program.stdout.readline().split()]
+    assert len(workers) == 2
+    program.kill()
+    program.wait()
+    wait_until(lambda: not any(map(alive, workers)))
