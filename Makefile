@@ -14,7 +14,7 @@ tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 debug := build/debug/$(tag)
 sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
 
-.PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench soak model clean
+.PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench docs wheel soak model clean
 
 help:
 	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
@@ -23,6 +23,8 @@ help:
 	@echo "make lint     ruff, mypy --strict, stubtest, cython-lint, clang-format"
 	@echo "make format   let ruff and clang-format rewrite the sources"
 	@echo "make bench    measure against the other libraries"
+	@echo "make docs     the documentation site, into build/docs"
+	@echo "make wheel    sdist and wheel, audited, and tried in an empty environment"
 	@echo "make soak     the tests that run for minutes"
 	@echo "make model    check the protocols' models with spin"
 	@echo "make clean    remove what the above made"
@@ -42,6 +44,11 @@ soak: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(isolated) -m pytest bench $(ARGS)
+
+# A warning is an error; the reference is made from the docstrings of the package that is installed.
+docs: $(VENV)/.installed $(VENV)/.docs
+	cd build && $(isolated) -m sphinx -q -W --keep-going -b html -d doctrees ../docs docs $(ARGS)
+	@echo "build/docs/index.html"
 
 debug: $(debug)/.installed
 
@@ -83,7 +90,7 @@ $(VENV)/.made:
 	@touch $@
 
 # The extras of an installed package are those of its metadata: pip finds shmkit there and only adds what is missing.
-$(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
+$(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
 	$(pip) "shmkit[$*]"
 	@touch $@
 

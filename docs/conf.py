@@ -1,0 +1,52 @@
+"""How Sphinx builds the site: ``make docs``.  Pages are Markdown (MyST), the reference comes from the docstrings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import shmkit
+
+project = "shmkit"
+author = "The shmkit developers"
+release = version = shmkit.__version__
+project_copyright = author
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["drawings/*.py"]
+root_doc = "index"
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"shmkit {release}"
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#2f6fb3", "color-brand-content": "#2f6fb3"},
+    "dark_css_variables": {"color-brand-primary": "#8fc0f0", "color-brand-content": "#8fc0f0"},
+}
+# Output of commands and tables of memory are not Python.
+highlight_language = "none"
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+# The extensions' signatures are the first line of their docstrings, as Cython embeds them.
+autodoc_docstring_signature = True
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FIELD = re.compile(r"[A-Z]\w*\.\w+: [\w| .\[\]]+$")
+SINGLE_BACKTICKS = re.compile(r"(?<![`:\w])`([^`\n]+)`(?![`_])")
+
+
+def as_code(app: Any, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
+    """What docstrings put between single backticks is an argument; a field's type is not part of its words."""
+    if what in ("attribute", "property") and lines and FIELD.match(lines[0]):
+        del lines[0]
+    lines[:] = [SINGLE_BACKTICKS.sub(r"``\1``", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", as_code)
