@@ -1,0 +1,79 @@
+"""Every Python block of the documentation runs as it stands, and every picture is what the code beside it draws."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs.pages import PAGES, Block, blocks_of
+from support import REPOSITORY, Processes
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+DRAWINGS = REPOSITORY / "docs" / "drawings"
+
+
+def test_there_are_blocks() -> None:
+    """The pattern finds what it looks for, and hardly any is not run."""
+    assert len(BLOCKS) >= 25
+    assert sum(block.skipped is not None for block in BLOCKS) <= 3
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_runs(block: Block, tmp_path: Path, process: Processes) -> None:
+    """As a program, in an empty folder: status 0, and nothing on standard error."""
+    if block.skipped is not None:
+        pytest.skip(block.skipped)
+    program_file = tmp_path / "program.py"
+    program_file.write_text(block.code)
+    path = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    program = process.python(
+        program_file,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONWARNINGS": "ignore::DeprecationWarning"},
+    )
+    output, complaint = program.communicate(timeout=60)
+    assert complaint == "", complaint
+    assert program.returncode == 0, output
+
+
+def test_a_picture_is_what_the_code_draws() -> None:
+    """``python docs/drawings/draw.py`` was run after the last change of it."""
+    pictures = runpy.run_path(str(DRAWINGS / "draw.py"))["PICTURES"]
+    assert {path.stem for path in DRAWINGS.glob("*.svg")} == set(pictures)
+    for name, picture in pictures.items():
+        assert (DRAWINGS / f"{name}.svg").read_text(encoding="utf-8") == str(picture()), f"run draw.py: {name} is stale"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    """Each relative link is to a file that there is."""
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith(("http", "mailto")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_site() -> None:
+    """Somebody who starts at the index can reach it."""
+    listed = set()
+    for page in (REPOSITORY / "docs").rglob("*.md"):
+        for tree in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
+            names = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+    there = {page.resolve() for page in (REPOSITORY / "docs").rglob("*.md")} - {REPOSITORY / "docs" / "index.md"}
+    assert there == listed
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Each name of ``shmkit.__all__`` has its entry."""
+    import shmkit
+    from shmkit import errors
+
+    text = "\n".join(page.read_text() for page in (REPOSITORY / "docs" / "api").glob("*.md"))
+    named = set(re.findall(r":: shmkit\.(\w+)", text)) | set(errors.__all__)
+    assert set(shmkit.__all__) <= named
