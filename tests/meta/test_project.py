@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.metadata import files as installed_files
 from importlib.metadata import version
@@ -81,3 +82,18 @@ def test_run_time_dependencies_have_lower_bounds_only() -> None:
     dependencies = project()["project"]["dependencies"]
     assert sorted(dependency.split(">=")[0] for dependency in dependencies) == ["numpy", "posix_ipc", "sysv_ipc"]
     assert not any(mark in dependency for dependency in dependencies for mark in ("<", "==", "~", "!"))
+
+
+def test_the_wheels_are_of_every_python() -> None:
+    """cibuildwheel builds for each version that the classifiers name, and the free-threaded one."""
+    metadata = project()
+    named = re.findall(r"Python :: 3\.(\d+)", "\n".join(metadata["project"]["classifiers"]))
+    built = metadata["tool"]["cibuildwheel"]["build"]
+    assert {f"cp3{minor}-*" for minor in named} <= set(built)
+    assert any(pattern.endswith("t-*") for pattern in built)
+    assert set(metadata["tool"]["cibuildwheel"]["linux"]["archs"]) == {"x86_64", "aarch64"}
+
+
+def test_the_citation_file_has_no_version_of_its_own() -> None:
+    """It would be the second place for it."""
+    assert not re.search(r"^version:", (REPOSITORY / "CITATION.cff").read_text(), re.MULTILINE)
