@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["build_parser", "main"]
 
 # In the order in which the help shows them.
-COMMANDS = ("ls", "inspect", "top", "rm", "gc", "doctor", "run", "demo", "completion")
+COMMANDS = ("ls", "inspect", "top", "rm", "gc", "doctor", "run", "bench", "demo", "completion")
 
 STATUSES = """\
 exit status:

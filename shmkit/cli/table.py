@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-__all__ = ["Cell", "Column", "fitting", "format_table", "rich_table", "show_table", "use_rich", "width_of_terminal"]
+__all__ = [
+    "Cell",
+    "Column",
+    "fitting",
+    "format_table",
+    "painter",
+    "rich_table",
+    "show_table",
+    "use_rich",
+    "width_of_terminal",
+]
 
 _GAP = 2
 _PLEASANT = 3
@@ -61,7 +71,7 @@ def width_of_terminal() -> int | None:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Prints the table on standard output."""
-    print(format_table(columns, rows, width_of_terminal(), _painter() if use_rich() else None))
+    print(format_table(columns, rows, width_of_terminal(), painter()))
 
 
 def format_table(
@@ -86,8 +96,13 @@ def format_table(
     return "\n".join(lines)
 
 
-def _painter() -> Callable[[str, str], str] | None:
-    """How rich shows a style on this terminal.  Cell by cell: its own tables take half a second for a thousand rows."""
+def painter() -> Callable[[str, str], str] | None:
+    """How rich shows a style on this terminal; None where there are no colours.
+
+    Cell by cell: its own tables take half a second for a thousand rows.
+    """
+    if not use_rich():
+        return None
     from rich.color import ColorSystem
     from rich.console import Console
     from rich.style import Style
