@@ -1,6 +1,6 @@
 """What the extension modules take from the C of heaps and queues; see _core.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from shmkit._core cimport lease_t, member_t, status_t, waiter_t
 
@@ -31,17 +31,34 @@ cdef extern from "_heap_layout.h" nogil:
         QUEUE_VOID
     const uint64_t QUEUE_UNBOUNDED
 
+    const uint64_t BLOCK_HELD
+    const uint64_t BLOCK_TAG
+    const uint64_t USE_DATA
+    const uint64_t USE_QUEUE
+    const uint64_t HEAP_SLAB
+    const uint64_t HEAP_ALONE
+    const uint32_t HEAP_BLOCKS_MOST
+
     ctypedef struct heap_header_t:
+        uint64_t span
+        uint64_t limit
+        uint64_t table_at
+        uint64_t data_at
+        uint32_t blocks_most
         uint64_t top
         uint64_t resident
         uint64_t used
         uint64_t deaths
         uint64_t queue
         uint32_t room_gate
+        uint64_t members[4096]
 
     ctypedef struct heap_block_t:
         uint64_t word
         uint32_t first
+        uint16_t class_
+        uint16_t use
+        uint32_t page
         uint32_t count
         uint32_t resident
 

@@ -22,9 +22,12 @@ cdef extern from "_topic_layout.h" nogil:
     ctypedef struct topic_header_t:
         uint32_t slots
         uint64_t slot_size
+        uint64_t slot_bytes
+        uint64_t data_at
         lock_cell_t publisher
         uint64_t published
         uint32_t state
+        uint32_t gate
 
 
 cdef extern from "_topic.h" nogil:

@@ -31,6 +31,25 @@ READER_SIZE: int
 BARRIER_SIZE: int
 BARRIER: dict[str, tuple[int, int]]
 PLACE_SIZE: int
+TOPIC_SIZE: int
+TOPIC_SLOTS_LIMIT: int
+TOPIC_STATES: dict[int, str]
+TOPIC: dict[str, tuple[int, int]]
+HEAP_SIZE: int
+HEAP_BLOCKS_LIMIT: int
+HEAP: dict[str, tuple[int, int]]
+BLOCK_SIZE: int
+BLOCK_IS_HELD: int
+BLOCK_TAGS: int
+BLOCK_OF_DATA: int
+BLOCK_OF_QUEUE: int
+BLOCK: dict[str, tuple[int, int]]
+BLOCK_CLASSES: list[tuple[int, int]]
+QUEUE_SIZE: int
+QUEUE_KIND: int
+QUEUE_MOST: int
+QUEUE_STATES: dict[int, str]
+QUEUE: dict[str, tuple[int, int]]
 
 def member_of(word: int) -> int: ...
 def pid_of(member: int) -> int: ...

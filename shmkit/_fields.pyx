@@ -7,6 +7,11 @@ Each table is field → (offset, bytes) from the start of the struct in ``_layou
 from libc.stdint cimport uint64_t
 
 from shmkit._core_fields cimport *
+from shmkit._core_heap cimport (
+    BLOCK_HELD, BLOCK_TAG, CELL_QUEUE, HEAP_ALONE, HEAP_BLOCKS_MOST, HEAP_CLASSES, HEAP_SLAB, QUEUE_OPEN, QUEUE_SHUT,
+    QUEUE_UNBOUNDED, QUEUE_VOID, USE_DATA, USE_QUEUE, heap_block_t, heap_class_size, heap_header_t, queue_header_t,
+)
+from shmkit._core_topic cimport TOPIC_CLOSED, TOPIC_OPEN, TOPIC_SLOTS_MOST, topic_header_t
 
 ROLE_STATES = {0: "never", ROLE_OPEN: "open", ROLE_CLOSED: "closed"}
 RING_MIN = RING_MIN_CAPACITY
@@ -149,3 +154,74 @@ BARRIER = {
     "acting": place(&_barrier, &_barrier.acting, sizeof(_barrier.acting)),
 }
 PLACE_SIZE = sizeof(barrier_place_t)
+
+cdef topic_header_t _topic
+cdef heap_header_t _heap
+cdef heap_block_t _block
+cdef queue_header_t _queue
+
+TOPIC_SIZE = sizeof(topic_header_t)
+TOPIC_SLOTS_LIMIT = TOPIC_SLOTS_MOST
+TOPIC_STATES = {TOPIC_OPEN: "open", TOPIC_CLOSED: "closed"}
+TOPIC = {
+    "slots": place(&_topic, &_topic.slots, sizeof(_topic.slots)),
+    "slot_size": place(&_topic, &_topic.slot_size, sizeof(_topic.slot_size)),
+    "slot_bytes": place(&_topic, &_topic.slot_bytes, sizeof(_topic.slot_bytes)),
+    "data_at": place(&_topic, &_topic.data_at, sizeof(_topic.data_at)),
+    "publisher": place(&_topic, &_topic.publisher, sizeof(_topic.publisher)),
+    "published": place(&_topic, &_topic.published, sizeof(_topic.published)),
+    "state": place(&_topic, &_topic.state, sizeof(_topic.state)),
+    "gate": place(&_topic, &_topic.gate, sizeof(_topic.gate)),
+}
+
+HEAP_SIZE = sizeof(heap_header_t)
+HEAP_BLOCKS_LIMIT = HEAP_BLOCKS_MOST
+HEAP = {
+    "span": place(&_heap, &_heap.span, sizeof(_heap.span)),
+    "limit": place(&_heap, &_heap.limit, sizeof(_heap.limit)),
+    "table_at": place(&_heap, &_heap.table_at, sizeof(_heap.table_at)),
+    "data_at": place(&_heap, &_heap.data_at, sizeof(_heap.data_at)),
+    "blocks_most": place(&_heap, &_heap.blocks_most, sizeof(_heap.blocks_most)),
+    "top": place(&_heap, &_heap.top, sizeof(_heap.top)),
+    "resident": place(&_heap, &_heap.resident, sizeof(_heap.resident)),
+    "deaths": place(&_heap, &_heap.deaths, sizeof(_heap.deaths)),
+    "queue": place(&_heap, &_heap.queue, sizeof(_heap.queue)),
+    "room_gate": place(&_heap, &_heap.room_gate, sizeof(_heap.room_gate)),
+    "members": place(&_heap, &_heap.members, sizeof(_heap.members)),
+}
+
+BLOCK_SIZE = sizeof(heap_block_t)
+BLOCK_IS_HELD, BLOCK_TAGS = BLOCK_HELD, BLOCK_TAG
+BLOCK_OF_DATA, BLOCK_OF_QUEUE = USE_DATA, USE_QUEUE
+BLOCK = {
+    "word": place(&_block, &_block.word, sizeof(_block.word)),
+    "first": place(&_block, &_block.first, sizeof(_block.first)),
+    "class": place(&_block, &_block.class_, sizeof(_block.class_)),
+    "use": place(&_block, &_block.use, sizeof(_block.use)),
+    "page": place(&_block, &_block.page, sizeof(_block.page)),
+}
+# Class → (bytes of a block, blocks of a slab).
+BLOCK_CLASSES = [
+    (heap_class_size(number), 1 if heap_class_size(number) >= HEAP_ALONE else HEAP_SLAB // heap_class_size(number))
+    for number in range(HEAP_CLASSES)
+]
+
+QUEUE_SIZE = sizeof(queue_header_t)
+QUEUE_KIND = CELL_QUEUE
+QUEUE_MOST = QUEUE_UNBOUNDED
+QUEUE_STATES = {QUEUE_OPEN: "open", QUEUE_SHUT: "shut down", QUEUE_VOID: "shut down at once"}
+QUEUE = {
+    "kind": place(&_queue, &_queue.kind, sizeof(_queue.kind)),
+    "id": place(&_queue, &_queue.id, sizeof(_queue.id)),
+    "most": place(&_queue, &_queue.most, sizeof(_queue.most)),
+    "first": place(&_queue, &_queue.first, sizeof(_queue.first)),
+    "tail": place(&_queue, &_queue.tail, sizeof(_queue.tail)),
+    "head": place(&_queue, &_queue.head, sizeof(_queue.head)),
+    "items_gate": place(&_queue, &_queue.items_gate, sizeof(_queue.items_gate)),
+    "state": place(&_queue, &_queue.state, sizeof(_queue.state)),
+    "room_gate": place(&_queue, &_queue.room_gate, sizeof(_queue.room_gate)),
+    "done": place(&_queue, &_queue.done, sizeof(_queue.done)),
+    "dropped": place(&_queue, &_queue.dropped, sizeof(_queue.dropped)),
+    "skipped": place(&_queue, &_queue.skipped, sizeof(_queue.skipped)),
+    "done_gate": place(&_queue, &_queue.done_gate, sizeof(_queue.done_gate)),
+}

@@ -28,6 +28,7 @@ EXAMPLES = """\
   shmkit inspect camera0 --json"""
 
 _BYTES = 64
+_SIZES = ("limit", "in_use", "slot_size")
 _PICTURE = 20  # lines, at most
 _Section = tuple[str, list[tuple[str, str]]]
 
@@ -203,8 +204,13 @@ def _facts(found: SharedObject) -> Iterator[_Section]:
         if "value" in facts:
             yield str(facts["primitive"]), [("value", str(facts["value"]))]
     elif facts and found.kind != "array":
-        plain = {key: value for key, value in facts.items() if key != "readable"}
-        yield found.kind, [(_said(key), _plain(value)) for key, value in plain.items()]
+        plain = {key: value for key, value in facts.items() if key not in ("readable", "queues", "producer")}
+        lines = [(_said(key), _size(value) if key in _SIZES else _plain(value)) for key, value in plain.items()]
+        if isinstance(facts.get("producer"), dict):
+            lines.append(("publisher", _fate(facts["producer"])))
+        yield found.kind, lines
+        for number, queue in enumerate(facts.get("queues", ()), 1):
+            yield f"queue {number}", [(_said(key), _plain(value)) for key, value in queue.items()]
     elif found.details.words and not found.ours:
         from shmkit.cli.words import clean
 
@@ -228,19 +234,24 @@ def _ring(facts: dict[str, Any]) -> Iterator[_Section]:
     )
     for end in ("producer", "consumer"):
         part = facts[end]
-        fate = {
-            "never": "nobody has come yet",
-            "alive": f"process {part['pid']}, alive",
-            "died": f"process {part['pid']}, which has died",
-            "left": f"process {part['pid']}, which has left in order",
-            "unknown": f"process {part['pid']}; nobody can be asked whether it lives",
-        }.get(part["state"], part["state"])
-        lines = [("who", fate + (", asleep" if part["asleep"] and part["state"] == "alive" else ""))]
+        lines = [("who", _fate(part) + (", asleep" if part["asleep"] and part["state"] == "alive" else ""))]
         lines.append(("slept", _many(part["waits"], "time")))
         lines.append(("woke the other", _many(part["wakes"], "time")))
         if part["holders"] > 1:
             lines.append(("taken", _many(part["holders"], "time")))
         yield end, lines
+
+
+def _fate(part: dict[str, Any]) -> str:
+    who = "nobody" if part["pid"] is None else f"process {part['pid']}"
+    fate: str = {
+        "never": "nobody has come yet",
+        "alive": f"{who}, alive",
+        "died": f"{who}, which has died",
+        "left": "nobody, the last one has left" if part["pid"] is None else f"{who}, which has left in order",
+        "unknown": f"{who}; nobody can be asked whether it lives",
+    }.get(part["state"], part["state"])
+    return fate
 
 
 def _array_sections(form: Form, statistics: dict[str, Any], complete: bool) -> Iterator[_Section]:

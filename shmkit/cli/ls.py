@@ -36,7 +36,7 @@ EXAMPLES = """\
 _SORTS: dict[str, Callable[[SharedObject], object]] = {
     "name": lambda found: found.address,
     "kind": lambda found: (_kind(found), found.address),
-    "size": lambda found: -(found.size or 0),
+    "size": lambda found: -(_size(found) or 0),
     "memory": lambda found: -(found.resident or 0),
     "age": lambda found: found.created or found.changed,
     "creator": lambda found: (found.creator.pid or 0) if found.creator else 0,
@@ -111,7 +111,7 @@ def _kinds(found: SharedObject) -> set[str]:
     primitive = found.details.facts.get("primitive")
     if isinstance(primitive, str):
         words |= {primitive.lower(), "atomic"} if primitive.startswith("Atomic") else {primitive.lower()}
-    return words
+    return words | {_kind(found)}
 
 
 # ------------------------------------------------------------------------------------------------------------ a table
@@ -161,7 +161,7 @@ def _row(found: SharedObject, most: int) -> list[Cell]:
     return [
         Cell(clean(found.address), "bold" if found.ours else ""),
         Cell(_kind(found), "cyan" if found.ours else "dim"),
-        Cell(short_size(found.size)),
+        Cell(short_size(_size(found))),
         Cell(short_size(found.resident)),
         Cell(age(time.time() - born) if born else "–"),
         Cell(creator, creator_style),
@@ -176,7 +176,15 @@ def _row(found: SharedObject, most: int) -> list[Cell]:
 
 def _kind(found: SharedObject) -> str:
     primitive = found.details.facts.get("primitive")
+    if isinstance(found.details.facts.get("queue"), str):
+        return "queue"
     return primitive.lower() if isinstance(primitive, str) else found.kind
+
+
+def _size(found: SharedObject) -> int | None:
+    """What can be used of it: a heap has addresses for many times that."""
+    limit = found.details.facts.get("limit")
+    return limit if isinstance(limit, int) else found.size
 
 
 def _creator(found: SharedObject) -> tuple[str, str]:

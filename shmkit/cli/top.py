@@ -44,7 +44,7 @@ _SORTS = (
     _Sort("f", "fill", lambda rate: -_fill(rate)),
     _Sort("r", "records", lambda rate: -(rate.sent or 0)),
     _Sort("b", "bytes", lambda rate: -(rate.bytes_sent or 0)),
-    _Sort("w", "waiting", lambda rate: -rate.gauge.waiting),
+    _Sort("w", "waiting", lambda rate: -(rate.gauge.waiting or 0)),
 )
 
 
@@ -251,9 +251,9 @@ def _row(rate: Rate) -> list[Cell]:
     moving = "" if rate.sent else "dim"
     return [
         Cell(words.clean(rate.address), "bold"),
-        Cell(rate.kind, "cyan"),
-        Cell(_bar(fill), style),
-        Cell(words.count(rate.gauge.waiting)),
+        Cell("queue" if isinstance(rate.details.facts.get("queue"), str) else rate.kind, "cyan"),
+        Cell(_bar(fill), style) if rate.gauge.capacity else Cell("–", "dim"),
+        Cell("–" if rate.gauge.waiting is None else words.count(rate.gauge.waiting)),
         Cell(words.rate(rate.sent), moving),
         Cell(words.rate(rate.received), "" if rate.received else "dim"),
         Cell(words.short_size(rate.bytes_sent), moving),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shmkit.survey.heading import Heading
     from shmkit.survey.reading import Reading
 
-__all__ = ["details"]
+__all__ = ["details", "holder_of"]
 
 # Cells of anonymous primitives stand on multiples of this.
 _UNIT = _fields.LOCK_SIZE
@@ -71,7 +71,7 @@ def _cells(reading: Reading, start: int, size: int, first_only: bool) -> list[_C
 _Look = tuple[str, dict[str, Any], tuple[str, ...], int]
 
 
-def _holder(reading: Reading, word: int, where: int) -> tuple[int, bool | None]:
+def holder_of(reading: Reading, word: int, where: int) -> tuple[int, bool | None]:
     """The pid of the member that the word at ``where`` names, and whether it lives."""
     member = _fields.member_of(word)
     alive = reading.ask(_fields.MEMBER_BYTES + member)
@@ -82,7 +82,7 @@ def _holder(reading: Reading, word: int, where: int) -> tuple[int, bool | None]:
 
 
 def _held(reading: Reading, word: int, where: int, how: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    pid, alive = _holder(reading, word, where)
+    pid, alive = holder_of(reading, word, where)
     facts = {"holder": pid, "holder_alive": alive}
     if alive is False:
         return f"{how} by {pid}, which has died", facts, (f"holder {pid}",)
@@ -122,7 +122,7 @@ def _semaphore(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
         return f"value {facts['value']}", facts, (), size
     places = [at + _fields.SEMAPHORE_SIZE + 8 * each for each in range(owners)]
     words = [(place, number_at(raw, (place, 8))) for place in places]
-    holders = [_holder(reading, word, start + place) for place, word in words if word]
+    holders = [holder_of(reading, word, start + place) for place, word in words if word]
     facts |= {"value": owners - len(holders), "holders": [pid for pid, _ in holders]}
     dead = tuple(f"holder {pid}" for pid, alive in holders if alive is False)
     return f"value {facts['value']} of {owners}", facts, dead, size
@@ -140,7 +140,7 @@ def _condition(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     size = _fields.CONDITION["waiter"][1]
     places = range(at + first, at + first + size, _fields.WAITER_SIZE)
     words = [(place, number_at(raw, (place, 8))) for place in places]
-    waiting = [_holder(reading, word, start + place) for place, word in words if word > 3]
+    waiting = [holder_of(reading, word, start + place) for place, word in words if word > 3]
     dead = tuple(f"waiter {pid}" for pid, alive in waiting if alive is False)
     facts = {"waiting": [pid for pid, _ in waiting], "tickets": number_at(raw, _fields.CONDITION["tickets"], at)}
     return f"{len(waiting)} waiting", facts, dead, _fields.CONDITION_SIZE
@@ -154,7 +154,7 @@ def _rwlock(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
     for place in range(at + first, at + first + size, _fields.READER_SIZE):
         owner, counts = number_at(raw, (place, 8)), number_at(raw, (place + 8, 8))
         if owner and owner & 3 == 0 and counts & 0xFFFF:
-            pid, alive = _holder(reading, owner, start + place)
+            pid, alive = holder_of(reading, owner, start + place)
             if alive is False:
                 dead.append(f"reader {pid}")
             else:
@@ -189,7 +189,7 @@ def _barrier(reading: Reading, raw: bytes, at: int, start: int) -> _Look:
         where = at + _fields.BARRIER_SIZE + place * _fields.PLACE_SIZE
         word = number_at(raw, (where, 8))
         if word & 3 == 1:
-            pid, alive = _holder(reading, word, start + where)
+            pid, alive = holder_of(reading, word, start + where)
             waiting.append(pid)
             if alive is False:
                 dead.append(f"waiter {pid}")

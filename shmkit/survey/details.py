@@ -24,23 +24,26 @@ class Details:
 
 
 class Gauge(NamedTuple):
-    """A moment's counters of something that messages go through; each only goes up, but for the first four."""
+    """A moment's counters of something that messages go through; each only goes up, but for the first four.
+
+    None: nobody counts that.
+    """
 
     used: int
     """Of ``capacity``, what is in use now."""
     capacity: int
     """In bytes, or in messages where bytes mean nothing; 0: unbounded."""
-    waiting: int
+    waiting: int | None
     """Messages that were sent and not yet received."""
     asleep: int
     """Processes that sleep until there is something, or room, now."""
     sent: int
     """Messages sent, ever."""
-    received: int
+    received: int | None
     """Messages received, ever."""
-    bytes_sent: int
+    bytes_sent: int | None
     """Payload bytes sent, ever."""
-    sleeps: int
+    sleeps: int | None
     """Waits that slept, ever, on either side."""
     dropped: int
     """Messages that were let go, ever, because nobody took them in time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shmkit.survey import arrays, cells, rings
+from shmkit.survey import arrays, cells, heaps, rings, topics
 from shmkit.survey.details import Details, Gauge, Kind
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ KINDS: dict[str, Kind] = {
     "array": Kind(arrays.details),
     "ring": Kind(rings.details, rings.gauge),
     "sync": Kind(cells.details),
-    "heap": Kind(_nothing),
-    "topic": Kind(_nothing),
+    "heap": Kind(heaps.details, heaps.gauge),
+    "topic": Kind(topics.details, topics.gauge),
     "idle": Kind(_nothing),
 }
 # What is not shmkit's: shared memory without a header, and the kernel's semaphores and message queues.

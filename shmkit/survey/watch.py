@@ -24,7 +24,7 @@ _SHARE = 0.05
 
 
 class Rate(NamedTuple):
-    """A stream, now and since the look before; the rates are per second, and None at the first look."""
+    """A stream, now and since the look before; rates are per second; None at the first look, or if nobody counts."""
 
     address: str
     kind: str
@@ -129,10 +129,10 @@ class Watch:
         if before is None or before.identity != identity or now <= before.when:
             return Rate(address, kind, gauge, details, None, None, None, None, None)
 
-        def rate(counter: str) -> float:
+        def rate(counter: str) -> float | None:
+            value, was = getattr(gauge, counter), getattr(before.gauge, counter)
             # A successor may correct a dead one's counter by a record.
-            more: int = getattr(gauge, counter) - getattr(before.gauge, counter)
-            return max(more, 0) / (now - before.when)
+            return None if value is None or was is None else max(value - was, 0) / (now - before.when)
 
         counters = ("sent", "received", "bytes_sent", "sleeps", "dropped")
         return Rate(address, kind, gauge, details, *map(rate, counters))
