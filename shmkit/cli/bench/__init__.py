@@ -38,6 +38,8 @@ QUICK_SIZES = "64,4KiB,256KiB,4MiB"
 ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 0.25, 0.06
 LARGEST = 1 << 30
+# The load of the minute before, above which others compete for the cores.
+BUSY = 0.7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,15 +63,18 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     sizes: list[int] = options.sizes or _sizes(QUICK_SIZES if options.quick else SIZES)
     rounds: int = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    load = os.getloadavg()[0]
     # Ctrl-C: the pair that runs is killed as this process ends.
     with nothing_to_tidy_up():
         rows = _measure(chosen, sizes, rounds, QUICK_SECONDS if options.quick else SECONDS, _cores(options.anywhere))
     if options.json == "-":
-        print(_json(rows, rounds))
+        print(_json(rows, rounds, load))
     else:
         _tell(rows, absent)
+        if load > BUSY:
+            print(f"\nOther programs were running (load {load:.1f}): another run will tell other figures.")
         if options.json:
-            _write(Path(options.json), _json(rows, rounds))
+            _write(Path(options.json), _json(rows, rounds, load))
     if options.plot:
         from .picture import draw
 
@@ -162,12 +167,14 @@ def _tell(rows: list[Row], absent: list[str]) -> None:
         print(f"\nNot installed: {', '.join(absent)} (pip install 'shmkit[bench]').")
 
 
-def _json(rows: list[Row], rounds: int) -> str:
+def _json(rows: list[Row], rounds: int, load: float) -> str:
     from shmkit import __version__
 
     from .report import as_json
 
-    return json.dumps(as_json(rows, {"shmkit": __version__, "rounds": rounds}), indent=1, ensure_ascii=False)
+    return json.dumps(
+        as_json(rows, {"shmkit": __version__, "rounds": rounds, "load_before": load}), indent=1, ensure_ascii=False
+    )
 
 
 def _write(path: Path, text: str) -> None:
