@@ -7,7 +7,8 @@
     │                   LayoutMismatch · SegmentPermission (PermissionError) · NoSpace (OSError, errno ENOSPC)
     ├─ ChannelError     Full (queue.Full) · Empty (queue.Empty) · Closed (ValueError): this end
     │                   EndOfStream (EOFError) · Broken (BrokenPipeError) · PeerDied (a Broken) · RoleTaken
-    │                   RecordCorrupt
+    │                   RecordCorrupt · NoPeer (ConnectionRefusedError) · Refused (PermissionError)
+    │                   OneWay (io.UnsupportedOperation)
     ├─ LockError        OwnerDied · NotRecoverable · NotOwner (RuntimeError, AssertionError)
     │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError)
     │                   BrokenBarrier (threading.BrokenBarrierError)
@@ -19,6 +20,7 @@ A wait whose time is up raises the builtin ``TimeoutError``, or ``Full``/``Empty
 from __future__ import annotations
 
 import errno
+import io
 import queue
 import sys
 import threading
@@ -40,15 +42,18 @@ __all__ = [
     "InvalidPermits",
     "LayoutMismatch",
     "LockError",
+    "NoPeer",
     "NoSpace",
     "NotOwner",
     "NotReady",
     "NotRecoverable",
+    "OneWay",
     "OwnerDied",
     "PeerDied",
     "PickleRefused",
     "RecordCorrupt",
     "RecordTooLarge",
+    "Refused",
     "ReleasedTooOften",
     "RoleTaken",
     "SegmentError",
@@ -161,11 +166,27 @@ class PeerDied(Broken):
 
 
 class RoleTaken(ChannelError):
-    """Another living process already is this ring's producer (or consumer)."""
+    """Another living process already is this ring's producer (or consumer), or a log's writer."""
 
 
 class RecordCorrupt(ChannelError):
-    """A record in shared memory contradicts its own header; nothing beyond it can be trusted."""
+    """A record in shared memory, in a file or from a stream contradicts its header; nothing beyond can be trusted."""
+
+
+class NoPeer(ChannelError, _WithErrno, ConnectionRefusedError):
+    """Nobody is at the other end: no listener, no reader, or only what a dead one left behind."""
+
+    _errno = errno.ECONNREFUSED
+
+
+class Refused(ChannelError, _WithErrno, PermissionError):
+    """The other side is somebody else: another user, or one who does not know the key.  Nothing was read from it."""
+
+    _errno = errno.EACCES
+
+
+class OneWay(ChannelError, io.UnsupportedOperation):
+    """This end of a one-way channel only sends, or only receives."""
 
 
 class PickleRefused(ChannelError):

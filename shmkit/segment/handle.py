@@ -28,7 +28,7 @@ from shmkit.errors import SegmentError, SegmentNotFound, SegmentPermission
 from shmkit.segment import file, memfd, sysv
 from shmkit.segment.trouble import explain, label
 
-__all__ = ["Handle", "know", "make_handle", "open_handle"]
+__all__ = ["Handle", "adopt", "know", "make_handle", "open_handle"]
 
 Handle = tuple[Any, ...]
 
@@ -147,6 +147,16 @@ def _open_sysv(same: tuple[int, int, int], readonly: bool, name: str | int | Non
         if entry.shmid == shmid:
             return sysv.attach_id(entry, name, readonly, same[0] == 0, None, same[0])
     raise SegmentNotFound(f"{label(name)} is gone (SysV id {shmid})")
+
+
+def adopt(fd: int, identity: int, inode: int, readonly: bool) -> Mapping:
+    """The mapping of the anonymous segment that came as a descriptor, which is taken over in any case."""
+    key = (identity, inode, readonly)
+    known = _known.get(key)
+    if known is not None:
+        os.close(fd)
+        return known
+    return _known.setdefault(key, memfd.adopt(fd, inode, identity, readonly, "its descriptor is another file's"))
 
 
 _OPENERS: dict[str, Callable[..., Mapping]] = {

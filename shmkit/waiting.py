@@ -1,0 +1,80 @@
+"""Deadlines, and waiting for a descriptor until one.
+
+A time-out is a number of seconds (None: for ever; negative: 0); a `Deadline` is the instant at which it ends.  Signals
+are handled while one waits, and do not lengthen the wait.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+
+__all__ = ["Deadline", "readable", "seconds_of", "wait_for", "writable"]
+
+# poll counts in milliseconds of 31 bits.
+_LONGEST_MS = 2**30
+
+
+def seconds_of(timeout: float | None) -> float | None:
+    """``timeout`` as a float of at least 0, or None; TypeError and ValueError for what is no time-out."""
+    if timeout is None:
+        return None
+    try:
+        if isinstance(timeout, (bool, str, bytes)):
+            raise TypeError
+        seconds = float(timeout)
+    except OverflowError:
+        return math.inf if timeout > 0 else 0.0
+    except TypeError:
+        raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}") from None
+    if seconds != seconds:
+        raise ValueError("timeout must be a number of seconds or None: got nan")
+    return max(0.0, seconds)
+
+
+class Deadline:
+    """The end of a time-out that begins now."""
+
+    __slots__ = ("end", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = seconds_of(timeout)
+        self.end = math.inf if self.timeout is None else time.monotonic() + self.timeout
+
+    def left(self) -> float:
+        """The seconds that are left: 0 at least, ``math.inf`` where there is no end."""
+        return self.end if self.end == math.inf else max(0.0, self.end - time.monotonic())
+
+    def left_or_none(self) -> float | None:
+        """The same, as a time-out."""
+        return None if self.end == math.inf else self.left()
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return self.end != math.inf and time.monotonic() >= self.end
+
+
+def wait_for(fd: int, events: int, deadline: Deadline) -> bool:
+    """Waits until one of the poll ``events`` (or an error, or a hang-up) is there; False: the time is up."""
+    poller = select.poll()
+    poller.register(fd, events)
+    while True:
+        left = deadline.left()
+        # Rounded up: a wait never ends before its time.
+        found = poller.poll(None if left == math.inf else min(math.ceil(left * 1000), _LONGEST_MS))
+        if found:
+            return True
+        if deadline.passed:
+            return False
+
+
+def readable(fd: int, deadline: Deadline) -> bool:
+    """Waits until there is something to read, or the end of it."""
+    return wait_for(fd, select.POLLIN, deadline)
+
+
+def writable(fd: int, deadline: Deadline) -> bool:
+    """Waits until there is room to write, or nobody who reads."""
+    return wait_for(fd, select.POLLOUT, deadline)
