@@ -113,9 +113,11 @@ def listen_unix(
         raise
 
     def remove() -> None:
+        if mine is None:
+            return
         with contextlib.suppress(OSError):
             now = os.lstat(address)
-            if mine is not None and (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino):
+            if (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino):
                 os.unlink(address)
 
     def admit(new: socket.socket) -> None:

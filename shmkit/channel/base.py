@@ -1,0 +1,521 @@
+"""Channel: the face that every mechanism has, and the waiting behind it.
+
+A mechanism says how to go one step without waiting (``_send_step``, ``_recv_step``), and which descriptor tells when the next
+step is worth trying; this file makes of it calls that wait with time-outs, calls that do not wait, and coroutines.
+Threads take turns at an end, for sending and for receiving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import select
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from shmkit._ending import close_at_end
+from shmkit.channel.frame import BYTEARRAY, Frame, Incoming, bytes_frame, encode
+from shmkit.channel.presence import Presence
+from shmkit.channel.turn import ChannelStatistics, Turn, ready
+from shmkit.errors import Broken, Closed, EndOfStream, OneWay, RecordCorrupt, RecordTooLarge
+from shmkit.sizes import format_size, parse_size
+from shmkit.waiting import Deadline, seconds_of, wait_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+__all__ = ["LINGER", "MAX_MESSAGE", "Channel", "ChannelStatistics", "generation"]
+
+# What a message may have, unless told otherwise: enough for any frame, and no more than most machines can spare.
+MAX_MESSAGE = 2**30
+# How long close() waits for a slow receiver to take what has been begun, in seconds.
+LINGER = 5.0
+# After how many seconds of waiting one looks whether those at the other end live: at first, and at most.
+_FIRST_LOOK, _LAST_LOOK = 0.05, 0.5
+
+_generation = 0
+
+
+def _forked() -> None:
+    global _generation  # noqa: PLW0603
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def generation() -> int:
+    """How many forks lie between the first process and this one."""
+    return _generation
+
+
+class Channel:
+    """One end of a channel: messages go in whole at one end and come out whole, in order, at the other.
+
+    Ends are made by ``shmkit.connect``, ``shmkit.listen`` and ``shmkit.pair``.  A message is any object that can be
+    pickled; arrays of numbers, bytes and text do without.  ``timeout`` is in seconds, None waits for ever.
+
+    Received are whole messages only: when the other end has closed, what it sent, then EndOfStream; when it was killed,
+    what it had sent whole, then PeerDied.  A call that raises TimeoutError, or is interrupted, has not sent or received
+    anything, and the next call goes on as if it had not been made.
+    """
+
+    # For receivers on another machine, or of another day, shared arrays are what is in them.
+    _by_value = False
+    # Who is at the other end, where they say so.
+    _presence: Presence | None = None
+
+    def __init__(self, url: str, *, sends: bool, receives: bool, max_message: int | str = MAX_MESSAGE) -> None:
+        self._url = url
+        self._sends = sends
+        self._receives = receives
+        self._limit = parse_size(max_message)
+        self._where = url
+        self._closed = False
+        self._send_turn = Turn()
+        self._recv_turn = Turn()
+        self._held: list[Incoming] = []
+        self._generation = _generation
+        self._sent = self._received = self._bytes_sent = self._bytes_received = 0
+        self._send_waits = self._recv_waits = 0
+        close_at_end(self)
+
+    # ------------------------------------------------------------------------------------- what a mechanism has to say
+
+    def _begin_send(self, frame: Frame) -> None:
+        """Makes the frame the one that ``_send_step`` sends."""
+        raise NotImplementedError
+
+    def _send_step(self) -> bool:
+        """Sends as much as there is room for; True: all of it."""
+        raise NotImplementedError
+
+    def _give_up(self, keep: bool) -> bool:
+        """The frame will not be waited for: whether it counts as sent nevertheless (only if ``keep``)."""
+        raise NotImplementedError
+
+    def _recv_step(self, into: memoryview | None) -> Incoming | None:
+        """The next message; None: it is not all here.  EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge."""
+        raise NotImplementedError
+
+    def _in_fd(self) -> int:
+        """What is readable when ``_recv_step`` is worth a try; -1: nothing can tell."""
+        raise NotImplementedError
+
+    def _out_fd(self) -> int:
+        """What is writable when ``_send_step`` is worth a try; -1: nothing can tell."""
+        raise NotImplementedError
+
+    def _wait_in(self, deadline: Deadline) -> bool:
+        return self._wait(self._in_fd(), select.POLLIN, deadline)
+
+    def _wait_out(self, deadline: Deadline) -> bool:
+        return self._wait(self._out_fd(), select.POLLOUT, deadline)
+
+    def _wait(self, fd: int, events: int, deadline: Deadline) -> bool:
+        presence = self._presence
+        if presence is None or not presence.watched:
+            return wait_for(fd, events, deadline)
+        # The kernel tells that nobody is there any more only if nobody, this process included, has the other end open.
+        # So whoever is known to be there is looked at from time to time.
+        pause = _FIRST_LOOK
+        while not wait_for(fd, events, Deadline(min(pause, deadline.left()))):
+            if deadline.passed:
+                return False
+            if presence.check():
+                return True
+            pause = min(pause * 2, _LAST_LOOK)
+        return True
+
+    def _after_fork(self) -> None:
+        """This process is a forked child that uses the end for the first time."""
+
+    def _close(self, linger: float) -> None:
+        """Closes what the mechanism has open."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    def send(self, value: Any, timeout: float | None = None) -> None:
+        """Send any object.
+
+        TimeoutError; Broken (PeerDied, if it is known that it was killed): nobody will receive it; RecordTooLarge: it
+        never fits; OneWay: this end receives only; Closed.
+        """
+        self._may_send()
+        self._send(encode(value, self._by_value), timeout, True)
+
+    def send_bytes(self, data: Buffer, timeout: float | None = None) -> None:
+        """Send bytes, or what has the like (an array, a memoryview): they arrive as bytes.  Raises as ``send``."""
+        self._may_send()
+        self._send(bytes_frame(data), timeout, True)
+
+    def try_send(self, value: Any) -> bool:
+        """Send it if there is room now; False: there is none, and nothing has happened.  Raises as ``send``.
+
+        Where a large message has begun to go into a stream, it counts as sent: the rest is kept, and goes with the next
+        calls on this end, whichever they are (``flush`` waits for it); until it has gone, nothing else is taken.
+        """
+        self._may_send()
+        return self._send(encode(value, self._by_value), 0, False)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all that was sent has left this process.  TimeoutError; Broken."""
+        self._may_send()
+        deadline = Deadline(timeout)
+        if not self._send_turn.take(deadline, self._where):
+            raise TimeoutError(f"{self._where}: another thread was sending for {timeout} s")
+        try:
+            while not self._flush_step():
+                if not self._wait_out(deadline):
+                    raise TimeoutError(f"{self._where}: the other end did not take what was sent within {timeout} s")
+        finally:
+            self._send_turn.give()
+
+    def _flush_step(self) -> bool:
+        return True
+
+    def _may_send(self) -> None:
+        if self._closed:
+            raise Closed(f"{self._where} was closed by this process")
+        if not self._sends:
+            raise OneWay(f"this end of {self._where} receives: it cannot send")
+
+    def _check_size(self, frame: Frame) -> None:
+        if frame.nbytes > self._limit:
+            raise RecordTooLarge(
+                f"a message of {frame.nbytes} bytes ({format_size(frame.nbytes)}) is more than {self._where} takes: at "
+                f"most {format_size(self._limit)}, unless both ends are given a larger max_message"
+            )
+
+    def _send(self, frame: Frame, timeout: float | None, wait: bool) -> bool:
+        self._check_size(frame)
+        if timeout is not None:
+            timeout = seconds_of(timeout)
+        if self._generation != _generation:
+            self._forked()
+        deadline: Deadline | None = None
+        if not self._send_turn.try_take():
+            deadline = Deadline(timeout)
+            if not wait:
+                return False
+            if not self._send_turn.take(deadline, self._where):
+                raise TimeoutError(f"{self._where}: another thread was sending for {timeout} s")
+        try:
+            self._begin_send(frame)
+            try:
+                while not self._send_step():
+                    if not wait:
+                        if not self._give_up(True):
+                            return False
+                        break
+                    deadline = deadline or Deadline(timeout)
+                    self._send_waits += 1
+                    if not self._wait_out(deadline):
+                        raise TimeoutError(f"{self._where}: no room for {frame.nbytes} bytes within {timeout} s")
+            except BaseException:
+                self._give_up(False)
+                raise
+            self._sent += 1
+            self._bytes_sent += frame.nbytes
+        finally:
+            self._send_turn.give()
+        return True
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """Receive the next message: the object that was sent, an array in memory of its own.
+
+        TimeoutError; EndOfStream: the other end has closed; PeerDied: it was killed; RecordCorrupt: what comes is no
+        message; RecordTooLarge: it is more than this end's ``max_message``; OneWay: this end sends only; Closed.
+        """
+        incoming = self._recv(timeout, True)
+        return incoming.finish()  # type: ignore[union-attr]
+
+    def recv_bytes(self, timeout: float | None = None) -> bytes:
+        """Receive the next message as bytes: those that were sent, or an array's.  Raises as ``recv``.
+
+        TypeError, and the message stays: it is an object of another kind.
+        """
+        return self._as_bytes(self._recv(timeout, True))
+
+    def recv_into(self, buffer: Buffer, timeout: float | None = None) -> int:
+        """Receive the next message's bytes into ``buffer``, from its beginning; return how many they are.
+
+        As ``recv_bytes``; ValueError, and the message stays: it is longer than the buffer.
+        """
+        view = _writable(buffer)
+        return self._copied(self._recv(timeout, True, view), view)
+
+    def try_recv(self, default: Any = None) -> Any:
+        """Receive the next message if it is here; ``default``: it is not.  Raises as ``recv``."""
+        incoming = self._recv(0, False)
+        return default if incoming is None else incoming.finish()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Wait for a message; False: none is here by then.  True as well where ``recv`` would raise at once."""
+        if self._held:
+            self._may_recv()
+            return True
+        try:
+            incoming = self._recv(timeout, True)
+        except TimeoutError:
+            return False
+        except (EndOfStream, Broken, RecordCorrupt, RecordTooLarge):
+            return True
+        self._put_back(incoming)
+        return True
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.recv()
+        except EndOfStream:
+            raise StopIteration from None
+
+    def _may_recv(self) -> None:
+        if self._closed:
+            raise Closed(f"{self._where} was closed by this process")
+        if not self._receives:
+            raise OneWay(f"this end of {self._where} sends: it cannot receive")
+
+    def _recv(self, timeout: float | None, wait: bool, into: memoryview | None = None) -> Incoming | None:
+        if self._closed or not self._receives:
+            self._may_recv()
+        if timeout is not None:
+            timeout = seconds_of(timeout)
+        if self._generation != _generation:
+            self._forked()
+        deadline: Deadline | None = None
+        if not self._recv_turn.try_take():
+            deadline = Deadline(timeout)
+            if not wait:
+                return None
+            if not self._recv_turn.take(deadline, self._where):
+                raise TimeoutError(f"{self._where}: another thread was receiving for {timeout} s")
+        try:
+            if self._held:
+                return self._counted(self._held.pop())
+            while True:
+                incoming = self._recv_step(into)
+                if incoming is not None:
+                    return self._counted(incoming)
+                if not wait:
+                    return None
+                deadline = deadline or Deadline(timeout)
+                self._recv_waits += 1
+                if not self._wait_in(deadline):
+                    raise TimeoutError(f"{self._where}: no message within {timeout} s")
+        finally:
+            if into is not None:
+                self._let_go()
+            self._recv_turn.give()
+
+    def _let_go(self) -> None:
+        """The buffer of ``recv_into`` is the caller's again."""
+
+    def _counted(self, incoming: Incoming) -> Incoming:
+        self._received += 1
+        self._bytes_received += incoming.nbytes
+        return incoming
+
+    def _put_back(self, incoming: Incoming | None) -> None:
+        assert incoming is not None
+        self._held.append(incoming)
+        self._received -= 1
+        self._bytes_received -= incoming.nbytes
+
+    def _as_bytes(self, incoming: Incoming | None) -> bytes:
+        assert incoming is not None
+        if not incoming.raw:
+            self._put_back(incoming)
+            raise TypeError(f"the next message of {self._where} is {incoming.name}, not bytes: recv() takes it")
+        if incoming.kind == BYTEARRAY or len(incoming.targets) != 1:
+            return b"".join(incoming.targets)
+        return bytes(incoming.targets[0])
+
+    def _copied(self, incoming: Incoming | None, view: memoryview) -> int:
+        assert incoming is not None
+        if incoming.direct:
+            return incoming.nbytes
+        if not incoming.raw or incoming.nbytes > view.nbytes:
+            self._put_back(incoming)
+            if not incoming.raw:
+                raise TypeError(f"the next message of {self._where} is {incoming.name}, not bytes: recv() takes it")
+            raise ValueError(
+                f"a message of {incoming.nbytes} bytes does not fit a buffer of {view.nbytes} ({self._where})"
+            )
+        if incoming.targets:
+            view[: incoming.nbytes] = incoming.targets[0]
+        return incoming.nbytes
+
+    # ---------------------------------------------------------------------------------------------------------- asyncio
+
+    async def send_async(self, value: Any, timeout: float | None = None) -> None:
+        """``send`` for coroutines: the event loop goes on meanwhile.  Cancelled, it has sent nothing."""
+        self._may_send()
+        frame = encode(value, self._by_value)
+        self._check_size(frame)
+        deadline = Deadline(timeout)
+        if self._generation != _generation:
+            self._forked()
+        await self._turn_async(self._send_turn, deadline, "sending")
+        try:
+            self._begin_send(frame)
+            try:
+                await self._until(self._send_step, self._out_fd, True, deadline, "no room")
+            except BaseException:
+                self._give_up(False)
+                raise
+            self._sent += 1
+            self._bytes_sent += frame.nbytes
+        finally:
+            self._send_turn.give()
+
+    async def recv_async(self, timeout: float | None = None) -> Any:
+        """``recv`` for coroutines: the event loop goes on meanwhile.  Cancelled, it has received nothing."""
+        self._may_recv()
+        deadline = Deadline(timeout)
+        if self._generation != _generation:
+            self._forked()
+        await self._turn_async(self._recv_turn, deadline, "receiving")
+        try:
+            incoming = self._held.pop() if self._held else None
+            if incoming is None:
+                incoming = await self._until(lambda: self._recv_step(None), self._in_fd, False, deadline, "no message")
+        finally:
+            self._recv_turn.give()
+        return self._counted(incoming).finish()
+
+    async def _turn_async(self, turn: Turn, deadline: Deadline, doing: str) -> None:
+        pause = 0.0005
+        while not turn.try_take():
+            if deadline.passed:
+                raise TimeoutError(f"{self._where}: another task or thread was {doing} for {deadline.timeout} s")
+            await asyncio.sleep(min(pause, deadline.left()))
+            pause = min(pause * 1.5, 0.01)
+
+    async def _until(
+        self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, deadline: Deadline, what: str
+    ) -> Any:
+        pause = 0.0005
+        while True:
+            found = step()
+            if found:
+                return found
+            if deadline.passed:
+                raise TimeoutError(f"{self._where}: {what} within {deadline.timeout} s")
+            fd = descriptor()
+            if fd < 0:
+                await asyncio.sleep(min(pause, deadline.left()))
+                pause = min(pause * 1.5, 0.01)
+                continue
+            presence = self._presence
+            if presence is None or not presence.watched:
+                await ready(fd, out, deadline)
+            elif not await ready(fd, out, Deadline(min(max(pause, _FIRST_LOOK), deadline.left()))):
+                presence.check()
+                pause = min(max(pause, _FIRST_LOOK) * 2, _LAST_LOOK)
+
+    # -------------------------------------------------------------------------------------------------------- the rest
+
+    @property
+    def url(self) -> str:
+        """Where the other end finds this one, as it is: with the port that was chosen, say."""
+        return self._url
+
+    @property
+    def duplex(self) -> bool:
+        """Whether this end both sends and receives."""
+        return self._sends and self._receives
+
+    @property
+    def sends(self) -> bool:
+        """Whether this end sends."""
+        return self._sends
+
+    @property
+    def receives(self) -> bool:
+        """Whether this end receives."""
+        return self._receives
+
+    @property
+    def closed(self) -> bool:
+        """Whether this process has closed it."""
+        return self._closed
+
+    @property
+    def max_message(self) -> int:
+        """The most bytes that a message's payload may have, at this end."""
+        return self._limit
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll and event loops: readable (at an end that only sends: writable) when a call is
+        worth a try.  Messages wait in the kernel, not here, but for one that ``poll`` has found or a call has refused.
+
+        Closed; OSError: this mechanism has none.
+        """
+        if self._closed:
+            raise Closed(f"{self._where} was closed by this process")
+        fd = self._in_fd() if self._receives else self._out_fd()
+        if fd < 0:
+            raise OSError(f"{self._where} has no descriptor")
+        return fd
+
+    def statistics(self) -> ChannelStatistics:
+        """What this end has counted, in this process."""
+        return ChannelStatistics(
+            self._sent, self._received, self._bytes_sent, self._bytes_received, self._send_waits, self._recv_waits
+        )
+
+    def close(self, linger: float = LINGER) -> None:
+        """Close this end; the other one receives what was sent, and then EndOfStream.  Again changes nothing.
+
+        The rest of a message that ``try_send`` has begun is waited for, ``linger`` seconds at most: TimeoutError, closed
+        in any case, if the other end has not taken it by then.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._held.clear()
+        self._close(linger)
+
+    def _forked(self) -> None:
+        self._send_turn, self._recv_turn = Turn(), Turn()
+        if self._held:
+            raise RecordCorrupt(f"{self._where} held a message when this process was forked: it is the parent's")
+        self._after_fork()
+        self._generation = _generation
+        close_at_end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Without a wait: nobody expects one here.
+        if not getattr(self, "_closed", True):
+            try:
+                self.close(0.0)
+            except TimeoutError:
+                pass
+
+    def __repr__(self) -> str:
+        way = "sends and receives" if self.duplex else "sends" if self._sends else "receives"
+        return f"<{type(self).__name__} {self._url}: {way}{', closed' if self._closed else ''}>"
+
+
+def _writable(buffer: Buffer) -> memoryview:
+    view = memoryview(buffer)
+    if view.readonly or not view.contiguous:
+        raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
+    return view.cast("B") if view.nbytes else memoryview(bytearray())

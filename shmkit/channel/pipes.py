@@ -1,0 +1,190 @@
+"""Channels over pipes and FIFOs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from typing import Any
+
+from shmkit import fifo
+from shmkit.channel.base import Channel
+from shmkit.channel.frame import HEADER, Frame
+from shmkit.channel.stream import PipeStream, StreamChannel
+from shmkit.channel.url import Address, take_option
+from shmkit.errors import NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
+from shmkit.pipe import PIPE_BUF, set_capacity
+from shmkit.waiting import Deadline, readable
+
+__all__ = ["connect_fifo", "listen_fifo", "pair_pipe"]
+
+# The kernel's default of 64 KiB makes a large message a hundred switches between two processes.
+CAPACITY = 2**20
+FIFO_OPTIONS = ("capacity", "mode", "trust", "writers")
+PIPE_OPTIONS = ("capacity", "duplex")
+_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+def _widen(fd: int, capacity: Any) -> None:
+    if capacity is not None:
+        set_capacity(fd, capacity)
+        return
+    # Where this user's pipes have used up what they may, the kernel's default has to do.
+    with contextlib.suppress(OSError):
+        set_capacity(fd, CAPACITY)
+
+
+def pair_pipe(address: Address, options: dict[str, Any], common: dict[str, Any]) -> tuple[Channel, Channel]:
+    """The end that receives and the end that sends; with ``duplex``, two ends that do both."""
+    duplex = take_option(options, "duplex", False, bool)
+    receiving, sending = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    fds = [receiving, sending]
+    try:
+        _widen(sending, options.get("capacity"))
+        if duplex:
+            fds += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            _widen(fds[3], options.get("capacity"))
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    if duplex:
+        return (
+            StreamChannel(PipeStream(fds[0], fds[3]), address.url, sends=True, receives=True, **common),
+            StreamChannel(PipeStream(fds[2], fds[1]), address.url, sends=True, receives=True, **common),
+        )
+    return (
+        StreamChannel(PipeStream(receiving, -1), address.url, sends=False, receives=True, **common),
+        StreamChannel(PipeStream(-1, sending), address.url, sends=True, receives=False, **common),
+    )
+
+
+class _FifoStream(PipeStream):
+    """A FIFO whose end is not seen before the first writer has come."""
+
+    met = False
+
+    def read(self, views: list[memoryview]) -> int | None:
+        if not self.met:
+            if not readable(self.receiving, Deadline(0)):
+                return None
+            self.met = True
+        return super().read(views)
+
+
+class _FifoReceiver(StreamChannel):
+    """The end that listens, and owns the name."""
+
+    # The next writer may have come before it greets.
+    _leave_ends = False
+
+    def _own(self, path: str, identity: tuple[int, int]) -> None:
+        self._path, self._identity = path, identity
+
+    def _close(self, linger: float) -> None:
+        with contextlib.suppress(OSError):
+            status = os.lstat(self._path)
+            # A forked child, or one that it was handed to, leaves the name to who made it.
+            if (status.st_dev, status.st_ino) == self._identity and self._pid == os.getpid():
+                os.unlink(self._path)
+        super()._close(linger)
+
+    _path = ""
+    _identity = (0, 0)
+    _pid = 0
+
+
+class _SharedFifo(StreamChannel):
+    """The sending end where several processes send: a message goes in one write that the kernel keeps together."""
+
+    def _begin_send(self, frame: Frame) -> None:
+        if frame.size + 1 > PIPE_BUF:
+            raise RecordTooLarge(
+                f"a message of {frame.nbytes} bytes does not go through {self._where} in one piece: with several "
+                f"writers it takes at most {PIPE_BUF - HEADER.size - 1} (for larger ones, leave out writers=many, or use unix://)"
+            )
+        super()._begin_send(frame)
+
+    def _send_step(self) -> bool:
+        # Each in a write of its own.
+        while self._left:
+            if not self._write(self._left[:1]):
+                return False
+            del self._left[0]
+        return self._write(self._out)
+
+
+def listen_fifo(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
+    """The receiving end of a FIFO, which is made if there is none."""
+    path = _path(address)
+    mode = options.get("mode", 0o600)
+    fifo.create(path, int(str(mode), 8) if isinstance(mode, str) else mode, exist_ok=True)
+    reader = fifo.open_reader(path)
+    try:
+        fd = os.dup(reader.fileno())
+    finally:
+        reader.close()
+    try:
+        if not take_option(options, "trust", False, bool):
+            fifo.check_owner(fd, path)
+        # Two receivers would tear messages apart.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RoleTaken(f"another process receives from FIFO {path!r}, until it closes it or ends") from None
+        _widen(fd, options.get("capacity"))
+        status = os.fstat(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    made = _FifoReceiver(_FifoStream(fd, -1), address.url, sends=False, receives=True, **common)
+    made._own(path, (status.st_dev, status.st_ino))
+    made._pid = os.getpid()
+    return made
+
+
+def connect_fifo(
+    address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
+) -> Channel:
+    """The sending end of a FIFO that somebody receives from."""
+    path = _path(address)
+    many = take_option(options, "writers", "one", ("one", "many")) == "many"
+    try:
+        writer = fifo.open_writer(path, timeout)
+    except SegmentNotFound:
+        raise NoPeer(f"nobody listens at {address.url}: there is no FIFO at {path!r}") from None
+    try:
+        fd = os.dup(writer.fileno())
+    finally:
+        writer.close()
+    os.set_inheritable(fd, False)
+    try:
+        if not take_option(options, "trust", False, bool) and os.fstat(fd).st_uid not in (os.geteuid(), 0):
+            raise Refused(f"FIFO {path!r} belongs to user {os.fstat(fd).st_uid}, and this process to {os.geteuid()}")
+        if not many:
+            _be_the_writer(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    kind = _SharedFifo if many else StreamChannel
+    return kind(PipeStream(-1, fd), address.url, sends=True, receives=False, **common)
+
+
+def _be_the_writer(fd: int, path: str) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        raise RoleTaken(
+            f"another process sends to FIFO {path!r}, until it closes it or ends: say writers=many at all senders to "
+            f"have several, with messages of up to {PIPE_BUF - HEADER.size - 1} bytes"
+        ) from None
+
+
+def _path(address: Address) -> str:
+    if not address.place:
+        raise ValueError(f"{address.url!r} has no path: it is written fifo:///path")
+    return address.place

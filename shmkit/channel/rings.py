@@ -1,0 +1,209 @@
+"""Channels over rings: shared memory, and no system call per message.
+
+Arrays and bytes are records as any other user of the ring sends them; every other object is a record of a dtype of its
+own, with a frame in it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from shmkit._ring import Ring
+from shmkit.channel.base import Channel
+from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse
+from shmkit.channel.url import Address
+from shmkit.errors import NoPeer, SegmentNotFound
+from shmkit.waiting import Deadline
+
+__all__ = ["RingChannel", "connect_ring", "listen_ring", "pair_ring"]
+
+RING_OPTIONS = ("capacity",)
+CAPACITY = "64 MiB"
+_MESSAGE = np.dtype([("shmkit.message", "u1")])
+
+
+class RingChannel(Channel):
+    """One end of a ring."""
+
+    def __init__(self, ring: Ring, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._ring = ring
+        self._native: Any = None
+        self._frame: Frame | None = None
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    def send(self, value: Any, timeout: float | None = None) -> None:
+        if type(value) is np.ndarray and not value.dtype.hasobject and self._send_array(value, timeout):
+            return
+        super().send(value, timeout)
+
+    def _send_array(self, array: np.ndarray[Any, Any], timeout: float | None) -> bool:
+        self._may_send()
+        self._check_size(Frame(ARRAY, b"", [], array.nbytes))
+        try:
+            self._ring.send(array, timeout)
+        except TypeError:
+            return False  # no dtype that a record can have, or no time-out: the long way says which
+        self._count(array.nbytes)
+        return True
+
+    def _count(self, nbytes: int) -> None:
+        self._sent += 1
+        self._bytes_sent += nbytes
+
+    def _send(self, frame: Frame, timeout: float | None, wait: bool) -> bool:
+        self._check_size(frame)
+        ring = self._ring
+        if frame.kind == BYTES:
+            if not wait:
+                if not ring.try_send(frame.buffers[0]):
+                    return False
+            else:
+                ring.send(frame.buffers[0], timeout)
+        elif wait:
+            self._fill(frame, timeout)
+        elif not self._try_fill(frame):
+            return False
+        self._count(frame.nbytes)
+        return True
+
+    def _fill(self, frame: Frame, timeout: float | None) -> None:
+        with self._ring.reserve((frame.size,), _MESSAGE, timeout) as array:
+            view = memoryview(array.view(np.uint8))
+            done = 0
+            for part in (frame.header(), frame.meta, *frame.buffers):
+                view[done : done + len(part)] = part
+                done += len(part)
+
+    def _try_fill(self, frame: Frame) -> bool:
+        # A reservation has no way not to wait; it does not wait long.
+        if frame.size <= 65536:
+            data = np.frombuffer(b"".join((frame.header(), frame.meta, *frame.buffers)), _MESSAGE)
+            return self._ring.try_send(data)
+        try:
+            self._fill(frame, 0)
+        except TimeoutError:
+            return False
+        return True
+
+    def _begin_send(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def _send_step(self) -> bool:
+        frame = self._frame
+        assert frame is not None
+        return self._ring.try_send(frame.buffers[0]) if frame.kind == BYTES else self._try_fill(frame)
+
+    def _give_up(self, keep: bool) -> bool:
+        self._frame = None
+        return False
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    def _recv(self, timeout: float | None, wait: bool, into: memoryview | None = None) -> Incoming | None:
+        if self._closed or not self._receives:
+            self._may_recv()
+        if self._held:
+            return self._counted(self._held.pop())
+        if wait:
+            return self._counted(self._opened(self._ring.recv(timeout)))
+        record = self._ring.try_recv()
+        return None if record is None else self._counted(self._opened(record))
+
+    def recv(self, timeout: float | None = None) -> Any:
+        # Bytes and arrays are what the ring has, and pass through.
+        if self._closed or not self._receives or self._held:
+            return super().recv(timeout)
+        record = self._ring.recv(timeout)
+        if type(record) is np.ndarray and record.dtype.names is not None and record.dtype == _MESSAGE:
+            return self._counted(self._opened(record)).finish()
+        self._received += 1
+        self._bytes_received += len(record) if type(record) is bytes else record.nbytes
+        return record
+
+    def _opened(self, record: Any) -> Incoming:
+        if type(record) is bytes:
+            return Incoming(BYTES, len(record), [memoryview(record)] if record else [], lambda: record)
+        if record.dtype.names is not None and record.dtype == _MESSAGE:
+            return parse(memoryview(record.view(np.uint8)), self._limit, self._where)
+        rows = record if record.flags.c_contiguous else record.T
+        flat = [memoryview(rows.reshape(-1).view(np.uint8))] if record.nbytes else []
+        return Incoming(ARRAY, record.nbytes, flat, lambda: record)
+
+    def _recv_step(self, into: memoryview | None) -> Incoming | None:
+        record = self._ring.try_recv()
+        return None if record is None else self._opened(record)
+
+    def _in_fd(self) -> int:
+        return -1
+
+    def _out_fd(self) -> int:
+        return -1
+
+    # --------------------------------------------------------------------------------------------------------- the rest
+
+    def flush(self, timeout: float | None = None) -> None:
+        self._may_send()  # what has been sent is in shared memory
+
+    def _close(self, linger: float) -> None:
+        self._ring.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
+        return _ring_again, (self._ring, self._url, options)
+
+
+def _ring_again(ring: Ring, url: str, options: dict[str, Any]) -> RingChannel:
+    return RingChannel(ring, url, **options)
+
+
+def _name(address: Address) -> str:
+    if not address.place:
+        raise ValueError(f"{address.url!r} has no name: it is written ring://name")
+    return address.place
+
+
+def listen_ring(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
+    """The receiving end of a ring, which is made if there is none."""
+    capacity = options.get("capacity", CAPACITY)
+    ring = Ring.create_or_attach(_name(address), capacity, lifetime="leased", role="consumer")
+    return RingChannel(ring, address.url, sends=False, receives=True, **common)
+
+
+def connect_ring(
+    address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
+) -> Channel:
+    """The sending end of a ring that somebody has made."""
+    deadline = Deadline(timeout)
+    pause = 0.001
+    while True:
+        ring = _attached(_name(address))
+        if ring is not None:
+            return RingChannel(ring, address.url, sends=True, receives=False, **common)
+        if deadline.passed:
+            raise NoPeer(f"nobody listens at {address.url}: there is no ring of that name")
+        time.sleep(min(pause, deadline.left()))
+        pause = min(pause * 1.5, 0.02)
+
+
+def _attached(name: str) -> Ring | None:
+    try:
+        return Ring.attach(name, role="producer")
+    except SegmentNotFound:
+        return None
+
+
+def pair_ring(address: Address, options: dict[str, Any], common: dict[str, Any]) -> tuple[Channel, Channel]:
+    """The end that receives and the end that sends, of a ring without a name."""
+    import pickle
+
+    ring = Ring.create(capacity=options.get("capacity", CAPACITY))
+    other = pickle.loads(pickle.dumps(ring))  # a handle of its own for each end
+    return (
+        RingChannel(ring, address.url, sends=False, receives=True, **common),
+        RingChannel(other, address.url, sends=True, receives=False, **common),
+    )

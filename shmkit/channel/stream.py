@@ -1,0 +1,451 @@
+"""Channels over byte streams: pipes, FIFOs, stream sockets.
+
+A frame is written from where its parts lie (scatter/gather) and read straight to where they belong.  Nothing is read
+ahead: between messages the descriptor says exactly what is there, for select and for another process that takes the end
+over.  The state of a frame that is half-way through stays in the end, whatever comes out of the call.
+
+Ends tell each other that they are there: a greeting before a process's first message (on two-way streams also before it
+first receives), a farewell when it closes.  So the end of a stream is the end in order if everybody who greeted has
+taken leave, and a death otherwise; a process that was killed before it had used its end was never there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from multiprocessing import reduction
+from typing import Any
+
+from shmkit.channel.base import Channel, generation
+from shmkit.channel.frame import (
+    ARRAY,
+    BYTEARRAY,
+    BYTES,
+    FAREWELL,
+    GREETING,
+    HEADER,
+    TAKEN_BACK,
+    WHOLE,
+    Frame,
+    Incoming,
+    begin,
+    note,
+    open_header,
+)
+from shmkit.channel.presence import Presence
+from shmkit.errors import Broken, ChannelError, EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge
+from shmkit.pipe import write_quietly
+from shmkit.waiting import Deadline
+
+__all__ = ["PipeStream", "SocketStream", "StreamChannel"]
+
+# Smaller frames are quicker put into one piece than handed over in several.
+_JOINED_MOST = 16384
+# The kernel's IOV_MAX.
+_PARTS_MOST = 1024
+_AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+class PipeStream:
+    """A pipe or FIFO, or two of them, without waiting."""
+
+    def __init__(self, receiving: int, sending: int) -> None:
+        self.receiving = receiving
+        self.sending = sending
+
+    def read(self, views: list[memoryview]) -> int | None:
+        """How many bytes came; 0: the end; None: none yet."""
+        try:
+            return os.readv(self.receiving, views)
+        except BlockingIOError:
+            return None
+
+    def write(self, parts: list[Any]) -> int:
+        """How many bytes went; BrokenPipeError."""
+        try:
+            return write_quietly(self.sending, parts if len(parts) > 1 else parts[0])
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Closes the descriptors."""
+        for fd in (self.sending, self.receiving):
+            if fd >= 0:
+                os.close(fd)
+        self.sending = self.receiving = -1
+
+    def shut(self, left: float) -> None:
+        """There is nothing to see to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = [reduction.DupFd(fd) if fd >= 0 else None for fd in (self.receiving, self.sending)]
+        return _pipe_again, tuple(given)
+
+
+def _pipe_again(receiving: Any, sending: Any) -> PipeStream:
+    fds = [given.detach() if given is not None else -1 for given in (receiving, sending)]
+    for fd in fds:
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+    return PipeStream(*fds)
+
+
+class SocketStream:
+    """A connected stream socket, without waiting."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.receiving = self.sending = sock.fileno()
+
+    def read(self, views: list[memoryview]) -> int | None:
+        """How many bytes came; 0: the end; None: none yet."""
+        try:
+            if len(views) == 1:
+                return self.sock.recv_into(views[0], 0, socket.MSG_DONTWAIT)
+            return self.sock.recvmsg_into(views, 0, socket.MSG_DONTWAIT)[0]
+        except BlockingIOError:
+            return None
+        except (ConnectionError, TimeoutError):
+            # The other end closed before it had read all, or its machine does not answer any more.
+            return 0
+
+    def write(self, parts: list[Any]) -> int:
+        """How many bytes went; BrokenPipeError."""
+        try:
+            return self.sock.sendmsg(parts, [], _AT_ONCE) if len(parts) > 1 else self.sock.send(parts[0], _AT_ONCE)
+        except BlockingIOError:
+            return 0
+        except (ConnectionError, TimeoutError) as error:
+            raise BrokenPipeError(error.errno, error.strerror) from None
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self.sock.close()
+
+    def shut(self, left: float) -> None:
+        """Sees to it that closing does not take back what was sent.
+
+        TCP resets a connection that is closed with something unread in it, or sent to it later, and what is still under
+        way goes then; so the other machine's kernel first has to have it all.
+        """
+        if self.sock.family == socket.AF_UNIX:
+            return
+        deadline = Deadline(left)
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            scrap = memoryview(bytearray(65536))
+            pause = 0.00005
+            while True:
+                while self.read([scrap]):
+                    pass
+                if not _unacknowledged(self.sock) or deadline.passed:
+                    return
+                time.sleep(min(pause, deadline.left()))
+                pause = min(pause * 2, 0.01)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _socket_again, (reduction.DupFd(self.sock.fileno()),)
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the other machine's kernel has not confirmed (SIOCOUTQ)."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+
+
+def _socket_again(given: Any) -> SocketStream:
+    sock = socket.socket(fileno=given.detach())
+    sock.set_inheritable(False)
+    return SocketStream(sock)
+
+
+class StreamChannel(Channel):
+    """A channel over a byte stream."""
+
+    # The last one's farewell is the end, though somebody may have the other end open (a child that inherited it).
+    _leave_ends = True
+
+    def __init__(self, stream: PipeStream | SocketStream | None, url: str, local: bool = True, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._local = local
+        self._by_value = not local
+        self._greeted = False
+        # What is still to be written of frames that nobody waits for any more, and of the present one.
+        self._left: list[Any] = []
+        self._out: list[Any] = []
+        self._begun = False
+        self._broken = False
+        self._presence: Presence = Presence(local)
+        self._head = bytearray(HEADER.size)
+        self._head_view = memoryview(self._head)
+        self._tail = bytearray(1)
+        self._tail_view = memoryview(self._tail)
+        self._want: list[memoryview] = [self._head_view]
+        self._partial = False
+        self._meta = b""
+        self._sizes: tuple[int, int, int] | None = None
+        self._in: Incoming | None = None
+        self._fault: Exception | None = None
+        self._take(stream)
+
+    def _take(self, stream: PipeStream | SocketStream | None) -> None:
+        # Without a stream yet, the end waits for somebody to connect.
+        self._stream = stream
+
+    def _in_fd(self) -> int:
+        return self._stream.receiving if self._stream is not None else -1
+
+    def _out_fd(self) -> int:
+        return self._stream.sending if self._stream is not None else -1
+
+    def _connect_step(self) -> bool:
+        """Whether there is a stream by now."""
+        return self._stream is not None
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    def _begin_send(self, frame: Frame) -> None:
+        if self._broken:
+            raise self._nobody()
+        if not self._greeted:
+            self._greet()
+        if frame.size <= _JOINED_MOST:
+            self._out = [b"".join((frame.header(), frame.meta, *frame.buffers, WHOLE))]
+        else:
+            self._out = [frame.header() + frame.meta, *(part for part in frame.buffers if len(part)), WHOLE]
+        self._begun = False
+
+    def _greet(self) -> None:
+        self._left.append(note(GREETING) + WHOLE)
+        self._greeted = True
+
+    def _send_step(self) -> bool:
+        if self._stream is None and not self._connect_step():
+            return False
+        if self._left and not self._write(self._left):
+            return False
+        return self._write(self._out)
+
+    def _flush_step(self) -> bool:
+        return not self._left or (self._connect_step() and self._write(self._left))
+
+    def _write(self, parts: list[Any]) -> bool:
+        """Writes parts, taking out what has gone; True: all."""
+        stream = self._stream
+        assert stream is not None
+        while parts:
+            try:
+                count = stream.write(parts if len(parts) <= _PARTS_MOST else parts[:_PARTS_MOST])
+            except BrokenPipeError:
+                self._broken = True
+                self._left.clear()
+                raise self._nobody() from None
+            if not count:
+                if self._presence.abandoned:
+                    self._broken = True
+                    raise self._nobody()
+                return False
+            if parts is self._out:
+                self._begun = True
+            _advance(parts, count)
+        return True
+
+    def _give_up(self, keep: bool) -> bool:
+        out, self._out = self._out, []
+        if self._broken or not self._begun or not out:
+            return False
+        rest = b"".join(out)
+        # The last byte says whether the frame counts.
+        self._left.append(rest if keep else rest[:-1] + TAKEN_BACK)
+        self._begun = False
+        return keep
+
+    def _nobody(self) -> Exception:
+        pid = self._presence.died()
+        if pid:
+            return PeerDied(f"process {pid}, at the other end of {self._where}, died", pid)
+        return Broken(f"nobody receives from {self._where} any more")
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    def _recv_step(self, into: memoryview | None) -> Incoming | None:
+        if self._fault is not None:
+            raise self._again(self._fault)
+        stream = self._stream
+        if stream is None:
+            if not self._connect_step():
+                return None
+            stream = self._stream
+            assert stream is not None
+        if self._sends and not self._greeted:
+            self._greet_first()
+        while True:
+            want = self._want
+            while want:
+                count = stream.read(want if len(want) <= _PARTS_MOST else want[:_PARTS_MOST])
+                if count is None:
+                    if self._presence.abandoned or (self._leave_ends and self._presence.left and not self._partial):
+                        raise self._ended()
+                    return None
+                if count == 0:
+                    raise self._ended()
+                self._partial = True
+                _advance(want, count)
+            try:
+                incoming = self._next_stage(into)
+            except (RecordCorrupt, RecordTooLarge) as error:
+                # Nobody knows where the next message begins.
+                self._fault = error
+                raise
+            if incoming is not None:
+                return incoming
+
+    def _greet_first(self) -> None:
+        """Says that this process is there, if that can be said without waiting for a turn, or for room."""
+        if self._send_turn.try_take():
+            try:
+                self._greet()
+                with contextlib.suppress(Broken):
+                    self._flush_step()
+            finally:
+                self._send_turn.give()
+
+    def _next_stage(self, into: memoryview | None) -> Incoming | None:
+        """What has been wanted is here: wants the next part, or has a message."""
+        if self._in is not None:
+            return self._finished()
+        if self._sizes is None:
+            self._sizes = open_header(self._head, self._limit, self._where)
+            if self._sizes[1]:
+                self._meta = bytearray(self._sizes[1])  # type: ignore[assignment]
+                self._want = [memoryview(self._meta)]
+                return None
+        kind, _, nbytes = self._sizes
+        if into is not None and kind in (BYTES, BYTEARRAY, ARRAY) and nbytes <= into.nbytes:
+            targets = [into[:nbytes]] if nbytes else []
+            self._in = Incoming(kind, nbytes, targets, lambda: None, direct=True)
+        else:
+            self._in = begin(kind, bytes(self._meta), nbytes, self._where)
+        self._want = [*self._in.targets, self._tail_view]
+        return None
+
+    def _finished(self) -> Incoming | None:
+        incoming, self._in = self._in, None
+        self._sizes, self._meta, self._want, self._partial = None, b"", [self._head_view], False
+        if self._tail == TAKEN_BACK:
+            return None
+        if self._tail != WHOLE:
+            raise RecordCorrupt(f"a message that came through {self._where} does not end where it should")
+        assert incoming is not None
+        if incoming.kind == GREETING:
+            self._presence.come(incoming.finish())
+        elif incoming.kind == FAREWELL:
+            self._presence.leave(incoming.finish())
+        else:
+            return incoming
+        return None
+
+    def _let_go(self) -> None:
+        incoming = self._in
+        if incoming is None or not incoming.direct:
+            return
+        # Half of a message is in the caller's buffer: it goes on in memory of its own.
+        assert self._sizes is not None
+        kind, _, nbytes = self._sizes
+        done = nbytes - sum(view.nbytes for view in self._want[:-1])
+        own = begin(kind, bytes(self._meta), nbytes, self._where)
+        if done:
+            own.targets[0][:done] = incoming.targets[0][:done]
+        self._in = own
+        self._want = [*([own.targets[0][done:]] if done < nbytes else []), self._tail_view]
+
+    def _ended(self) -> Exception:
+        if self._presence.anybody or self._partial:
+            pid = self._presence.pid
+            who = f"process {pid}" if pid else "the process"
+            middle = " in the middle of a message" if self._partial else ""
+            return PeerDied(f"{who} at the other end of {self._where} died{middle}", pid)
+        return EndOfStream(f"the other end of {self._where} has closed, and all is received")
+
+    def _again(self, fault: Exception) -> Exception:
+        return type(fault)(str(fault))
+
+    # --------------------------------------------------------------------------------------------------------- the rest
+
+    def _after_fork(self) -> None:
+        if self._left or self._partial:
+            raise ChannelError(f"{self._where} was in the middle of a message when this process was forked")
+        self._greeted = False
+        self._out = []
+
+    def _close(self, linger: float) -> None:
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        late = False
+        try:
+            if self._sends and not self._broken and self._generation == generation():
+                late = not self._take_leave(stream, linger)
+        finally:
+            stream.close()
+        if late:
+            raise TimeoutError(f"{self._where}: the other end did not take the rest of a message within {linger} s")
+
+    def _take_leave(self, stream: PipeStream | SocketStream, linger: float) -> bool:
+        """Sends what is left, and a farewell; False: the rest of a message did not go."""
+        important = bool(self._left)
+        if self._greeted:
+            self._left.append(note(FAREWELL) + WHOLE)
+        self._stream = stream
+        deadline = Deadline(linger)
+        try:
+            while not self._write(self._left):
+                if not self._wait_out(deadline):
+                    return not important
+            stream.shut(deadline.left())
+        except (Broken, OSError):
+            pass  # nobody is there to take leave from
+        finally:
+            self._stream = None
+        return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed or self._stream is None:
+            raise ChannelError(
+                f"{self._where} is {'closed' if self._closed else 'not connected'}: it cannot be handed on"
+            )
+        if self._left or self._partial or self._held:
+            raise ChannelError(f"{self._where} is in the middle of a message: it cannot be handed on")
+        options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
+        return _again, (type(self), self._stream, self._url, self._local, options, self._presence)
+
+
+def _again(
+    kind: type[StreamChannel],
+    stream: PipeStream | SocketStream,
+    url: str,
+    local: bool,
+    options: dict[str, Any],
+    presence: Presence,
+) -> StreamChannel:
+    made = kind(stream, url, local, **options)
+    made._presence = presence
+    return made
+
+
+def _advance(parts: list[Any], count: int) -> None:
+    """Takes the first ``count`` bytes out of the list."""
+    gone = 0
+    for part in parts:
+        size = len(part)
+        if count < size:
+            break
+        count -= size
+        gone += 1
+    del parts[:gone]
+    if count:
+        parts[0] = memoryview(parts[0])[count:]

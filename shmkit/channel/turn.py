@@ -1,0 +1,79 @@
+"""What the ends of all channels count, how their threads take turns, and how coroutines wait for a descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from typing import NamedTuple
+
+from shmkit.waiting import Deadline
+
+__all__ = ["ChannelStatistics", "Turn", "ready"]
+
+
+class ChannelStatistics(NamedTuple):
+    """What an end has counted in this process."""
+
+    sent: int
+    """Messages sent."""
+    received: int
+    """Messages received."""
+    bytes_sent: int
+    """Bytes of their payloads."""
+    bytes_received: int
+    """Bytes of theirs."""
+    send_waits: int
+    """Times that a sender had to wait for room."""
+    recv_waits: int
+    """Times that a receiver had to wait for a message."""
+
+
+class Turn:
+    """A lock that notices when the thread that holds it asks again."""
+
+    __slots__ = ("_lock", "_owner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+
+    def try_take(self) -> bool:
+        if not self._lock.acquire(False):
+            return False
+        self._owner = threading.get_ident()
+        return True
+
+    def take(self, deadline: Deadline, label: str) -> bool:
+        while not self.try_take():
+            if self._owner == threading.get_ident():
+                raise RuntimeError(f"{label} is in use by this very thread: called from a signal handler, or a task?")
+            left = deadline.left()
+            if not self._lock.acquire(timeout=-1 if left == math.inf else min(left, 1e6)):
+                return False
+            self._lock.release()
+        return True
+
+    def give(self) -> None:
+        self._owner = 0
+        self._lock.release()
+
+
+async def ready(fd: int, out: bool, deadline: Deadline) -> bool:
+    """Returns when the descriptor is ready, or the time is up (False)."""
+    loop = asyncio.get_running_loop()
+    became: asyncio.Future[bool] = loop.create_future()
+
+    def wake(found: bool = True) -> None:
+        if not became.done():
+            became.set_result(found)
+
+    add, remove = (loop.add_writer, loop.remove_writer) if out else (loop.add_reader, loop.remove_reader)
+    add(fd, wake)
+    timer = None if deadline.end == math.inf else loop.call_later(deadline.left(), wake, False)
+    try:
+        return await became
+    finally:
+        remove(fd)
+        if timer is not None:
+            timer.cancel()
