@@ -29,6 +29,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from shmkit.channel.base import LINGER, MAX_MESSAGE, Channel, ChannelStatistics
+from shmkit.channel.logs import LOG_OPTIONS, LogReceiver, LogSender, connect_log, listen_log
 from shmkit.channel.pipes import FIFO_OPTIONS, PIPE_OPTIONS, connect_fifo, listen_fifo, pair_pipe
 from shmkit.channel.rings import RING_OPTIONS, RingChannel, connect_ring, listen_ring, pair_ring
 from shmkit.channel.sockets import (
@@ -49,6 +50,8 @@ __all__ = [
     "MAX_MESSAGE",
     "Channel",
     "ChannelStatistics",
+    "LogReceiver",
+    "LogSender",
     "PacketChannel",
     "RingChannel",
     "Server",
@@ -74,6 +77,7 @@ _MECHANISMS = {
     "fifo": _Mechanism(FIFO_OPTIONS, listen_fifo, connect_fifo, None),
     "unix": _Mechanism(UNIX_OPTIONS, listen_socket, connect_socket, pair_sockets, serve_socket),
     "tcp": _Mechanism(TCP_OPTIONS, listen_socket, connect_socket, None, serve_socket),
+    "file": _Mechanism(LOG_OPTIONS, listen_log, connect_log, None),
 }
 
 

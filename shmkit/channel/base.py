@@ -1,24 +1,21 @@
 """Channel: the face that every mechanism has, and the waiting behind it.
 
-A mechanism says how to go one step without waiting (``_send_step``, ``_recv_step``), and which descriptor tells when the next
-step is worth trying; this file makes of it calls that wait with time-outs, calls that do not wait, and coroutines.
+A mechanism says how to go one step without waiting (``_send_step``, ``_recv_step``), and which descriptor tells when
+the next one is worth a try; here that becomes calls that wait with time-outs, calls that do not wait, and coroutines.
 Threads take turns at an end, for sending and for receiving.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import os
 import select
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shmkit._ending import close_at_end
-from shmkit.channel.frame import BYTEARRAY, Frame, Incoming, bytes_frame, encode
+from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode
 from shmkit.channel.presence import Presence
-from shmkit.channel.turn import ChannelStatistics, Turn, ready
+from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK, ChannelStatistics, Turn, take_turn, until
 from shmkit.errors import Broken, Closed, EndOfStream, OneWay, RecordCorrupt, RecordTooLarge
 from shmkit.sizes import format_size, parse_size
 from shmkit.waiting import Deadline, seconds_of, wait_for
@@ -32,8 +29,6 @@ __all__ = ["LINGER", "MAX_MESSAGE", "Channel", "ChannelStatistics", "generation"
 MAX_MESSAGE = 2**30
 # How long close() waits for a slow receiver to take what has been begun, in seconds.
 LINGER = 5.0
-# After how many seconds of waiting one looks whether those at the other end live: at first, and at most.
-_FIRST_LOOK, _LAST_LOOK = 0.05, 0.5
 
 _generation = 0
 
@@ -120,13 +115,13 @@ class Channel:
             return wait_for(fd, events, deadline)
         # The kernel tells that nobody is there any more only if nobody, this process included, has the other end open.
         # So whoever is known to be there is looked at from time to time.
-        pause = _FIRST_LOOK
+        pause = FIRST_LOOK
         while not wait_for(fd, events, Deadline(min(pause, deadline.left()))):
             if deadline.passed:
                 return False
             if presence.check():
                 return True
-            pause = min(pause * 2, _LAST_LOOK)
+            pause = min(pause * 2, LAST_LOOK)
         return True
 
     def _after_fork(self) -> None:
@@ -240,7 +235,8 @@ class Channel:
 
         TypeError, and the message stays: it is an object of another kind.
         """
-        return self._as_bytes(self._recv(timeout, True))
+        incoming = self._bytes_only(self._recv(timeout, True))
+        return bytes(incoming.targets[0]) if incoming.targets else b""
 
     def recv_into(self, buffer: Buffer, timeout: float | None = None) -> int:
         """Receive the next message's bytes into ``buffer``, from its beginning; return how many they are.
@@ -248,7 +244,15 @@ class Channel:
         As ``recv_bytes``; ValueError, and the message stays: it is longer than the buffer.
         """
         view = _writable(buffer)
-        return self._copied(self._recv(timeout, True, view), view)
+        incoming = self._bytes_only(self._recv(timeout, True, view))
+        if incoming.nbytes > view.nbytes:
+            self._put_back(incoming)
+            raise ValueError(
+                f"a message of {incoming.nbytes} bytes does not fit a buffer of {view.nbytes} ({self._where})"
+            )
+        if incoming.targets and not incoming.direct:
+            view[: incoming.nbytes] = incoming.targets[0]
+        return incoming.nbytes
 
     def try_recv(self, default: Any = None) -> Any:
         """Receive the next message if it is here; ``default``: it is not.  Raises as ``recv``."""
@@ -330,29 +334,12 @@ class Channel:
         self._received -= 1
         self._bytes_received -= incoming.nbytes
 
-    def _as_bytes(self, incoming: Incoming | None) -> bytes:
+    def _bytes_only(self, incoming: Incoming | None) -> Incoming:
         assert incoming is not None
         if not incoming.raw:
             self._put_back(incoming)
             raise TypeError(f"the next message of {self._where} is {incoming.name}, not bytes: recv() takes it")
-        if incoming.kind == BYTEARRAY or len(incoming.targets) != 1:
-            return b"".join(incoming.targets)
-        return bytes(incoming.targets[0])
-
-    def _copied(self, incoming: Incoming | None, view: memoryview) -> int:
-        assert incoming is not None
-        if incoming.direct:
-            return incoming.nbytes
-        if not incoming.raw or incoming.nbytes > view.nbytes:
-            self._put_back(incoming)
-            if not incoming.raw:
-                raise TypeError(f"the next message of {self._where} is {incoming.name}, not bytes: recv() takes it")
-            raise ValueError(
-                f"a message of {incoming.nbytes} bytes does not fit a buffer of {view.nbytes} ({self._where})"
-            )
-        if incoming.targets:
-            view[: incoming.nbytes] = incoming.targets[0]
-        return incoming.nbytes
+        return incoming
 
     # ---------------------------------------------------------------------------------------------------------- asyncio
 
@@ -364,11 +351,11 @@ class Channel:
         deadline = Deadline(timeout)
         if self._generation != _generation:
             self._forked()
-        await self._turn_async(self._send_turn, deadline, "sending")
+        await take_turn(self._send_turn, self._where, deadline, "sending")
         try:
             self._begin_send(frame)
             try:
-                await self._until(self._send_step, self._out_fd, True, deadline, "no room")
+                await until(self._send_step, self._out_fd, True, deadline, f"{self._where}: no room", self._presence)
             except BaseException:
                 self._give_up(False)
                 raise
@@ -383,44 +370,21 @@ class Channel:
         deadline = Deadline(timeout)
         if self._generation != _generation:
             self._forked()
-        await self._turn_async(self._recv_turn, deadline, "receiving")
+        await take_turn(self._recv_turn, self._where, deadline, "receiving")
         try:
             incoming = self._held.pop() if self._held else None
             if incoming is None:
-                incoming = await self._until(lambda: self._recv_step(None), self._in_fd, False, deadline, "no message")
+                incoming = await until(
+                    lambda: self._recv_step(None),
+                    self._in_fd,
+                    False,
+                    deadline,
+                    f"{self._where}: no message",
+                    self._presence,
+                )
         finally:
             self._recv_turn.give()
         return self._counted(incoming).finish()
-
-    async def _turn_async(self, turn: Turn, deadline: Deadline, doing: str) -> None:
-        pause = 0.0005
-        while not turn.try_take():
-            if deadline.passed:
-                raise TimeoutError(f"{self._where}: another task or thread was {doing} for {deadline.timeout} s")
-            await asyncio.sleep(min(pause, deadline.left()))
-            pause = min(pause * 1.5, 0.01)
-
-    async def _until(
-        self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, deadline: Deadline, what: str
-    ) -> Any:
-        pause = 0.0005
-        while True:
-            found = step()
-            if found:
-                return found
-            if deadline.passed:
-                raise TimeoutError(f"{self._where}: {what} within {deadline.timeout} s")
-            fd = descriptor()
-            if fd < 0:
-                await asyncio.sleep(min(pause, deadline.left()))
-                pause = min(pause * 1.5, 0.01)
-                continue
-            presence = self._presence
-            if presence is None or not presence.watched:
-                await ready(fd, out, deadline)
-            elif not await ready(fd, out, Deadline(min(max(pause, _FIRST_LOOK), deadline.left()))):
-                presence.check()
-                pause = min(max(pause, _FIRST_LOOK) * 2, _LAST_LOOK)
 
     # -------------------------------------------------------------------------------------------------------- the rest
 
@@ -467,6 +431,12 @@ class Channel:
             raise OSError(f"{self._where} has no descriptor")
         return fd
 
+    def meet(self, timeout: float | None = None) -> None:
+        """At an end that listens: wait until another has connected.  Elsewhere there is nothing to wait for.
+
+        TimeoutError.
+        """
+
     def statistics(self) -> ChannelStatistics:
         """What this end has counted, in this process."""
         return ChannelStatistics(
@@ -476,8 +446,8 @@ class Channel:
     def close(self, linger: float = LINGER) -> None:
         """Close this end; the other one receives what was sent, and then EndOfStream.  Again changes nothing.
 
-        The rest of a message that ``try_send`` has begun is waited for, ``linger`` seconds at most: TimeoutError, closed
-        in any case, if the other end has not taken it by then.
+        The rest of a message that ``try_send`` has begun is waited for, ``linger`` seconds at most: TimeoutError, but
+        closed, if the other end has not taken it by then.
         """
         if self._closed:
             return

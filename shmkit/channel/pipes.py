@@ -102,8 +102,8 @@ class _SharedFifo(StreamChannel):
     def _begin_send(self, frame: Frame) -> None:
         if frame.size + 1 > PIPE_BUF:
             raise RecordTooLarge(
-                f"a message of {frame.nbytes} bytes does not go through {self._where} in one piece: with several "
-                f"writers it takes at most {PIPE_BUF - HEADER.size - 1} (for larger ones, leave out writers=many, or use unix://)"
+                f"a message of {frame.nbytes} bytes is too large for {self._where} with several writers: it takes at "
+                f"most {PIPE_BUF - HEADER.size - 1} (for larger ones, leave out writers=many, or use unix://)"
             )
         super()._begin_send(frame)
 

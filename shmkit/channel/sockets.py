@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import socket
+from collections.abc import Callable
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ class _Waiting(StreamChannel):
         self._close_listener()
         return True
 
+    def meet(self, timeout: float | None = None) -> None:
+        _meet(self, self._connect_step, timeout)
+
     def _in_fd(self) -> int:
         return self._listener.fileno() if self._listener is not None else super()._in_fd()
 
@@ -62,6 +66,13 @@ class _Waiting(StreamChannel):
     def _close(self, linger: float) -> None:
         self._close_listener()
         super()._close(linger)
+
+
+def _meet(channel: Channel, step: Callable[[], Any], timeout: float | None) -> None:
+    deadline = Deadline(timeout)
+    while not step():
+        if not channel._wait_in(deadline):
+            raise TimeoutError(f"nobody connected to {channel.url} within {timeout} s")
 
 
 def _tuned(sock: socket.socket) -> SocketStream:
@@ -96,6 +107,9 @@ class PacketChannel(Channel):
 
     def _wait_out(self, deadline: Deadline) -> bool:
         return self._wait_in(deadline) if self._listener is not None else super()._wait_out(deadline)
+
+    def meet(self, timeout: float | None = None) -> None:
+        _meet(self, self._connected, timeout)
 
     def _connected(self) -> socket.socket | None:
         if self._sock is None and self._listener is not None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from shmkit.channel.presence import Presence
 from shmkit.waiting import Deadline
 
-__all__ = ["ChannelStatistics", "Turn", "ready"]
+__all__ = ["FIRST_LOOK", "LAST_LOOK", "ChannelStatistics", "Turn", "take_turn", "until"]
+
+# After how many seconds of waiting one looks whether those at the other end live: at first, and at most.
+FIRST_LOOK, LAST_LOOK = 0.05, 0.5
 
 
 class ChannelStatistics(NamedTuple):
@@ -77,3 +82,40 @@ async def ready(fd: int, out: bool, deadline: Deadline) -> bool:
         remove(fd)
         if timer is not None:
             timer.cancel()
+
+
+async def take_turn(turn: Turn, where: str, deadline: Deadline, doing: str) -> None:
+    """Waits for a turn without stopping the event loop; TimeoutError."""
+    pause = 0.0005
+    while not turn.try_take():
+        if deadline.passed:
+            raise TimeoutError(f"{where}: another task or thread was {doing} for {deadline.timeout} s")
+        await asyncio.sleep(min(pause, deadline.left()))
+        pause = min(pause * 1.5, 0.01)
+
+
+async def until(
+    step: Callable[[], Any],
+    descriptor: Callable[[], int],
+    out: bool,
+    deadline: Deadline,
+    what: str,
+    presence: Presence | None,
+) -> Any:
+    """The first true answer of ``step``, which is asked again when the descriptor is ready, or (-1) now and then."""
+    pause = 0.0005
+    while True:
+        found = step()
+        if found:
+            return found
+        if deadline.passed:
+            raise TimeoutError(f"{what} within {deadline.timeout} s")
+        fd = descriptor()
+        if fd < 0:
+            await asyncio.sleep(min(pause, deadline.left()))
+            pause = min(pause * 1.5, 0.01)
+        elif presence is None or not presence.watched:
+            await ready(fd, out, deadline)
+        elif not await ready(fd, out, Deadline(min(max(pause, FIRST_LOOK), deadline.left()))):
+            presence.check()
+            pause = min(max(pause, FIRST_LOOK) * 2, LAST_LOOK)

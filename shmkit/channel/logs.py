@@ -1,0 +1,139 @@
+"""Channels over logs: what was sent can be received again, after a reboot too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from shmkit.channel.base import Channel
+from shmkit.channel.frame import HEADER, META_MOST, Frame, Incoming, parse
+from shmkit.channel.url import Address, take_option
+from shmkit.errors import ChannelError, RoleTaken
+from shmkit.log import LogReader, LogWriter
+from shmkit.waiting import Deadline
+
+__all__ = ["LogReceiver", "LogSender", "connect_log", "listen_log"]
+
+LOG_OPTIONS = ("mode", "skip_corrupt", "start", "sync", "trust")
+
+
+class LogSender(Channel):
+    """The end that appends; ``log`` is the LogWriter, for what only a log has."""
+
+    # Who reads it may do so next year.
+    _by_value = True
+
+    def __init__(self, log: LogWriter, url: str, **options: Any) -> None:
+        super().__init__(url, sends=True, receives=False, **options)
+        self.log = log
+        self._frame: Frame | None = None
+
+    def _begin_send(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def _send_step(self) -> bool:
+        frame = self._frame
+        assert frame is not None
+        self.log.append([frame.header(), frame.meta, *frame.buffers])
+        self._frame = None
+        return True
+
+    def _give_up(self, keep: bool) -> bool:
+        self._frame = None
+        return False
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when all that was sent is on the disk."""
+        self._may_send()
+        self.log.flush()
+
+    def _in_fd(self) -> int:
+        return -1
+
+    _out_fd = _in_fd
+
+    def _close(self, linger: float) -> None:
+        self.log.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ChannelError(f"{self._where} has one writer, this process: close it, and connect in the other one")
+
+
+class LogReceiver(Channel):
+    """The end that reads, from the first record on; ``log`` is the LogReader."""
+
+    def __init__(self, log: LogReader, url: str, **options: Any) -> None:
+        super().__init__(url, sends=False, receives=True, **options)
+        self.log = log
+
+    def _recv_step(self, into: memoryview | None) -> Incoming | None:
+        data = self.log.next_now()
+        return None if data is None else parse(data, self._limit, self._where)
+
+    def _wait_in(self, deadline: Deadline) -> bool:
+        return self.log.wait(deadline.left_or_none())
+
+    def _in_fd(self) -> int:
+        return -1
+
+    _out_fd = _in_fd
+
+    def _after_fork(self) -> None:
+        # The file is shared, but where this reader stands is not.
+        pass
+
+    def _close(self, linger: float) -> None:
+        self.log.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed or self._held:
+            raise ChannelError(f"{self._where} is closed, or holds a message: it cannot be handed on")
+        return _again, (self.log.path, self.log.next_sequence, self._url, self._limit)
+
+
+def _again(path: str, sequence: int, url: str, limit: int) -> LogReceiver:
+    return LogReceiver(LogReader(path, sequence, trust=True), url, max_message=limit)
+
+
+def _path(address: Address) -> str:
+    if not address.place:
+        raise ValueError(f"{address.url!r} has no path: it is written file:///path")
+    return address.place
+
+
+def _mode(options: dict[str, Any]) -> int:
+    mode = options.get("mode", 0o600)
+    return int(mode, 8) if isinstance(mode, str) else int(mode)
+
+
+def listen_log(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
+    """An end that replays a log and follows it; any number of them may do so."""
+    path = _path(address)
+    trust = take_option(options, "trust", False, bool)
+    if not os.path.exists(path):
+        # It is there for the writer that will come; if one comes right now, it makes it.
+        with contextlib.suppress(RoleTaken):
+            LogWriter.create(path, mode=_mode(options), trust=trust)
+    start = options.get("start", "first")
+    reader = LogReader(path, skip_corrupt=take_option(options, "skip_corrupt", False, bool), trust=trust)
+    made = LogReceiver(reader, address.url, **common)
+    reader.max_record = HEADER.size + META_MOST + made.max_message
+    if start == "end":
+        reader.seek(2**62)
+    elif start != "first":
+        reader.seek(take_option(options, "start", 0, int))
+    return made
+
+
+def connect_log(
+    address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
+) -> Channel:
+    """The end that appends to a log, which is made if there is none: nobody need listen."""
+    sync = options.get("sync", False)
+    if isinstance(sync, str) and sync.lower() not in ("yes", "true", "on", "no", "false", "off"):
+        sync = take_option(options, "sync", 0.0, float)
+    elif not isinstance(sync, (int, float)) or isinstance(sync, bool):
+        sync = take_option(options, "sync", False, bool)
+    writer = LogWriter(_path(address), sync=sync, mode=_mode(options), trust=take_option(options, "trust", False, bool))
+    return LogSender(writer, address.url, **common)
