@@ -82,6 +82,21 @@ def _tuned(sock: socket.socket) -> SocketStream:
     return SocketStream(sock)
 
 
+_LOOK = socket.MSG_DONTWAIT | socket.MSG_PEEK
+
+
+def _received(call: Callable[..., Any], *args: Any) -> Any:
+    """A call that receives packets, made again where it said instead that the other end closed without reading all.
+
+    The kernel says so once, at whichever call comes next, before what is still to be received.
+    """
+    while True:
+        try:
+            return call(*args)
+        except ConnectionResetError:
+            continue
+
+
 class PacketChannel(Channel):
     """A channel over a UNIX socket that keeps packets apart (SOCK_SEQPACKET): a message is one packet."""
 
@@ -189,19 +204,17 @@ class PacketChannel(Channel):
         while True:
             try:
                 # Looked at first: how long it is, and what.
-                total = sock.recv_into(self._head, 0, socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_TRUNC)
+                total = _received(sock.recv_into, self._head, 0, _LOOK | socket.MSG_TRUNC)
             except BlockingIOError:
                 if self._presence.abandoned or self._presence.left:
                     raise self._ended() from None
                 return None
-            except ConnectionResetError:
-                continue  # said once, and before what there is: the other end closed without having read everything
             if not total:
                 raise self._ended()
             try:
                 incoming = self._taken(sock, total)
             except (RecordCorrupt, RecordTooLarge):
-                sock.recv_into(bytearray(1), 0, socket.MSG_DONTWAIT)  # the rest of a packet goes with it
+                _received(sock.recv_into, bytearray(1), 0, socket.MSG_DONTWAIT)  # the rest of a packet goes with it
                 raise
             if incoming.kind == GREETING:
                 self._presence.come(incoming.finish())
@@ -218,15 +231,15 @@ class PacketChannel(Channel):
             raise RecordCorrupt(f"a message of {total} bytes came through {self._where}: {size} and {nbytes} were said")
         if not size:
             incoming = begin(kind, b"", nbytes, self._where)
-            sock.recvmsg_into([self._head, *incoming.targets], 0, socket.MSG_DONTWAIT)
+            _received(sock.recvmsg_into, [self._head, *incoming.targets], 0, socket.MSG_DONTWAIT)
             return incoming
         meta = bytearray(HEADER.size + size)
-        sock.recv_into(meta, 0, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        _received(sock.recv_into, meta, 0, _LOOK)
         incoming = begin(kind, bytes(meta[HEADER.size :]), nbytes, self._where)
         if len(incoming.targets) < 1000:
-            sock.recvmsg_into([meta, *incoming.targets], 0, socket.MSG_DONTWAIT)
+            _received(sock.recvmsg_into, [meta, *incoming.targets], 0, socket.MSG_DONTWAIT)
         else:
-            whole = memoryview(sock.recv(total, socket.MSG_DONTWAIT))[len(meta) :]
+            whole = memoryview(_received(sock.recv, total, socket.MSG_DONTWAIT))[len(meta) :]
             for target in incoming.targets:
                 target[:], whole = whole[: target.nbytes], whole[target.nbytes :]
         return incoming
