@@ -2,8 +2,8 @@
 
 ``Segment`` is shared memory of any kind; ``empty``, ``zeros`` and their kin make arrays that travel by reference;
 ``Ring`` streams records and frames from one process to another; ``Queue`` carries any object between any number of
-them; ``Lock``, ``Semaphore`` and their kin keep processes apart and wake them; ``AtomicInt64`` and its kin are shared
-words.
+them; ``connect`` and ``listen`` do so through any mechanism of the kernel; ``Lock``, ``Semaphore`` and their kin keep
+processes apart and wake them; ``AtomicInt64`` and its kin are shared words.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         zeros,
         zeros_like,
     )
+    from shmkit.channel import Channel, connect, listen, pair, serve
     from shmkit.errors import (
         Broken,
         BrokenBarrier,
@@ -99,6 +100,7 @@ __all__ = [
     "BoundedSemaphore",
     "Broken",
     "BrokenBarrier",
+    "Channel",
     "ChannelError",
     "Closed",
     "Condition",
@@ -152,6 +154,7 @@ __all__ = [
     "asarray",
     "attach",
     "collect",
+    "connect",
     "create",
     "empty",
     "empty_like",
@@ -159,9 +162,12 @@ __all__ = [
     "full",
     "full_like",
     "install",
+    "listen",
     "ones",
     "ones_like",
+    "pair",
     "parse_size",
+    "serve",
     "trim",
     "uninstall",
     "unlink",
@@ -199,6 +205,7 @@ _WHERE = {
         "zeros",
         "zeros_like",
     ),
+    "shmkit.channel": ("Channel", "connect", "listen", "pair", "serve"),
     "shmkit.errors": (
         "Broken",
         "BrokenBarrier",
@@ -240,7 +247,8 @@ _WHERE = {
     "shmkit.statistics": ("RingStatistics",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-_SUBMODULES = frozenset({*(module.split(".")[1] for module in _WHERE), "fifo", "multiprocessing", "pipe", "socket"})
+_UNGATHERED = ("fifo", "log", "multiprocessing", "pipe", "socket")
+_SUBMODULES = frozenset({*(module.split(".")[1] for module in _WHERE), *_UNGATHERED})
 
 
 def __getattr__(name: str) -> Any:

@@ -54,11 +54,22 @@ __all__ = [
 
 HEADER = struct.Struct("<BBHIQ")
 MARK = 0xA7
-WHOLE, TAKEN_BACK = b"\x06", b"\x15"
+WHOLE = b"\x06"
+TAKEN_BACK = b"\x15"
 
 # Kinds.  Notes are between the ends; the rest are messages.
-GREETING, FAREWELL = 1, 2
-BYTES, BYTEARRAY, TEXT, INTEGER, FLOAT, NOTHING, TRUTH, ARRAY, PICKLE, PICKLE_AND_BUFFERS = range(16, 26)
+GREETING = 1
+FAREWELL = 2
+BYTES = 16
+BYTEARRAY = 17
+TEXT = 18
+INTEGER = 19
+FLOAT = 20
+NOTHING = 21
+TRUTH = 22
+ARRAY = 23
+PICKLE = 24
+PICKLE_AND_BUFFERS = 25
 _NAMES = {
     BYTES: "bytes",
     BYTEARRAY: "bytearray",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import socket
@@ -90,11 +91,9 @@ def _received(call: Callable[..., Any], *args: Any) -> Any:
 
     The kernel says so once, at whichever call comes next, before what is still to be received.
     """
-    while True:
-        try:
-            return call(*args)
-        except ConnectionResetError:
-            continue
+    with contextlib.suppress(ConnectionResetError):
+        return call(*args)
+    return call(*args)
 
 
 class PacketChannel(Channel):

@@ -14,7 +14,8 @@ from shmkit.waiting import Deadline
 __all__ = ["FIRST_LOOK", "LAST_LOOK", "ChannelStatistics", "Turn", "take_turn", "until"]
 
 # After how many seconds of waiting one looks whether those at the other end live: at first, and at most.
-FIRST_LOOK, LAST_LOOK = 0.05, 0.5
+FIRST_LOOK = 0.05
+LAST_LOOK = 0.5
 
 
 class ChannelStatistics(NamedTuple):

@@ -16,7 +16,7 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending"],
+        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting"],
         [
             "_futex.h",
             "_file.h",
@@ -78,7 +78,11 @@ FLOORS: dict[int, list[list[str]]] = {
         ["queue"],  # the standard library's words
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
-    5: [["semaphore", "_fields"], ["survey"]],  # a survey looks at what all floors below have laid out
+    5: [
+        ["semaphore", "_fields", "pipe", "socket", "log"],
+        ["survey", "fifo"],  # a survey looks at what all floors below have laid out; a FIFO is a pipe with a name
+        ["channel"],  # the face of all of them
+    ],
     # The package itself: the public names, gathered from all floors below.
     # Before: what is replaced, the standard library's face, and what puts that into the standard library's place.
     6: [["_replaced"], ["multiprocessing"], ["install"], ["__init__"]],

@@ -90,7 +90,7 @@ def test_all_names_what_a_module_has(path: Path) -> None:
                 named = list(ast.literal_eval(node.value))
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             bound.add(node.target.id)
-        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             bound.add(node.name)
         else:
             for inner in ast.walk(node):
