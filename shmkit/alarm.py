@@ -192,11 +192,11 @@ class Alarm:
         spec.value_ns = int((seconds - whole) * 1e9)
         return bool(_timer_settime(self._timer, 0, self._at_spec, None) == 0)
 
-    def _drop(self) -> None:
+    def _drop(self, getpid: Callable[[], int] = os.getpid, delete: Callable[[int], int] = _timer_delete) -> None:
         timer, self._timer, self._number = self._timer, None, 0
         # A forked child has its parent's numbers of timers, but none of the timers.
-        if timer is not None and self._where[0] == os.getpid():
-            _timer_delete(timer)
+        if timer is not None and self._where[0] == getpid():
+            delete(timer)
 
     def __del__(self) -> None:
         self._drop()

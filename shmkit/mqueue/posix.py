@@ -120,8 +120,7 @@ class PosixMessageQueue:
                 raise
             raise limits.no_queue_left(path[1:], count, size, "space" in str(error)) from None
         made = cls._handle(path[1:], queue)
-        if mode != 0o600:
-            os.fchmod(made._fd, mode)
+        os.fchmod(made._fd, mode)
         return made
 
     @classmethod

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+from . import isolation
 from .names import belongs_to_another_session
 from .processes import alive
 from .waiting import wait_until
@@ -30,13 +31,18 @@ class Books:
     files: set[tuple[str, int]] = field(default_factory=set)
     sysv: dict[int, int] = field(default_factory=dict)
     semaphores: set[int] = field(default_factory=set)
+    sysv_queues: set[int] = field(default_factory=set)
+    posix_queues: set[str] = field(default_factory=set)
     descriptors: dict[tuple[int, int, int], str] = field(default_factory=dict)
     mappings: dict[tuple[str, str], str] = field(default_factory=dict)
     children: set[int] = field(default_factory=set)
 
     @classmethod
     def now(cls) -> Books:
-        return cls(_files(), _sysv(), _semaphores(), _descriptors(), _mappings(), set(_children()))
+        return cls(
+            *(_files(), _sysv(), _table("sem", 6), _table("msg", 7), _posix_queues()),
+            *(_descriptors(), _mappings(), set(_children())),
+        )
 
 
 def _files() -> set[tuple[str, int]]:
@@ -52,13 +58,21 @@ def _sysv() -> dict[int, int]:
     return {int(row[1]): int(row[4]) for row in rows}
 
 
-def _semaphores() -> set[int]:
-    """Ids of the SysV semaphores of this user, who alone the table tells of them: not which process made them."""
-    table = Path("/proc/sysvipc/sem")
+def _table(kind: str, uid_at: int) -> set[int]:
+    """Ids of the SysV semaphores, or message queues, of this user: the table does not tell which process made them."""
+    table = Path(f"/proc/sysvipc/{kind}")
     if not table.exists():
         return set()
     rows = [line.split() for line in table.read_text().splitlines()[1:]]
-    return {int(row[1]) for row in rows if int(row[6]) == os.geteuid()}
+    return {int(row[1]) for row in rows if int(row[uid_at]) == os.geteuid()}
+
+
+def _posix_queues() -> set[str]:
+    """Names of the POSIX message queues, where they can be seen: those of this session's tests."""
+    folder = isolation.message_queues
+    if folder is None:
+        return set()
+    return {name for name in os.listdir(folder) if not belongs_to_another_session(name)}
 
 
 def _descriptors() -> dict[tuple[int, int, int], str]:
@@ -155,6 +169,8 @@ def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
             str(key) for key, pid in now.sysv.items() if key not in before.sysv and not _somebody_elses(pid)
         ],
         "SysV semaphores": [str(key) for key in now.semaphores - before.semaphores],
+        "SysV message queues": [str(key) for key in now.sysv_queues - before.sysv_queues],
+        "POSIX message queues": sorted(now.posix_queues - before.posix_queues),
         "children": [str(pid) for pid in now.children - before.children - pids if alive(pid)],
     }
     if memory_too:
@@ -210,6 +226,16 @@ def clean_up(left: dict[str, list[str]]) -> None:
 
         with contextlib.suppress(sysv_ipc.ExistentialError):
             sysv_ipc.remove_semaphore(int(key))
+    for key in left.get("SysV message queues", []):
+        import sysv_ipc
+
+        with contextlib.suppress(sysv_ipc.ExistentialError):
+            sysv_ipc.remove_message_queue(int(key))
+    for name in left.get("POSIX message queues", []):
+        import posix_ipc
+
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_message_queue(f"/{name}")
 
 
 def _reap(before: Books) -> None:
