@@ -16,11 +16,23 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting"],
+        [
+            "_layout.h",
+            "_atomics.h",
+            "_fork.h",
+            "_lease.h",
+            "_failpoint.h",
+            "errors",
+            "sizes",
+            "_ending",
+            "waiting",
+            "alarm",
+        ],
         [
             "_futex.h",
             "_file.h",
-        ],  # a futex word is an atomic word; a file has a layout, and points to fail at
+            "alarm",
+        ],  # a futex word is an atomic word; a file has a layout, and points to fail at; an alarm has a deadline
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
@@ -79,7 +91,7 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["semaphore", "_fields", "pipe", "socket", "log"],
+        ["semaphore", "_fields", "pipe", "socket", "log", "mqueue"],
         ["survey", "fifo"],  # a survey looks at what all floors below have laid out; a FIFO is a pipe with a name
         ["channel"],  # the face of all of them
     ],

@@ -117,7 +117,7 @@ def test_what_is_no_message(make: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="ascontiguousarray"):
         queue.send(np.zeros(8)[::2])
     for send in (queue.send, queue.try_send):
-        with pytest.raises(shmkit.RecordTooLarge, match="8193.*8192.*sysctl"):
+        with pytest.raises(shmkit.RecordTooLarge, match=r"8193.*8192.*sysctl"):
             send(b"x" * 8193)
     for bad in ("1", [], b"1", True):
         with pytest.raises(TypeError, match="timeout"):

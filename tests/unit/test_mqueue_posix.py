@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import posix_ipc
 import pytest
@@ -129,10 +130,10 @@ def test_asyncio_can_wait_for_it(queue: PosixMessageQueue) -> None:
 
     async def receive() -> bytes | None:
         loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(queue.fileno(), lambda: ready.done() or ready.set_result(None))
+        ready = asyncio.Event()
+        loop.add_reader(queue.fileno(), ready.set)
         loop.call_soon(queue.send, b"for asyncio")
-        await asyncio.wait_for(ready, WATCHDOG)
+        await asyncio.wait_for(ready.wait(), WATCHDOG)
         loop.remove_reader(queue.fileno())
         return queue.try_recv()
 
@@ -230,11 +231,12 @@ def test_what_is_no_signal(queue: PosixMessageQueue) -> None:
 def test_shapes_that_cannot_be(name: str) -> None:
     """ValueError or TypeError, and nothing is made."""
     for count, size in ((0, 10), (-1, 10), (True, 10), (1, 0), (1, -1)):
-        with pytest.raises(ValueError, match="more|negative"):
+        with pytest.raises(ValueError, match=r"more|negative"):
             PosixMessageQueue.create(name, count, size)
-    for count, size in (("1", 10), (1.0, 10), (1, 1.0), (1, None.__class__)):
+    shapes: list[Any] = [("1", 10), (1.0, 10), (1, 1.0), (1, None.__class__)]
+    for shape in shapes:
         with pytest.raises((TypeError, AttributeError)):
-            PosixMessageQueue.create(name, count, size)  # type: ignore[arg-type]
+            PosixMessageQueue.create(name, *shape)
     with pytest.raises(ValueError, match="65536, which nothing raises"):
         PosixMessageQueue.create(name, 65537)
     with pytest.raises(ValueError, match="16777216, which nothing raises"):
@@ -343,7 +345,7 @@ def test_a_message_that_is_too_large(name: str) -> None:
     """RecordTooLarge says for what the queue was made."""
     with PosixMessageQueue.create(name, 2, 100) as queue:
         queue.unlink()
-        with pytest.raises(shmkit.RecordTooLarge, match="101 bytes.*for 100 at most.*max_message_size=101.*allows"):
+        with pytest.raises(shmkit.RecordTooLarge, match=r"101 bytes.*for 100 at most.*max_message_size=101.*allows"):
             queue.send(b"x" * 101)
         queue.send(b"x")
         queue.send(b"x")

@@ -70,15 +70,15 @@ def test_types_that_cannot_be(queue: SysVMessageQueue) -> None:
         for how in ("mtype", "up_to", "other_than"):
             for receive in (queue.recv, queue.try_recv, queue.recv_typed):
                 with pytest.raises(ValueError, match=f"{how}.*from 1 to 2147483647"):
-                    receive(**{how: bad})  # type: ignore[arg-type]
+                    receive(**{how: bad})
     for two in ({"mtype": 1, "up_to": 2}, {"up_to": 1, "other_than": 1}, {"mtype": 1, "other_than": 3}):
         with pytest.raises(ValueError, match="one way"):
-            queue.recv(**two)  # type: ignore[arg-type]
+            queue.recv(**two)
     for worse in ("1", 1.5, b"1"):
         with pytest.raises(TypeError):
-            queue.recv(mtype=worse)  # type: ignore[arg-type]
+            queue.recv(mtype=worse)
         with pytest.raises(TypeError):
-            queue.send(b"", mtype=worse)  # type: ignore[arg-type]
+            queue.send(b"", mtype=worse)
     assert queue.recv() == b"x"
 
 
@@ -88,7 +88,7 @@ def test_waits_are_for_what_was_selected(queue: SysVMessageQueue, how: str, time
     """A message of another type wakes nobody."""
     wanted, other = {"mtype": (3, 4), "up_to": (3, 4), "other_than": (4, 3)}[how]
     came: list[tuple[bytes, int]] = []
-    waiter = threading.Thread(target=lambda: came.append(queue.recv_typed(timeout, **{how: 3})))  # type: ignore[arg-type]
+    waiter = threading.Thread(target=lambda: came.append(queue.recv_typed(timeout, **{how: 3})))
     waiter.start()
     queue.send(b"not this", mtype=other)
     queue.send(b"this", mtype=wanted)
@@ -97,7 +97,7 @@ def test_waits_are_for_what_was_selected(queue: SysVMessageQueue, how: str, time
     assert queue.recv() == b"not this"
     for short in (0, 0.05):
         with pytest.raises(TimeoutError):
-            queue.recv(short, **{how: 3})  # type: ignore[arg-type]
+            queue.recv(short, **{how: 3})
 
 
 def test_peeking_takes_nothing(queue: SysVMessageQueue) -> None:
@@ -146,7 +146,7 @@ def test_what_a_queue_can_never_take(name: str) -> None:
     for send in (queue.send, queue.try_send, lambda message: queue.send(message, 0.1)):
         with pytest.raises(shmkit.RecordTooLarge, match=f"kernel.msgmax is {most}"):
             send(b"x" * (most + 1))
-        with pytest.raises(shmkit.RecordTooLarge, match="holds, 100 B.*kernel.msgmnb"):
+        with pytest.raises(shmkit.RecordTooLarge, match=r"holds, 100 B.*kernel.msgmnb"):
             send(b"x" * 101)
     other = SysVMessageQueue.attach(name)
     queue.capacity = "200 B"
@@ -158,11 +158,11 @@ def test_what_a_queue_can_never_take(name: str) -> None:
 def test_capacities_that_cannot_be(name: str) -> None:
     """ValueError or TypeError, and nothing is made."""
     for bad in (0, -1, 2**31, 2**63):
-        with pytest.raises(ValueError, match="at least one byte|negative|at most"):
+        with pytest.raises(ValueError, match=r"at least one byte|negative|at most"):
             SysVMessageQueue.create(name, bad)
     for worse in (1.0, True, b"1"):
         with pytest.raises(TypeError):
-            SysVMessageQueue.create(name, worse)  # type: ignore[arg-type]
+            SysVMessageQueue.create(name, worse)
     with pytest.raises(shmkit.SegmentNotFound):
         SysVMessageQueue.attach(name)
 
