@@ -16,7 +16,7 @@ address                              both ways?  what it is
 ``fifo:///path``                     no          a pipe with a name
 ``unix:///path``, ``unix://@name``   yes         a UNIX socket; ``?type=seqpacket`` for packets
 ``tcp://host:port``                  yes         another machine; both sides prove that they know a key
-``mq://name``, ``sysvmq://key``      no          message queues of the kernel, with priorities and with types
+``mq://name``, ``sysvmq://name``     no          message queues of the kernel, with priorities and with types
 ``file:///path``                     no          a log on disk, which can be replayed
 ===================================  ==========  =====================================================================
 
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from shmkit.channel.base import LINGER, MAX_MESSAGE, Channel, ChannelStatistics
 from shmkit.channel.logs import LOG_OPTIONS, LogReceiver, LogSender, connect_log, listen_log
 from shmkit.channel.pipes import FIFO_OPTIONS, PIPE_OPTIONS, connect_fifo, listen_fifo, pair_pipe
+from shmkit.channel.queues import POSIX_OPTIONS, SYSV_OPTIONS, QueueReceiver, QueueSender, connect_queue, listen_queue
 from shmkit.channel.rings import RING_OPTIONS, RingChannel, connect_ring, listen_ring, pair_ring
 from shmkit.channel.sockets import (
     TCP_OPTIONS,
@@ -53,6 +54,8 @@ __all__ = [
     "LogReceiver",
     "LogSender",
     "PacketChannel",
+    "QueueReceiver",
+    "QueueSender",
     "RingChannel",
     "Server",
     "StreamChannel",
@@ -77,6 +80,8 @@ _MECHANISMS = {
     "fifo": _Mechanism(FIFO_OPTIONS, listen_fifo, connect_fifo, None),
     "unix": _Mechanism(UNIX_OPTIONS, listen_socket, connect_socket, pair_sockets, serve_socket),
     "tcp": _Mechanism(TCP_OPTIONS, listen_socket, connect_socket, None, serve_socket),
+    "mq": _Mechanism(POSIX_OPTIONS, listen_queue, connect_queue, None),
+    "sysvmq": _Mechanism(SYSV_OPTIONS, listen_queue, connect_queue, None),
     "file": _Mechanism(LOG_OPTIONS, listen_log, connect_log, None),
 }
 
@@ -109,6 +114,10 @@ def listen(url: str, **options: Any) -> Channel:
     * ``capacity`` (ring, fifo): how many bytes may be under way;
     * ``mode`` (fifo, unix): of the file, 0600; ``trust`` (fifo): even though others may write to it;
     * ``type`` (unix): "stream" or "seqpacket"; ``users`` (unix): who may connect, this user and root if not given;
+    * ``max_messages`` and ``max_message_size`` (mq), ``capacity`` (sysvmq): what the queue holds, if it is made;
+      ``keep``: it stays, with its messages, when this end is closed; ``type`` (sysvmq): receive only those;
+    * ``start``, ``skip_corrupt`` (file): where to begin ("first", "end", or a number), and whether to pass over what is
+      spoilt;
     * ``key`` (tcp): what both sides have to know, at least 8 bytes; children of one program know one already.
 
     ValueError: the address or an option is none.  SegmentExists, RoleTaken: somebody listens there; Refused.
@@ -121,7 +130,8 @@ def listen(url: str, **options: Any) -> Channel:
 def connect(url: str, *, timeout: float | None = 0.0, **options: Any) -> Channel:
     """The end that connects to one that listens; waits up to ``timeout`` seconds for one (None: for ever).
 
-    Options as for ``listen``; ``writers`` (fifo): "many" if several processes send, small messages only.
+    Options as for ``listen``; ``writers`` (fifo): "many" if several processes send, small messages only; ``priority``
+    (mq) and ``type`` (sysvmq) of the messages that this end sends; ``sync`` (file): when they have to be on the disk.
 
     NoPeer: nobody listens there; RoleTaken: somebody else sends already; Refused: it is another user, or does not know
     the key; ValueError: the address or an option is none.

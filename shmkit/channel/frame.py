@@ -114,9 +114,9 @@ class Frame(NamedTuple):
         return HEADER.size + len(self.meta) + self.nbytes
 
 
-def note(kind: int) -> bytes:
+def note(kind: int, end: int = 0) -> bytes:
     """What an end says of itself: this process came, or leaves.  Without the byte that ends it on a stream."""
-    words = myself()
+    words = myself(end)
     return Frame(kind, b"", [words], len(words)).header() + words
 
 

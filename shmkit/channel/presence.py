@@ -10,18 +10,20 @@ import os
 import struct
 from typing import NamedTuple
 
-__all__ = ["NOTE_SIZE", "Identity", "Presence", "myself"]
+__all__ = ["NOTE_SIZE", "Identity", "Presence", "lives", "myself"]
 
-_NOTE = struct.Struct("<QQQ")
+_NOTE = struct.Struct("<QQQQ")
 NOTE_SIZE = _NOTE.size
 
 
 class Identity(NamedTuple):
-    """A process, as no other has ever been on this machine."""
+    """An end in a process, as no other has ever been on this machine."""
 
     pid: int
     start: int
     namespace: int
+    end: int
+    """Which of the process's ends, where several of them can send to the same receiver."""
 
 
 def _state(pid: int | str) -> tuple[bytes, int]:
@@ -41,17 +43,17 @@ def _namespace() -> int:
         return 0
 
 
-_known: dict[int, bytes] = {}
+_known: dict[int, tuple[int, int, int]] = {}
 
 
-def myself() -> bytes:
-    """What this process says of itself."""
+def myself(end: int = 0) -> bytes:
+    """What this process says of itself, and of its end of that number."""
     pid = os.getpid()
-    text = _known.get(pid)
-    if text is None:
+    words = _known.get(pid)
+    if words is None:
         _known.clear()
-        text = _known[pid] = _NOTE.pack(pid, _state("self")[1], _namespace())
-    return text
+        words = _known[pid] = (pid, _state("self")[1], _namespace())
+    return _NOTE.pack(*words, end)
 
 
 class Presence:
@@ -112,6 +114,11 @@ def _again(local: bool, there: list[Identity], left: bool) -> Presence:
     made._there = dict.fromkeys(there)
     made.left = left
     return made
+
+
+def lives(pid: int) -> bool:
+    """Whether a process has this number now; not whether it is the one that was meant."""
+    return _state(pid)[0] not in (b"Z", b"X")
 
 
 def _dead(who: Identity) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ async def until(
 ) -> Any:
     """The first true answer of ``step``, which is asked again when the descriptor is ready, or (-1) now and then."""
     pause = 0.0005
+    look = time.monotonic() + FIRST_LOOK
     while True:
         found = step()
         if found:
@@ -115,6 +117,9 @@ async def until(
         if fd < 0:
             await asyncio.sleep(min(pause, deadline.left()))
             pause = min(pause * 1.5, 0.01)
+            if presence is not None and presence.watched and time.monotonic() >= look:
+                presence.check()
+                look = time.monotonic() + LAST_LOOK
         elif presence is None or not presence.watched:
             await ready(fd, out, deadline)
         elif not await ready(fd, out, Deadline(min(max(pause, FIRST_LOOK), deadline.left()))):

@@ -4,7 +4,7 @@
 
     ring://name               pipe:                     fifo:///path
     unix:///path              unix://@name              tcp://host:port
-    mq://name                 sysvmq://key-or-path      file:///path
+    mq://name                 sysvmq://name-or-key      file:///path
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXAMPLES = {
     "unix": "unix:///path or unix://@name",
     "tcp": "tcp://host:port",
     "mq": "mq://name",
-    "sysvmq": "sysvmq://key-or-path",
+    "sysvmq": "sysvmq://name-or-key",
     "file": "file:///path",
 }
 

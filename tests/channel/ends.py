@@ -58,6 +58,8 @@ KINDS = [
     Kind("tcp", "tcp://127.0.0.1:0", duplex=True),
     Kind("tcp6", "tcp://[::1]:0", duplex=True),
     Kind("ring", "ring://{name}?capacity=1MiB", descriptor=False, most=1_000_000),
+    Kind("mq", "mq://{name}", most=8000),
+    Kind("sysvmq", "sysvmq://{name}", descriptor=False, most=8000),
     Kind("file", "file://{path}", descriptor=False, notices_receiver=False, bounded=False),
 ]
 KEY = b"known to both sides"

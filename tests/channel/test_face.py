@@ -132,7 +132,7 @@ def test_large_buffers_inside_of_objects_arrive(kind: Kind, tmp_path: Path, name
             assert np.array_equal(received[key], array)
         assert received["one"].flags.writeable
         assert received["one"].flags.aligned
-        assert not received["frozen"].flags.writeable or kind.name.startswith("fifo of")
+        assert not received["frozen"].flags.writeable or size < 1024  # small ones are copied into the pickle
 
 
 @every_kind

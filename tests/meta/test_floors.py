@@ -16,23 +16,9 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        [
-            "_layout.h",
-            "_atomics.h",
-            "_fork.h",
-            "_lease.h",
-            "_failpoint.h",
-            "errors",
-            "sizes",
-            "_ending",
-            "waiting",
-            "alarm",
-        ],
-        [
-            "_futex.h",
-            "_file.h",
-            "alarm",
-        ],  # a futex word is an atomic word; a file has a layout, and points to fail at; an alarm has a deadline
+        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting"],
+        # a futex word is an atomic word; a file has a layout, and points to fail at; an alarm has a deadline
+        ["_futex.h", "_file.h", "alarm"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one

@@ -1,0 +1,444 @@
+"""Channels over message queues of the kernel, POSIX and System V: a message of the channel is one of the queue.
+
+Several may send, and one end receives.  A queue outlives its processes: what a killed sender had sent is received, and
+what nobody has received waits for the next end that listens, if the last one was killed or told to keep the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shmkit.channel.base import Channel, generation
+from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, note, parse
+from shmkit.channel.presence import Presence, lives
+from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
+from shmkit.channel.url import Address, take_option
+from shmkit.errors import (
+    Broken,
+    ChannelError,
+    EndOfStream,
+    NoPeer,
+    PeerDied,
+    RecordTooLarge,
+    Refused,
+    RoleTaken,
+    SegmentNotFound,
+)
+from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
+from shmkit.mqueue.limits import sysv_limit
+from shmkit.mqueue.posix import MOST_PRIORITY
+from shmkit.waiting import Deadline
+
+__all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
+
+POSIX_OPTIONS = ("keep", "max_message_size", "max_messages", "priority")
+SYSV_OPTIONS = ("capacity", "keep", "type")
+
+# The byte of a POSIX queue's descriptor that the receiving end has locked.  Nobody else sees such locks.
+_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+# The type of what a receiver of a System V queue sends to itself, for the kernel to note who receives.
+_MINE = 2**31 - 1
+# Several ends of one process are known apart.
+_numbers = itertools.count(1)
+
+
+class _Posix:
+    """A POSIX queue, without waiting."""
+
+    room = "with max_messages and max_message_size"
+
+    def __init__(self, queue: PosixMessageQueue, priority: int = 0) -> None:
+        self.queue = queue
+        self.most = queue.max_message_size
+        self.fd = queue.fileno()
+        self._priority = priority
+
+    def put(self, message: bytes) -> bool:
+        """Whether there was room."""
+        return self.queue.try_send(message, self._priority)
+
+    def take(self) -> bytes | None:
+        """The next message; None: there is none."""
+        return self.queue.try_recv()
+
+    def claim(self) -> bytes | None:
+        """Becomes the receiver, until it is closed; RoleTaken."""
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _LOCK)
+        except BlockingIOError:
+            raise RoleTaken(
+                f"another process receives from message queue {self.queue.name!r}, until it closes it or ends"
+            ) from None
+        return None
+
+    def receiver_gone(self) -> int | None:
+        """Whether nobody receives any more: its pid, as far as it is known, or 0; None: somebody does."""
+        answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _LOCK)
+        return 0 if struct.unpack_from("h", answer)[0] == fcntl.F_UNLCK else None
+
+    def again(self) -> tuple[Any, ...]:
+        """What makes it in another process."""
+        return self.queue, self._priority
+
+
+class _SysV:
+    """A System V queue, without waiting."""
+
+    room = "by kernel.msgmax and its capacity"
+    fd = -1
+
+    def __init__(self, queue: SysVMessageQueue, mtype: int = 0) -> None:
+        self.queue = queue
+        self.most = min(queue.capacity, sysv_limit("msgmax"))
+        self._type = mtype
+
+    def put(self, message: bytes) -> bool:
+        """Whether there was room; SegmentNotFound: it was removed."""
+        return self.queue.try_send(message, self._type or 1)
+
+    def put_within(self, message: bytes, seconds: float) -> bool:
+        """The same, and waits for room."""
+        try:
+            self.queue.send(message, seconds, self._type or 1)
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> bytes | None:
+        """The next message; None: there is none."""
+        return self.queue.try_recv(self._type)
+
+    def take_within(self, seconds: float) -> bytes | None:
+        """The same, and waits for it."""
+        try:
+            return self.queue.recv(seconds, self._type)
+        except TimeoutError:
+            return None
+
+    def claim(self) -> bytes | None:
+        """Has the kernel note that this process receives; the first message, if that was in the way."""
+        found = self.take()
+        if found is None and self.queue.try_send(b"", _MINE):
+            self.queue.try_recv(_MINE)
+        return found
+
+    def receiver_gone(self) -> int | None:
+        """The pid of the process that received last, if there is none of that number any more; None."""
+        pid = self.queue.statistics().last_receive_pid
+        return pid if pid and not lives(pid) else None
+
+    def again(self) -> tuple[Any, ...]:
+        """What makes it in another process."""
+        return self.queue, self._type
+
+
+class _Receiver:
+    """Whether there is somebody who receives, as `Presence` would tell it."""
+
+    watched = True
+    abandoned = False
+
+    def __init__(self, queue: _Posix | _SysV) -> None:
+        self._queue = queue
+
+    def check(self) -> bool:
+        """Whether nobody is there any more."""
+        self.abandoned = self._queue.receiver_gone() is not None
+        return self.abandoned
+
+
+class _QueueChannel(Channel):
+    """What both ends have in common."""
+
+    def __init__(self, queue: _Posix | _SysV, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._queue = queue
+
+    @property
+    def queue(self) -> PosixMessageQueue | SysVMessageQueue:
+        """The message queue itself, for what only it has."""
+        return self._queue.queue
+
+    def _in_fd(self) -> int:
+        return self._queue.fd
+
+    _out_fd = _in_fd
+
+    def _without_descriptor(self, attempt: Callable[[float], bool], deadline: Deadline) -> bool:
+        """Waits for a queue that is no descriptor, and looks from time to time whether somebody is there."""
+        presence = self._presence
+        assert presence is not None
+        pause = FIRST_LOOK
+        while not attempt(min(pause, deadline.left())):
+            if deadline.passed:
+                return False
+            if presence.watched and presence.check():
+                return True
+            pause = min(pause * 2, LAST_LOOK)
+        return True
+
+
+class QueueSender(_QueueChannel):
+    """An end that sends."""
+
+    def __init__(self, queue: _Posix | _SysV, url: str, **options: Any) -> None:
+        super().__init__(queue, url, sends=True, receives=False, **options)
+        self._presence: Any = _Receiver(queue)
+        self._number = next(_numbers)
+        self._notes: list[bytes] = []
+        self._greeted = False
+        self._message = b""
+        self._gone = False
+
+    def _greet(self) -> None:
+        if not self._greeted:
+            self._notes.append(note(GREETING, self._number))
+            self._greeted = True
+
+    def _begin_send(self, frame: Frame) -> None:
+        if frame.size > self._queue.most:
+            raise RecordTooLarge(
+                f"a message of {frame.nbytes} bytes, with {frame.size - frame.nbytes} that say what it is, does not "
+                f"fit {self._where}: a message of this queue has at most {self._queue.most} bytes, which is set "
+                f"{self._queue.room} when it is made (unix:// and ring:// take messages of any size)"
+            )
+        self._greet()
+        self._message = b"".join((frame.header(), frame.meta, *frame.buffers))
+        self._gone = False
+
+    def _send_step(self) -> bool:
+        if self._gone:
+            return True
+        while self._notes:
+            if not self._put(self._notes[0]):
+                return False
+            del self._notes[0]
+        return self._put(self._message)
+
+    def _put(self, message: bytes) -> bool:
+        try:
+            if self._queue.put(message):
+                return True
+        except SegmentNotFound:
+            raise self._nobody() from None
+        if self._presence.abandoned and self._presence.check():
+            raise self._nobody()
+        return False
+
+    def _nobody(self) -> Exception:
+        self._notes.clear()
+        try:
+            pid = self._queue.receiver_gone()
+        except SegmentNotFound:
+            pid = 0
+        if pid:
+            return PeerDied(f"process {pid}, which received from {self._where}, died", pid)
+        return Broken(f"nobody receives from {self._where} any more")
+
+    def _wait_out(self, deadline: Deadline) -> bool:
+        queue = self._queue
+        if isinstance(queue, _Posix):
+            return super()._wait_out(deadline)
+
+        def attempt(seconds: float) -> bool:
+            try:
+                gone = queue.put_within(self._notes[0] if self._notes else self._message, seconds)
+            except SegmentNotFound:
+                raise self._nobody() from None
+            if not gone:
+                return False
+            if self._notes:
+                del self._notes[0]
+            else:
+                self._gone = True
+            return True
+
+        try:
+            return self._without_descriptor(attempt, deadline)
+        except SegmentNotFound:
+            raise self._nobody() from None
+
+    def _give_up(self, keep: bool) -> bool:
+        self._message = b""
+        return False
+
+    def _after_fork(self) -> None:
+        self._greeted = False
+        self._notes = []
+
+    def _close(self, linger: float) -> None:
+        if self._greeted and self._generation == generation():
+            self._notes.append(note(FAREWELL, self._number))
+            self._message = b""
+            deadline = Deadline(linger)
+            with contextlib.suppress(Broken, OSError):
+                while not self._take_leave():
+                    if not self._wait_out(deadline):
+                        break
+        self._queue.queue.close()
+
+    def _take_leave(self) -> bool:
+        while self._notes and self._put(self._notes[0]):
+            del self._notes[0]
+        return not self._notes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed:
+            raise ChannelError(f"{self._where} is closed: it cannot be handed on")
+        return _sender_again, (type(self._queue), self._queue.again(), self._url, self._limit)
+
+
+def _sender_again(kind: Callable[..., Any], again: tuple[Any, ...], url: str, limit: int) -> QueueSender:
+    return QueueSender(kind(*again), url, max_message=limit)
+
+
+class QueueReceiver(_QueueChannel):
+    """The end that receives, and removes the queue when it is closed, unless told to keep it."""
+
+    def __init__(self, queue: _Posix | _SysV, url: str, keep: bool, **options: Any) -> None:
+        # First of all: an end that is refused removes nothing.
+        came = queue.claim()
+        super().__init__(queue, url, sends=False, receives=True, **options)
+        self._came = came
+        self._presence: Presence = Presence(True)
+        self._keep = keep
+        self._pid = os.getpid()
+
+    def _recv_step(self, into: memoryview | None) -> Incoming | None:
+        while True:
+            message, self._came = self._came, None
+            if message is None:
+                message = self._queue.take()
+            if message is None:
+                if self._presence.abandoned or self._presence.left:
+                    raise self._ended()
+                return None
+            if not message:
+                continue  # what another receiver sent to itself
+            incoming = parse(message, self._limit, self._where)
+            if incoming.kind == GREETING:
+                self._presence.come(incoming.finish())
+            elif incoming.kind == FAREWELL:
+                self._presence.leave(incoming.finish())
+            else:
+                return incoming
+
+    def _ended(self) -> Exception:
+        if self._presence.anybody:
+            pid = self._presence.pid
+            return PeerDied(f"process {pid}, which sent to {self._where}, died", pid)
+        return EndOfStream(f"all who sent to {self._where} have closed it, and all is received")
+
+    def _wait_in(self, deadline: Deadline) -> bool:
+        queue = self._queue
+        if isinstance(queue, _Posix):
+            return super()._wait_in(deadline)
+
+        def attempt(seconds: float) -> bool:
+            self._came = queue.take_within(seconds)
+            return self._came is not None
+
+        return self._without_descriptor(attempt, deadline)
+
+    def _after_fork(self) -> None:
+        if isinstance(self._queue, _SysV):
+            self._came = self._queue.claim()
+
+    def _close(self, linger: float) -> None:
+        # A forked child leaves the queue to who made it.
+        if not self._keep and self._pid == os.getpid():
+            with contextlib.suppress(SegmentNotFound):
+                self._queue.queue.unlink()
+        self._queue.queue.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ChannelError(f"{self._where} has one receiver, this process: another one can listen when this is closed")
+
+
+def _number(options: dict[str, Any], name: str, least: int = 1, most: int = 2**31 - 2) -> int | None:
+    number: int | None = take_option(options, name, None, int)
+    if number is not None and not least <= number <= most:
+        raise ValueError(f"option {name!r} is a number from {least} to {most}: got {number}")
+    return number
+
+
+def _key(address: Address) -> str | int:
+    """The name, or the key that it is written as."""
+    if not address.place:
+        raise ValueError(f"{address.url!r} has no name: it is written {address.scheme}://name")
+    if address.scheme == "sysvmq":
+        with contextlib.suppress(ValueError):
+            return int(address.place, 0)
+    return address.place
+
+
+def _refuse_what_others_write(mode: int, address: Address) -> None:
+    if mode & 0o022:
+        raise Refused(f"{address.url!r}: others than its owner may send to that message queue (mode {mode:04o})")
+
+
+def listen_queue(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
+    """The receiving end of a message queue, which is made if there is none."""
+    keep = take_option(options, "keep", False, bool)
+    queue: Any
+    raw: Any
+    if address.scheme == "mq":
+        size = options.get("max_message_size")
+        raw = PosixMessageQueue.create_or_attach(
+            str(_key(address)), _number(options, "max_messages"), _sized(size, "max_message_size")
+        )
+        queue = _Posix(raw)
+    else:
+        raw = SysVMessageQueue.create_or_attach(_key(address), _sized(options.get("capacity"), "capacity"))
+        queue = _SysV(raw, _number(options, "type") or 0)
+    try:
+        _refuse_what_others_write(raw.mode, address)
+        return QueueReceiver(queue, address.url, keep, **common)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _sized(size: Any, name: str) -> Any:
+    """A size as text or a number: what an address says is text."""
+    if isinstance(size, str) and size.isdigit():
+        return int(size)
+    return size
+
+
+def connect_queue(
+    address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
+) -> Channel:
+    """An end that sends to a message queue that somebody has made."""
+    deadline = Deadline(timeout)
+    key = _key(address)
+    pause = 0.001
+    while True:
+        with contextlib.suppress(SegmentNotFound):
+            made = _sender(key, address, options, common)
+            break
+        if deadline.passed:
+            raise NoPeer(f"nobody listens at {address.url}: there is no message queue {key!r}")
+        time.sleep(min(pause, deadline.left()))
+        pause = min(pause * 1.5, 0.02)
+    # Greets at once where there is room, so that it is known before another sender takes leave.
+    made._greet()
+    with contextlib.suppress(Broken):
+        made._take_leave()
+    return made
+
+
+def _sender(key: str | int, address: Address, options: dict[str, Any], common: dict[str, Any]) -> QueueSender:
+    queue: Any
+    if address.scheme == "mq":
+        queue = _Posix(PosixMessageQueue.attach(str(key)), _number(options, "priority", 0, MOST_PRIORITY) or 0)
+    else:
+        queue = _SysV(SysVMessageQueue.attach(key), _number(options, "type") or 0)
+    return QueueSender(queue, address.url, **common)
