@@ -154,32 +154,19 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise SegmentExists(f"there is a file at {path!r} that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+    # A datagram socket cannot connect to one of another type: the kernel says so (EPROTOTYPE) if there is one, refuses if
+    # there is none, and whoever listens does not notice.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             pass
         except OSError as error:
-            if error.errno != errno.EPROTOTYPE or _answers(path):
-                raise SegmentExists(f"somebody listens at {path!r} already ({error.strerror})") from None
+            why = "" if error.errno == errno.EPROTOTYPE else f" ({error.strerror})"
+            raise SegmentExists(f"somebody listens at {path!r} already{why}") from None
         else:
             raise SegmentExists(f"somebody listens at {path!r} already")
     os.unlink(path)
-
-
-def _answers(path: str) -> bool:
-    """Whether there is somebody behind the socket file, of whatever kind the socket is."""
-    for kind in (socket.SOCK_SEQPACKET, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                return False
-            except OSError as error:
-                if error.errno == errno.EPROTOTYPE:
-                    continue
-        return True
-    return True
 
 
 def connect_unix(
