@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing
 import socket
+import threading
 from collections.abc import Callable
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
@@ -30,42 +31,63 @@ TCP_OPTIONS = ("key",)
 BUFFER = 2**20
 
 
+class _Door:
+    """Where an end that listens lets its other end in, once, though several of its threads may wait there."""
+
+    def __init__(self, listener: Listener, let_in: Callable[[socket.socket], None]) -> None:
+        self._listener = listener
+        self._let_in = let_in
+        self._turn = threading.Lock()
+        self._met = False
+
+    def look(self) -> bool:
+        """Whether the other end is in by now."""
+        with self._turn:
+            if not self._met:
+                found = self._listener.try_accept()
+                if found is not None:
+                    self._let_in(found)
+                    self._met = True
+                    self._listener.stop(found)
+            return self._met
+
+    def fileno(self) -> int:
+        """Readable when it is worth a look; -1: it was closed."""
+        return -1 if self._listener.closed else self._listener.fileno()
+
+    def close(self) -> None:
+        """Lets nobody in any more."""
+        with self._turn:
+            self._listener.close()
+
+
 class _Waiting(StreamChannel):
     """The end that listens: the first who connects is the other end."""
 
-    _listener: Listener | None = None
+    _door: _Door | None = None
+
+    def _listen(self, listener: Listener) -> None:
+        self._door = _Door(listener, lambda sock: self._take(_tuned(sock)))
 
     def _connect_step(self) -> bool:
-        if self._stream is not None:
-            return True
-        listener = self._listener
-        found = listener.try_accept() if listener is not None else None
-        if found is None:
-            return False
-        self._take(_tuned(found))
-        self._close_listener()
-        return True
+        return self._stream is not None or (self._door is not None and self._door.look())
 
     def meet(self, timeout: float | None = None) -> None:
         _meet(self, self._connect_step, timeout)
 
     def _in_fd(self) -> int:
-        return self._listener.fileno() if self._listener is not None else super()._in_fd()
+        stream, door = self._stream, self._door
+        return stream.receiving if stream is not None else door.fileno() if door is not None else -1
 
-    def _out_fd(self) -> int:
-        return self._listener.fileno() if self._listener is not None else super()._out_fd()
+    _out_fd = _in_fd
 
     def _wait_out(self, deadline: Deadline) -> bool:
         # A listener becomes readable.
-        return self._wait_in(deadline) if self._listener is not None else super()._wait_out(deadline)
-
-    def _close_listener(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        return self._wait_in(deadline) if self._stream is None else super()._wait_out(deadline)
 
     def _close(self, linger: float) -> None:
-        self._close_listener()
+        if self._door is not None:
+            self._door.close()
         super()._close(linger)
 
 
@@ -101,8 +123,8 @@ class PacketChannel(Channel):
 
     def __init__(self, sock: socket.socket | None, url: str, listener: Listener | None = None, **options: Any) -> None:
         super().__init__(url, **options)
-        self._sock = sock
-        self._listener = listener
+        self._sock: socket.socket | None = None
+        self._door = _Door(listener, self._take) if listener is not None else None
         self._greeted = False
         self._notes: list[bytes] = []
         self._out: list[Any] = []
@@ -110,28 +132,27 @@ class PacketChannel(Channel):
         self._presence: Presence = Presence(True)
         self._head = bytearray(HEADER.size)
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._sock = sock
 
     def _in_fd(self) -> int:
-        if self._listener is not None:
-            return self._listener.fileno()
-        return self._sock.fileno() if self._sock is not None else -1
+        sock, door = self._sock, self._door
+        return sock.fileno() if sock is not None else door.fileno() if door is not None else -1
 
     _out_fd = _in_fd
 
     def _wait_out(self, deadline: Deadline) -> bool:
-        return self._wait_in(deadline) if self._listener is not None else super()._wait_out(deadline)
+        return self._wait_in(deadline) if self._sock is None else super()._wait_out(deadline)
 
     def meet(self, timeout: float | None = None) -> None:
         _meet(self, self._connected, timeout)
 
     def _connected(self) -> socket.socket | None:
-        if self._sock is None and self._listener is not None:
-            self._sock = self._listener.try_accept()
-            if self._sock is not None:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-                self._listener.close()
-                self._listener = None
+        if self._sock is None and self._door is not None:
+            self._door.look()
         return self._sock
 
     def _begin_send(self, frame: Frame) -> None:
@@ -254,9 +275,8 @@ class PacketChannel(Channel):
         self._notes, self._out = [], []
 
     def _close(self, linger: float) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        if self._door is not None:
+            self._door.close()
         sock, self._sock = self._sock, None
         if sock is None:
             return
@@ -379,7 +399,7 @@ def listen_socket(address: Address, options: dict[str, Any], common: dict[str, A
     if _packets(options):
         return PacketChannel(None, url, listener, sends=True, receives=True, **common)
     made = _Waiting(None, url, address.scheme == "unix", sends=True, receives=True, **common)
-    made._listener = listener
+    made._listen(listener)
     return made
 
 

@@ -136,15 +136,31 @@ class Listener:
         self.refused += 1
         self.last_refusal = error
 
-    def close(self) -> None:
-        """Stop listening; a socket file goes.  Again changes nothing."""
-        if self._watch.closed:
-            return
+    def stop(self, last: socket.socket) -> None:
+        """Listen no longer, as ``last`` was the last one wanted; a socket file goes.
+
+        ``fileno()`` stays, and becomes readable: threads that wait for it look again.
+        """
+        self._turn_all_away()
+        self._watch.unregister(self.socket.fileno())
+        self._watch.register(last.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._on_close()
+        self.socket.close()
+
+    def _turn_all_away(self) -> None:
         for fd in list(self._unproven):
             sock = self._unproven[fd][0]
             self._forget(fd)
             sock.close()
+
+    def close(self) -> None:
+        """Stop listening; a socket file goes.  Again changes nothing."""
+        if self._watch.closed:
+            return
+        self._turn_all_away()
         self._watch.close()
+        if self.socket.fileno() < 0:
+            return  # stopped before
         # The name goes first: whoever finds it finds somebody.
         self._on_close()
         self.socket.close()

@@ -154,8 +154,8 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise SegmentExists(f"there is a file at {path!r} that is no socket")
-    # A datagram socket cannot connect to one of another type: the kernel says so (EPROTOTYPE) if there is one, refuses if
-    # there is none, and whoever listens does not notice.
+    # A datagram socket cannot connect to one of another type: the kernel says so (EPROTOTYPE) if there is one, refuses
+    # if there is none, and whoever listens does not notice.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
