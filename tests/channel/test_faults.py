@@ -348,3 +348,19 @@ def test_another_user_at_the_unix_socket_is_refused(kind: str, tmp_path: Path) -
     with channel.serve(url) as server:
         with pytest.raises(shmkit.Refused, match="user"):
             channel.connect(url, users=[54321])
+
+
+@pytest.mark.parametrize("url", ["unix://{}", "unix://{}?type=seqpacket", "tcp://127.0.0.1:0"])
+def test_threads_of_a_listening_end_wait_together(url: str, tmp_path: Path) -> None:
+    """One to receive, one to send, one to meet: all go on when the other end is there."""
+    options: dict[str, Any] = {"key": ends.KEY} if url.startswith("tcp") else {}
+    with channel.listen(url.format(tmp_path / "socket"), **options) as end:
+        with (
+            running(end.recv, WATCHDOG) as received,
+            running(end.send, "to you", WATCHDOG) as sent,
+            running(end.meet, WATCHDOG) as met,
+            channel.connect(end.url, timeout=WATCHDOG, **options) as other,
+        ):
+            other.send("to me")
+            assert other.recv(WATCHDOG) == "to you"
+        assert (received, sent, met) == (["to me"], [None], [None])
