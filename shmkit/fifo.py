@@ -23,7 +23,7 @@ from shmkit.waiting import Deadline, readable
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-__all__ = ["PIPE_BUF", "check_owner", "create", "in_use", "open_reader", "open_writer", "unlink"]
+__all__ = ["PIPE_BUF", "check_owner", "create", "open_reader", "open_writer", "unlink"]
 
 Path = str | os.PathLike[str]
 
@@ -185,12 +185,3 @@ def _opened(path: Path, flags: int) -> int:
         os.close(fd)
         raise ValueError(f"{os.fspath(path)!r} is no FIFO")
     return fd
-
-
-def in_use(path: Path) -> bool:
-    """Whether some process has the FIFO open for reading: False for one that a dead program left."""
-    try:
-        os.close(_opened(path, os.O_WRONLY))
-    except (NoPeer, SegmentNotFound):
-        return False
-    return True

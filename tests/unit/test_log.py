@@ -1,0 +1,363 @@
+"""Logs: records are there whole or not at all, whatever happened to the file or the writer."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import threading
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import shmkit
+from shmkit import channel
+from shmkit.log import LogReader, LogRecord, LogWriter
+from shmkit.log.layout import RECORD, RECORDS_AT, record_size
+from support import Processes
+
+WATCHDOG = 30.0
+RECORDS = [b"", b"a", b"eight by", b"x" * 100, bytes(range(256)), b"the last"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def write(path: Path, records: list[bytes] = RECORDS) -> None:
+    with LogWriter(path) as log:
+        for record in records:
+            log.append(record)
+
+
+def read(path: Path, **options: Any) -> list[bytes]:
+    with LogReader(path, **options) as log:
+        return list(log)
+
+
+def bounds(records: list[bytes] = RECORDS) -> list[int]:
+    """Where each record ends."""
+    found = [RECORDS_AT]
+    for record in records:
+        found.append(found[-1] + record_size(len(record)))
+    return found
+
+
+def test_records_are_replayed_in_order(path: Path) -> None:
+    """As often as one likes, each with its number."""
+    write(path)
+    for _ in range(2):
+        assert read(path) == RECORDS
+    with LogReader(path) as log:
+        assert list(log.records()) == [LogRecord(number, data) for number, data in enumerate(RECORDS)]
+        assert log.next_sequence == len(RECORDS)
+        log.seek(2)
+        assert log.read(0) == RECORDS[2]
+        log.seek(2**40)
+        with pytest.raises(shmkit.EndOfStream):
+            log.read(0)
+    assert read(path, start=4) == RECORDS[4:]
+
+
+def test_a_next_writer_goes_on_where_the_last_one_left(path: Path) -> None:
+    """Numbers too."""
+    write(path)
+    with LogWriter(path) as log:
+        assert log.repaired is None
+        assert log.next_sequence == len(RECORDS)
+        assert log.append(b"more") == len(RECORDS)
+        assert log.append([b"in ", bytearray(b"three "), memoryview(b"parts")]) == len(RECORDS) + 1
+        assert log.append_many([b"1", b"2"]) == len(RECORDS) + 2
+    assert read(path) == [*RECORDS, b"more", b"in three parts", b"1", b"2"]
+
+
+def test_the_log_cut_at_every_byte(path: Path, tmp_path: Path) -> None:
+    """Every complete record is replayed, the torn one is reported, and the next writer goes on after the last whole."""
+    write(path)
+    text = path.read_bytes()
+    ends = bounds()
+    assert len(text) == ends[-1]
+    cut = tmp_path / "cut"
+    for size in range(RECORDS_AT, len(text) + 1):
+        cut.write_bytes(text[:size])
+        cut.chmod(0o600)
+        # Padding is no part of a record: it is whole without.
+        whole = sum(start + RECORD.size + len(data) <= size for start, data in zip(ends, RECORDS, strict=False))
+        torn = (ends[whole], size - ends[whole], whole) if size > ends[whole] else None
+        with LogReader(cut) as log:
+            assert list(log) == RECORDS[:whole]
+            assert log.tail == torn
+        with LogWriter(cut) as writer:
+            assert writer.repaired == torn
+            assert writer.append(b"after the crash") == whole
+        assert read(cut) == [*RECORDS[:whole], b"after the crash"]
+
+
+def test_a_head_cut_at_every_byte(path: Path, tmp_path: Path) -> None:
+    """It is said that this is no log, or the log is made anew; never is something else overwritten."""
+    LogWriter.create(path)
+    text = path.read_bytes()
+    cut = tmp_path / "cut"
+    for size in [*range(80), 512, 1024, 4095]:
+        cut.write_bytes(text[:size])
+        cut.chmod(0o600)
+        with LogWriter(cut) as writer:
+            writer.append(b"first")
+        assert read(cut) == [b"first"]
+
+
+def test_any_byte_spoilt(path: Path, tmp_path: Path) -> None:
+    """No record is other than it was: RecordCorrupt names the place, or the last one is taken for torn."""
+    write(path)
+    text = path.read_bytes()
+    spoilt = tmp_path / "spoilt"
+    ends = bounds()
+    for at in range(RECORDS_AT, len(text)):
+        data = bytearray(text)
+        data[at] ^= 0x41
+        spoilt.write_bytes(data)
+        spoilt.chmod(0o600)
+        number = next(number for number, end in enumerate(ends[1:]) if at < end)
+        with LogReader(spoilt) as log:
+            came: list[bytes] = []
+            try:
+                came.extend(log)
+            except shmkit.RecordCorrupt as error:
+                assert f"byte {ends[number]}" in str(error)
+                assert came == RECORDS[:number]
+            else:
+                # Padding, or the last one.
+                assert came in (RECORDS, RECORDS[:-1])
+        assert read(spoilt, skip_corrupt=True) in (RECORDS, RECORDS[:number] + RECORDS[number + 1 :])
+
+
+def test_random_spoils(path: Path, tmp_path: Path) -> None:
+    """Whatever stands in the file: records that were there, or an error of those that are promised."""
+    write(path)
+    text = path.read_bytes()
+    chance = random.Random(7)
+    spoilt = tmp_path / "spoilt"
+    for _ in range(500):
+        data = bytearray(text)
+        for _ in range(chance.randrange(1, 6)):
+            where = chance.randrange(len(data))
+            data[where : where + chance.randrange(1, 20)] = chance.randbytes(chance.randrange(0, 20))
+        spoilt.write_bytes(data[: chance.randrange(len(data) + 1)])
+        spoilt.chmod(0o600)
+        try:
+            assert set(read(spoilt)) <= set(RECORDS)
+        except (shmkit.RecordCorrupt, shmkit.LayoutMismatch, shmkit.SegmentNotFound):
+            continue
+
+
+def test_a_length_that_lies_takes_no_memory(path: Path) -> None:
+    """A header is believed with its checksum only, and as far as the file goes."""
+    write(path, [b"one"])
+    with path.open("r+b") as file:
+        file.seek(RECORDS_AT)
+        header = bytearray(file.read(RECORD.size))
+        header[0:8] = (2**60).to_bytes(8, "little")
+        file.seek(RECORDS_AT)
+        file.write(header)
+    assert read(path) == []
+
+
+def test_what_is_no_log_is_left_alone(path: Path) -> None:
+    """A text, a folder, a device, nothing."""
+    path.write_text("my diary")
+    path.chmod(0o600)
+    for call in (LogWriter, LogReader):
+        with pytest.raises(shmkit.LayoutMismatch, match="no log"):
+            call(path)
+    assert path.read_text() == "my diary"
+    with pytest.raises(shmkit.SegmentNotFound):
+        LogReader(path.with_name("missing"))
+    with pytest.raises(ValueError, match="regular"):
+        LogReader("/dev/null")
+
+
+def test_a_log_that_others_can_write_to_is_refused(path: Path) -> None:
+    """Unless that is wanted: what a channel reads from it is unpickled."""
+    write(path)
+    path.chmod(0o666)
+    for call in (LogWriter, LogReader):
+        with pytest.raises(shmkit.Refused, match="0666"):
+            call(path)
+    with pytest.raises(shmkit.Refused):
+        channel.listen(f"file://{path}")
+    assert read(path, trust=True) == RECORDS
+
+
+def test_one_appends(path: Path) -> None:
+    """RoleTaken names the process that does; any number read."""
+    with LogWriter(path) as log:
+        with pytest.raises(shmkit.RoleTaken, match=str(os.getpid())):
+            LogWriter(path)
+        log.append(b"x")
+        with LogReader(path) as one, LogReader(path) as other:
+            assert one.read(WATCHDOG) == other.read(WATCHDOG) == b"x"
+            with pytest.raises(TimeoutError):
+                one.read(0.01)
+            assert one.try_read() is None
+    with pytest.raises(shmkit.Closed):
+        log.append(b"y")
+
+
+def test_a_reader_follows(path: Path) -> None:
+    """It waits for what comes, and is told of the end."""
+    LogWriter.create(path)
+
+    def append() -> None:
+        with LogWriter(path) as log:
+            for record in RECORDS * 20:
+                log.append(record)
+
+    with LogReader(path) as log:
+        thread = threading.Thread(target=append)
+        thread.start()
+        for record in RECORDS * 20:
+            assert log.read(WATCHDOG) == record
+        with pytest.raises(shmkit.EndOfStream):
+            log.read(WATCHDOG)
+        thread.join(WATCHDOG)
+
+
+def test_a_killed_writer(path: Path, process: Processes) -> None:
+    """Every record that it appended is whole; then PeerDied, until another writer comes."""
+    program = process.python(
+        dedent("""
+        import sys
+        from shmkit.log import LogWriter
+        log = LogWriter(sys.argv[1])
+        number = 0
+        while True:
+            log.append(number.to_bytes(4, "little") * (number % 500 + 1))
+            number += 1
+            if number == 1000:
+                print("many", flush=True)
+        """),
+        path,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    with LogReader(path) as log:
+        for number in range(500):
+            assert log.read(WATCHDOG) == number.to_bytes(4, "little") * (number % 500 + 1)
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        number = 500
+        with pytest.raises(shmkit.PeerDied):
+            while True:
+                assert log.read(WATCHDOG) == number.to_bytes(4, "little") * (number % 500 + 1)
+                number += 1
+        with LogWriter(path) as writer:
+            assert writer.append(b"next") == number
+            assert log.read(WATCHDOG) == b"next"
+
+
+def test_a_full_disk(path: Path, process: Processes) -> None:
+    """NoSpace says how much there is, and the log is as before."""
+    program = process.python(
+        dedent("""
+        import resource, sys, shmkit
+        from shmkit.log import LogWriter
+        log = LogWriter(sys.argv[1])
+        log.append(b"small")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+        for _ in range(2):
+            try:
+                log.append(bytes(100_000))
+            except shmkit.NoSpace as error:
+                print(error)
+        log.append(b"fits")
+        log.close()
+        """),
+        path,
+        text=True,
+    )
+    output, _ = program.communicate(timeout=WATCHDOG)
+    assert program.returncode == 0
+    assert output.count("the log is as before") == 2
+    assert read(path) == [b"small", b"fits"]
+
+
+def test_dropping_gives_room_back_and_keeps_numbers(path: Path) -> None:
+    """Readers that have not come that far go on with what is left, and count what they lost."""
+    records = [bytes([number]) * 20_000 for number in range(50)]
+    write(path, records)
+    with LogReader(path) as behind:
+        assert behind.read(0) == records[0]
+        used = path.stat().st_blocks
+        with LogWriter(path) as log:
+            assert log.drop_before(40) == 40
+            assert log.drop_before(40) == 0
+            assert log.first_sequence == 40
+            with pytest.raises(ValueError, match="up to 49"):
+                log.drop_before(51)
+        assert path.stat().st_blocks < used
+        assert behind.read(0) == records[40]
+        assert behind.lost == 39
+    with LogReader(path) as log:
+        assert [record.sequence for record in log.records()] == list(range(40, 50))
+    assert read(path) == records[40:]
+
+
+@pytest.mark.parametrize("sync", [True, False, 0.0, 10.0])
+def test_syncing(path: Path, sync: bool | float) -> None:
+    """However often; and flush."""
+    with LogWriter(path, sync=sync) as log:
+        for record in RECORDS:
+            log.append(record)
+        log.flush()
+    assert read(path) == RECORDS
+
+
+def test_a_forked_child_does_not_append(path: Path) -> None:
+    """The parent is the writer, and stays so."""
+    with LogWriter(path) as log:
+        log.append(b"parent")
+        pid = os.fork()
+        if not pid:
+            try:
+                log.append(b"child")
+            except shmkit.Closed:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        log.append(b"again")
+    assert read(path) == [b"parent", b"again"]
+
+
+def test_a_channel_replays_objects(path: Path) -> None:
+    """From the first one on, from a number on, or only what comes."""
+    url = f"file://{path}"
+    with channel.connect(url) as sender:
+        for number in range(5):
+            sender.send({"number": number})
+    with channel.listen(url) as receiver:
+        assert [value["number"] for value in receiver] == list(range(5))
+    with channel.listen(url, start=3) as receiver:
+        assert [value["number"] for value in receiver] == [3, 4]
+        again = pickle.loads(pickle.dumps(receiver))
+        with again, pytest.raises(shmkit.EndOfStream):
+            again.recv(0)
+    with channel.listen(f"{url}?start=end") as receiver, channel.connect(url) as sender:
+        sender.send("new")
+        assert receiver.recv(WATCHDOG) == "new"
+
+
+def test_bad_arguments(path: Path) -> None:
+    """Each is named."""
+    with pytest.raises((TypeError, ValueError)):
+        LogWriter(path, sync="often")  # type: ignore[arg-type]
+    with LogWriter(path) as log:
+        with pytest.raises(TypeError):
+            log.append("text")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="contiguous"):
+            log.append(memoryview(b"abcdef")[::2])
+        assert log.append(b"well") == 0
+    assert read(path) == [b"well"]
