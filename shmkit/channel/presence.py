@@ -59,7 +59,7 @@ def myself(end: int = 0) -> bytes:
 class Presence:
     """Those who greeted and have not taken leave."""
 
-    __slots__ = ("_local", "_there", "abandoned", "left")
+    __slots__ = ("_local", "_there", "abandoned", "left", "watched")
 
     def __init__(self, local: bool) -> None:
         self._local = local
@@ -68,26 +68,30 @@ class Presence:
         """Somebody took leave, and nobody has greeted since."""
         self.abandoned = False
         """All who are there have died."""
+        self.watched = False
+        """Somebody is there, and this process can tell if those who are live."""
 
     def come(self, words: bytes | bytearray) -> None:
         """A greeting came."""
         self._there[Identity(*_NOTE.unpack(words))] = None
         self.left = self.abandoned = False
+        self._look()
 
     def leave(self, words: bytes | bytearray) -> None:
         """A farewell came."""
         self._there.pop(Identity(*_NOTE.unpack(words)), None)
         self.left = not self._there
+        self._look()
+
+    def _look(self) -> None:
+        # A pid means something in its namespace only.
+        there = self._there
+        self.watched = self._local and bool(there) and {who.namespace for who in there} == {_namespace()}
 
     @property
     def anybody(self) -> bool:
         """Whether there is somebody."""
         return bool(self._there)
-
-    @property
-    def watched(self) -> bool:
-        """Whether this process can tell if those who are there live."""
-        return self._local and bool(self._there) and all(who.namespace == _namespace() for who in self._there)
 
     @property
     def pid(self) -> int:
@@ -113,6 +117,7 @@ def _again(local: bool, there: list[Identity], left: bool) -> Presence:
     made = Presence(local)
     made._there = dict.fromkeys(there)
     made.left = left
+    made._look()
     return made
 
 

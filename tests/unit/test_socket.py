@@ -157,10 +157,7 @@ def test_an_array_goes_to_an_unrelated_program(tmp_path: Path, process: Processe
         b"{}",
         b'{"identity": 1, "inode": -1, "readonly": false}',
         b'{"identity": 1, "inode": 1, "readonly": 3}',
-        (
-            b'{"identity": 1, "inode": 1, "readonly": false, "shape": [9999], "strides": [8], "offset": 0, "dtype": "<f8", '
-            b'"writeable": true}'
-        ),
+        b'{"identity": 1, "inode": 1, "readonly": false, "shape": [9999], "strides": [8], "offset": 0, "dtype": "u1"}',
         b"[" * 5000,
     ],
 )
