@@ -258,9 +258,10 @@ def test_an_address_that_is_none(url: str) -> None:
         channel.pair("mq:")
 
 
+@pytest.mark.parametrize("start_method", ["fork", "spawn"], indirect=True)
 @schemes
 def test_a_sender_is_handed_on(scheme: str, name: str, process: Processes, start_method: Any) -> None:
-    """To children of every kind; both are waited for."""
+    """To a child that is given it; both are waited for."""
     with channel.listen(f"{scheme}://{name}") as receiver:
         with channel.connect(f"{scheme}://{name}") as sender:
             child = process(_send_one, sender, context=start_method)
