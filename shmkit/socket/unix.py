@@ -23,6 +23,7 @@ Kind = Literal["stream", "seqpacket", "datagram"]
 _KINDS = {"stream": socket.SOCK_STREAM, "seqpacket": socket.SOCK_SEQPACKET, "datagram": socket.SOCK_DGRAM}
 # sockaddr_un has room for 108 bytes; a path ends with a zero byte, an abstract name begins with one.
 _NAME_MOST = 107
+_ALONE_SECONDS = 5.0
 
 
 class Peer(NamedTuple):
@@ -137,13 +138,28 @@ def _bind(sock: socket.socket, address: str, name: object) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: str) -> Iterator[None]:
-    """Keeps two servers from replacing the same stale file, the second one the first one's new one."""
+    """Keeps two servers from replacing the same stale file, the second one the first one's new one.
+
+    TimeoutError: somebody has locked the folder, which takes a moment here.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        deadline = Deadline(_ALONE_SECONDS)
+        while not _locked(fd):
+            if deadline.passed:
+                raise TimeoutError(f"folder {folder!r} has been locked (flock) by somebody for {_ALONE_SECONDS} s")
+            time.sleep(0.002)
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remove_stale(path: str) -> None:

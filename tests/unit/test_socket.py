@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import socket
@@ -212,6 +213,19 @@ def test_names_that_are_none() -> None:
         listen_unix("/nowhere/at/all")
     with pytest.raises(TimeoutError), listen_unix(f"@shmkit-test-{os.getpid()}") as listener:
         listener.accept(0.01)
+
+
+def test_a_locked_folder_keeps_nobody_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may look into it may lock it."""
+    monkeypatch.setattr("shmkit.socket.unix._ALONE_SECONDS", 0.02)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="locked"):
+            listen_unix(tmp_path / "socket")
+    finally:
+        os.close(fd)
+    listen_unix(tmp_path / "socket").close()
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
