@@ -48,35 +48,6 @@ typedef struct {
     } cursors[HEAP_CLASSES];
 } heap_t;
 
-/* --- sizes ------------------------------------------------------------------------------------------------------- */
-
-static inline uint64_t heap_class_size(uint32_t class_) {
-    return (uint64_t)(8 + (class_ & 7)) << (HEAP_CLASS_SHIFT + (class_ >> 3));
-}
-
-/* The smallest class whose blocks hold `size` bytes; HEAP_CLASSES: there is none. */
-static inline uint32_t heap_class_of(uint64_t size) {
-    const uint64_t least = 8ull << HEAP_CLASS_SHIFT;
-    if (size <= least)
-        return 0;
-    if (size > heap_class_size(HEAP_CLASSES - 1))
-        return HEAP_CLASSES;
-    const uint32_t octave = 63u - (uint32_t)__builtin_clzll(size - 1); /* 2^octave < size <= 2^(octave + 1) */
-    const uint32_t shift = octave - 3;
-    return (shift - HEAP_CLASS_SHIFT) * 8 + (uint32_t)((size - 1 - (1ull << octave)) >> shift) + 1;
-}
-
-static inline uint32_t heap_slab_count(uint32_t class_) {
-    const uint64_t size = heap_class_size(class_);
-    return size >= HEAP_ALONE ? 1 : (uint32_t)(HEAP_SLAB / size);
-}
-
-static inline uint64_t heap_slab_pages(uint32_t class_) {
-    return (heap_slab_count(class_) * heap_class_size(class_) + PAGE - 1) / PAGE;
-}
-
-static inline uint64_t block_held(uint64_t id) { return id << 2 | BLOCK_HELD; }
-
 /* --- making and opening ------------------------------------------------------------------------------------------ */
 
 /* Bytes of a heap's header and table, up to where its blocks begin. */

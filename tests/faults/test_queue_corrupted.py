@@ -194,16 +194,12 @@ def test_random_words_of_a_queue_and_its_heap(process: Processes, name: str, see
             queue = shmkit.Queue.create(this, chance.choice((0, 5)), capacity="4 MiB")
             queue.put_many([np.arange(200.0), 1, b"x" * 3000])
             memory = Memory(this)
-            places = [
-                lambda: 8 * chance.randrange(3 * LINE // 8),
-                lambda: 5 * LINE + 8 * chance.randrange(300),
-                lambda memory=memory: memory.entry(0) + 8 * chance.randrange(400),
-                lambda memory=memory: memory.queue + 8 * chance.randrange(160),
-                lambda memory=memory: memory.cell + 8 * chance.randrange(-40, 60),
-            ]
+            # Header, classes, table, queue, cells: where they begin, and how many words of each.
+            places = [(0, 48), (5 * LINE, 300), (memory.entry(0), 400), (memory.queue, 160), (memory.cell - 320, 800)]
             for _ in range(chance.choice((1, 1, 5))):
                 value = chance.choice((0, 1, chance.getrandbits(8), chance.getrandbits(32), chance.getrandbits(64)))
-                memory.write(chance.choice(places)(), value)
+                begin, words = chance.choice(places)
+                memory.write(begin + 8 * chance.randrange(words), value)
             queue.unlink()
             use(queue)
             queue.close()

@@ -94,7 +94,7 @@ def test_ctrl_c_ends_a_wait(process: Processes, what: str) -> None:
         with pytest.raises(KeyboardInterrupt):
             call()
 
-    child = process(wait)
+    child: Any = process(wait)
     assert waits.acquire(timeout=WATCHDOG)
     wait_until(lambda: "S" in state_of(child.pid) or child.exitcode is not None)
     os.kill(child.pid, signal.SIGINT)
@@ -126,7 +126,7 @@ def test_a_consumer_that_is_stopped_holds_nobody_up(process: Processes, when: st
         while (number := queue.get()) is not None:
             answers.put((me, number))
 
-    children = [process(consume, me) for me in range(2)]
+    children: list[Any] = [process(consume, me) for me in range(2)]
     if when == "busy":
         queue.put_many(range(3000))
     wait_until(lambda: state_of(children[0].pid) == "S" or when == "busy")

@@ -123,7 +123,11 @@ static status_t copy_value(const topic_t *topic, uint64_t position, topic_slot_t
     topic_copy(found, topic_slot(topic, position), sizeof *found);
     if (found->word != 2 * position + 2 || found->body_size > SIZE || found->head_size > TOPIC_HEAD)
         return EMPTY;
-    topic_copy(body, topic_slot(topic, position) + 1, found->body_size);
+    topic_copy(body, topic_slot(topic, position) + 1, found->body_size / 2);
+    while (topic_published(topic) <= position + SLOTS && topic_published(topic) < rounds)
+        sched_yield(); /* until the slot is another value's */
+    topic_copy(body + found->body_size / 2, (const char *)(topic_slot(topic, position) + 1) + found->body_size / 2,
+               found->body_size - found->body_size / 2);
     return OK;
 }
 

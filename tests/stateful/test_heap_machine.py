@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ class HeapMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: shmkit.Queue | None = None
+        self.queue: Any = None
         self.held: list[Held] = []
         self.fills = 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,17 +45,17 @@ items = st.one_of(plain, large, arrays(), containers, containers.map(Pickled), s
 policies = st.sampled_from(["block", "raise", "drop_oldest", "drop_newest"])
 
 
-def same(got: object, item: object) -> bool:
+def same(got: Any, item: Any) -> bool:
     if type(got) is not type(item):
         return False
     if isinstance(item, np.ndarray):
         assert isinstance(got, np.ndarray)
         return (got.dtype, got.shape, got.tobytes()) == (item.dtype, item.shape, item.tobytes())
     if isinstance(item, (list, tuple)):
-        return len(got) == len(item) and all(map(same, got, item))  # type: ignore[arg-type]
+        return len(got) == len(item) and all(map(same, got, item))
     if isinstance(item, dict):
-        return got.keys() == item.keys() and all(same(got[key], item[key]) for key in item)  # type: ignore[attr-defined, index]
-    return got == item
+        return got.keys() == item.keys() and all(same(got[key], item[key]) for key in item)
+    return bool(got == item)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -122,7 +124,12 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(item=items, which=st.booleans(), how=st.integers(0, 2))
     def put(self, item: object, which: bool, how: int) -> None:
         queue = self.handle(which)
-        call = [lambda: queue.put(item, timeout=0), lambda: queue.put(item, False), lambda: queue.put_nowait(item)][how]
+        calls: list[Callable[[], Any]] = [
+            lambda: queue.put(item, timeout=0),
+            lambda: queue.put(item, False),
+            lambda: queue.put_nowait(item),
+        ]
+        call = calls[how]
         if self.takes(item):
             call()
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -46,7 +48,7 @@ class TopicMachine(RuleBasedStateMachine):
         self.name = unique_name()
         self.published: list[object] = []
         self.followers: list[Follower] = []
-        self.publisher: shmkit.Publisher | None = None
+        self.publisher: Any = None
         self.slots = 0
 
     @initialize(slots=st.integers(2, 5))

@@ -105,9 +105,9 @@ def run(process: Processes, seconds: float) -> None:
     producers = [process(produce, queue, me, seconds) for me in range(2)]
     consumers = [process(consume, queue, results, seconds) for _ in range(2)]
     put = dict(results.get(timeout=seconds + 60)[1:] for _ in producers)
-    for producer in producers:
-        producer.join(60)
-        assert producer.exitcode == 0
+    for child in producers:
+        child.join(60)
+        assert child.exitcode == 0
     queue.put_many([None, None])
     came = {0: 0, 1: 0}
     for _ in consumers:
@@ -117,9 +117,9 @@ def run(process: Processes, seconds: float) -> None:
         assert grown["faults"] <= FAULTS_A_SECOND * seconds + 4000, grown
         assert grown["pages"] <= PAGES_MORE, grown
         assert grown["descriptors"] <= 0, grown
-    for consumer in consumers:
-        consumer.join(60)
-        assert consumer.exitcode == 0
+    for child in consumers:
+        child.join(60)
+        assert child.exitcode == 0
     assert came == put, "each item comes once"
     queue.heap.collect()
     said = queue.statistics()["heap"]
