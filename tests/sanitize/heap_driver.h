@@ -42,6 +42,7 @@ static int heap_fd;
 static uint64_t heap_file;
 static uint32_t queue_block;
 static uint64_t queue_id;
+static lease_t queue_share; /* keeps the queue */
 
 /* As the kernel does it: both leases end, one after the other. */
 static inline void perish(user_t *user) {
@@ -95,14 +96,17 @@ static inline void make_heap(void) {
     EXPECT(heap_format(&heap, HEAP_BYTES, HEAP_LIMIT, HEAP_ENTRIES) == 0, "the heap cannot be laid out");
 }
 
+static inline void keep_queue(void) {
+    EXPECT(lease_take_as(&queue_share, heap_fd, heap_file, LEASE_MEMBERS + (int64_t)queue_id, F_RDLCK, 1) == 0,
+           "no share");
+}
+
 /* A queue, by `user`; whoever is in this process, or is forked from it, keeps it. */
 static inline void make_queue(user_t *user, uint64_t most) {
-    static lease_t share;
     int error;
     uint64_t size;
-    lease_drop(&share);
     queue_id = member_new_id((uint32_t)getpid());
-    EXPECT(lease_take_as(&share, heap_fd, heap_file, LEASE_MEMBERS + (int64_t)queue_id, F_RDLCK, 1) == 0, "no share");
+    keep_queue();
     memset(&user->queue, 0, sizeof user->queue);
     user->queue.heap = &user->heap;
     user->queue.member = user->place;

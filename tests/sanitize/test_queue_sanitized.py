@@ -19,6 +19,7 @@ SCENES = {
     "unbounded-deaths": 3000,
     "heap": 2000,
     "heap-deaths": 2000,
+    "revival": 1,
 }
 # Functions whose accesses are relaxed, one at a time, and where that has to be found.
 MUTANTS = [
