@@ -24,7 +24,8 @@ static inline status_t queue_grow(queue_t *queue, uint64_t tail, cell_t *cell, i
     const uint64_t ticket = tail >> 8;
     const uint32_t log = queue->rings[from].log < QUEUE_LOG_MOST ? queue->rings[from].log + 1 : QUEUE_LOG_MOST;
     uint32_t ring;
-    const status_t status = queue_make_ring(queue, log, ticket, &ring, error);
+    FAILPOINT("queue.growing");
+    const status_t status = queue_make_ring(queue, from, log, ticket, &ring, error);
     if (status != OK)
         return status;
     FAILPOINT("queue.ring.formatted");

@@ -121,10 +121,13 @@ static inline void cells_format(cell_t *cells, uint32_t log, uint64_t ticket) {
         store_relaxed_u64(&cells[ticket & (count - 1)].word, cell_word(ticket, 0, CELL_FREE));
 }
 
-/* Makes a ring whose tickets begin at `ticket`, or makes one anew that was left; *ring receives it.  OK; TOO_MANY: there are as
+/* Makes a ring whose tickets begin at `ticket`, or makes one anew that was left; *ring receives it.  Never the ring `from`, where tail
+ * was with that ticket (QUEUE_RINGS: nowhere): head may have followed a link from there, and so left it, before tail has.  Made anew with
+ * the very ticket of tail, it would take the items that head looks for behind the link.  Whoever makes a ring of that ticket comes from
+ * there; others come once tail has left it, too.  OK; TOO_MANY: there are as
  * many as there can be; FULL, TOO_LARGE: no memory. */
-static inline status_t queue_make_ring(queue_t *queue, uint32_t least_log, uint64_t ticket, uint32_t *ring,
-                                       int *error) {
+static inline status_t queue_make_ring(queue_t *queue, uint32_t from, uint32_t least_log, uint64_t ticket,
+                                       uint32_t *ring, int *error) {
     uint64_t *rings = queue->header->rings;
     uint32_t made = QUEUE_RINGS, log = least_log;
     *error = 0;
@@ -133,7 +136,7 @@ static inline status_t queue_make_ring(queue_t *queue, uint32_t least_log, uint6
         /* A new one is larger than any that there is, so that they do not become many. */
         if (ring_word_block(word) != 0 && queue_cell(queue, i, 0) != NULL && queue->rings[i].log >= log)
             log = queue->rings[i].log < QUEUE_LOG_MOST ? queue->rings[i].log + 1 : QUEUE_LOG_MOST;
-        if (ring_word_state(word) != RING_RETIRED)
+        if (ring_word_state(word) != RING_RETIRED || i == from)
             continue;
         const uint64_t making = ring_word(ring_word_block(word), ticket, queue->member, RING_MAKING);
         if (!cas_seq_u64(&rings[i], &word, making))
@@ -219,7 +222,7 @@ static inline status_t queue_format(queue_t *queue, uint32_t block, uint64_t id,
     queue->queued_by = block_held(id);
     while (most < QUEUE_CELLS_MOST / 2 && (1ull << log) < 2 * most && log < 13)
         log++;
-    const status_t status = queue_make_ring(queue, log, 1ull << log, &ring, error);
+    const status_t status = queue_make_ring(queue, QUEUE_RINGS, log, 1ull << log, &ring, error);
     if (status != OK)
         return status;
     queue_chain(queue, ring, 1ull << log);
