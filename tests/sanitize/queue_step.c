@@ -3,6 +3,7 @@
  * A child is stepped through the operation (step_driver.h).  At each point, once for each of some scripts, the survivor does
  * what the script says; in between the child is killed, or goes on to its end.  Letters:
  *
+ *    l another one puts, and dies when it has linked a ring, if it has to
  *    p put one    f put so many that rings are linked    g get one    d get all    s sweep    t trim
  *    K the child is killed here    C it goes on here
  *
@@ -272,8 +273,8 @@ static void make(void) {
 /* Each from the image of a kill at the point, … */
 static const char *const after[] = {"Ksd", "Kdsd", "Kpsd", "Kspd", "Kfsd", "Ksfd", "Ksgsfd", "Ktsd"};
 /* … or with a child of its own. */
-static const char *const around[] = {"pC",   "dC",   "fC",    "sC",   "fdC",    "dpC",   "tsC",
-                                     "fdfC", "pKsd", "dKpsd", "fKsd", "fdKsfd", "fdfKsd"};
+static const char *const around[] = {"pC",  "dC",   "fC",   "sC",    "fdC",  "ldC",    "dpC",
+                                     "tsC", "fdfC", "pKsd", "dKpsd", "fKsd", "fdKsfd", "fdfKsd"};
 
 #define STATES_MOST 16
 
@@ -417,6 +418,9 @@ static void survive(const char *script) {
             break;
         case 'd':
             get_all(&survivor);
+            break;
+        case 'l':
+            late_dies(late_puts, "queue.linked");
             break;
         case 's':
             clean(&survivor); /* or the child, stopped, is at it */

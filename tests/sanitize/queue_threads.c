@@ -54,12 +54,17 @@ static __thread sigjmp_buf *grave;
 static __thread uint64_t fuse;    /* failpoints that are still passed */
 static __thread const char *died; /* where */
 
-static const char *rescue; /* where somebody comes to have the queue again */
+static const char *event_at; /* where something happens once, and … */
+static void (*event)(void);  /* … what */
+static const char *dies_at;  /* where who is mortal dies, if not after so many */
 
 static void passing(const char *name) {
-    if (rescue != NULL && strcmp(name, rescue) == 0) {
-        rescue = NULL;
-        keep_queue();
+    if (event_at != NULL && strcmp(name, event_at) == 0) {
+        event_at = NULL;
+        event();
+    }
+    if (grave != NULL && dies_at != NULL) {
+        fuse = strcmp(name, dies_at) != 0;
     }
     if (grave == NULL || fuse-- != 0)
         return;
@@ -260,8 +265,9 @@ static void *revive(void *of) {
     EXPECT(strcmp(died, "queue.claimed") == 0, "it died at %s", died);
     perish(victim);
     lease_drop(&queue_share);
-    rescue = "sweep.cells"; /* they were not looked at: the queue was nobody's */
-    EXPECT(clean(user) == OK && rescue == NULL && user->sweep.mended == 0, "it was swept");
+    event = keep_queue;
+    event_at = "sweep.cells"; /* they were not looked at: the queue was nobody's */
+    EXPECT(clean(user) == OK && event_at == NULL && user->sweep.mended == 0, "it was swept");
     EXPECT(heap_word(&user->heap, queue_block) == block_held(queue_id), "the queue is gone");
     EXPECT(heap_bereaved(&user->heap, &user->member), "the dead one's place was given away, and names its claim");
     EXPECT(clean(user) == OK && user->sweep.mended == 1, "%" PRIu64 " cells were mended", user->sweep.mended);
@@ -271,6 +277,49 @@ static void *revive(void *of) {
     EXPECT(blocks_in_use(user) == 0, "%u blocks are left", blocks_in_use(user));
     check_own_blocks(user);
     arrive(victim);
+    return NULL;
+}
+
+/* --- a producer that is about to link a ring, and is overtaken ------------------------------------------------------ */
+
+static uint64_t expected; /* the next item */
+
+static void get_expected(user_t *user) {
+    uint64_t number;
+    while (get_number(user, &number) == OK)
+        EXPECT(number == 3 * expected++, "item %" PRIu64 " comes at the place of item %" PRIu64, number, expected - 1);
+}
+
+/* Another one links a ring, and dies before tail has followed; a consumer follows, and leaves the ring where tail still is. */
+static void overtake(void) {
+    user_t *other = &workers[1].user;
+    sigjmp_buf here;
+    dies_at = "queue.linked";
+    grave = &here;
+    if (sigsetjmp(here, 0) == 0)
+        put_number(other, 999);
+    EXPECT(grave != NULL && strcmp(died, "queue.linked") == 0, "no ring was linked");
+    grave = NULL;
+    dies_at = NULL;
+    get_expected(&workers[2].user);
+}
+
+static void *be_overtaken(void *of) {
+    worker_t *worker = (worker_t *)of;
+    user_t *user = &worker->user;
+    if (worker->number != 0)
+        return NULL;
+    event = overtake;
+    event_at = "queue.growing";
+    for (uint64_t count = 0; count < 200; count++)
+        EXPECT(put_number(user, 3 * count) == OK, "item %" PRIu64 " cannot be put", count);
+    EXPECT(event_at == NULL, "no ring was full");
+    get_expected(&workers[2].user);
+    EXPECT(expected == 200, "item %" PRIu64 " does not come", expected);
+    perish(&workers[1].user);
+    EXPECT(clean(user) == OK && blocks_in_use(user) == 0, "%u blocks are left", blocks_in_use(user));
+    check_own_blocks(user);
+    arrive(&workers[1].user);
     return NULL;
 }
 
@@ -377,6 +426,7 @@ static const scene_t scenes[] = {
     {"bounded-deaths", put_and_get, check_all_came, 5, 12, 8},
     {"unbounded-deaths", put_and_get, check_all_came, QUEUE_UNBOUNDED, 12, 200},
     {"heap", trade, check_heap, 5, 0, 1},
+    {"overtaken", be_overtaken, NULL, QUEUE_UNBOUNDED, 0, 1},
     {"revival", revive, NULL, 5, 0, 1},
     {"heap-deaths", trade, check_heap, 5, 12, 1},
 };

@@ -20,6 +20,7 @@ SCENES = {
     "heap": 2000,
     "heap-deaths": 2000,
     "revival": 1,
+    "overtaken": 1,
 }
 # Functions whose accesses are relaxed, one at a time, and where that has to be found.
 MUTANTS = [
