@@ -169,7 +169,8 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_SKIP)))
         sweep->mended++;
     FAILPOINT("sweep.skipped");
-    header->skipped = header->skipped_was + 1;
+    store_seq_u64(&header->skipped,
+                  header->skipped_was + 1); /* relaxed would do, but who waits for tasks looks at it with seq */
     FAILPOINT("sweep.counted");
     header->skipping = 0;
 }
@@ -247,7 +248,8 @@ static inline void sweep_finish_skipping(sweep_t *sweep, queue_t *queue) {
             sweep->dead[cell_who(word) % HEAP_MEMBERS])
             return;
     }
-    header->skipped = header->skipped_was + 1;
+    store_seq_u64(&header->skipped,
+                  header->skipped_was + 1); /* relaxed would do, but who waits for tasks looks at it with seq */
     FAILPOINT("sweep.counted.late");
     header->skipping = 0;
 }
