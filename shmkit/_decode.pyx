@@ -363,15 +363,16 @@ cdef object decode_array(reader_t *reader, object owner, bint placed):
     if placed:
         place = read_number(reader)
         size = elements * itemsize
-        if reader.body == NULL or place > reader.body_size or size > reader.body_size - place:
+        # Without elements it is nowhere, and there may be no body.
+        if size and (reader.body == NULL or place > reader.body_size or size > reader.body_size - place):
             raise corrupt(f"an array of {size} bytes at {place} is not within {reader.body_size}")
-        at = reader.body + place
+        at = reader.body + place if size else NULL
     else:
         at = read_run(reader, &size)
         if size != elements * itemsize:
             raise corrupt(f"an array of {elements} elements of {itemsize} bytes has {size}")
     try:
-        if owner is None or (size < PART_LEAST and not placed):
+        if owner is None or size == 0 or (size < PART_LEAST and not placed):
             return array_from(kind, count, sides, at, fortran)
         return array_in(kind, count, sides, at, fortran, owner)
     except ValueError as error:  # of dimensions that it cannot have

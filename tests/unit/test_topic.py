@@ -302,3 +302,17 @@ def test_threads_of_a_publisher_take_turns() -> None:
     receiver.join(60)
     assert len(got) + subscriber.lost == 60
     assert subscriber.lost or sorted(got) == [0] * 20 + [1] * 20 + [2] * 20
+
+
+def test_an_array_without_elements_can_be_loaned(name: str) -> None:
+    """It needs no memory, and arrives as it is."""
+    with shmkit.Publisher.create(name, slots=2, slot_size=64) as publisher:
+        subscriber = shmkit.Subscriber.attach(name)
+        for shape in (0, (3, 0), (0, 5)):
+            with publisher.loan(shape, "int16"):
+                pass
+            got = subscriber.recv(5.0)
+            assert got.dtype == np.int16
+            assert got.shape == ((shape,) if isinstance(shape, int) else shape)
+        subscriber.close()
+        publisher.unlink()
