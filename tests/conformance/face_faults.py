@@ -35,12 +35,12 @@ def queue_that_is_a_stack() -> None:
     get = queues.Queue.get
 
     def broken(self: queues.Queue, block: bool = True, timeout: float | None = None) -> Any:
-        item = get(self, block, timeout)
+        items = [get(self, block, timeout)]
         while not self.empty():
-            later = get(self)
+            items.append(get(self))
+        for item in items[:-1]:
             self.put(item)
-            item = later
-        return item
+        return items[-1]
 
     queues.Queue.get = broken  # type: ignore[method-assign]
 

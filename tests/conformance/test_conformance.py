@@ -35,13 +35,13 @@ def test_threads_lock_suite() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.soak), "forkserver"])
 def test_processes_mp_suite(method: str) -> None:
     """test._test_multiprocessing: locks, semaphores, conditions, events and barriers between processes."""
     assert_conforms(both("mp_suite", method, PRIMITIVES), 25)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_what_stands_on_primitives_mp_suite() -> None:
     """The same of queues, pools, values and arrays, whose locks and semaphores are shmkit's then."""
