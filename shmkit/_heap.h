@@ -1,9 +1,8 @@
 /* The heap: blocks of shared memory that any process takes, hands on and lets go ("heap" in _heap_layout.h).
  *
- *   take      looks at the hints of its class, then at some blocks from where it last was, then adds a slab; a block is
- *             taken by compare-and-swap of its word, 0 → HELD(me), and its pages are reserved if they are not there yet
+ *   take      a block's word by compare-and-swap, 0 → HELD(me); its pages are reserved if they are not there yet.  How one
+ *             is found, and how idle memory is given back: _heap_take.h
  *   let go    HELD(me) → 0, and a hint
- *   trim      takes all blocks of a slab, gives its pages back, and lets go
  *
  * Killed at any point: a block that was taken names the dead, and a sweep (_sweep.h) frees it; pages that were reserved
  * and not noted, or noted and not given back, are found by the next trim; a slab that was begun and not chained has used up

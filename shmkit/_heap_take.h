@@ -1,7 +1,9 @@
 /* Taking blocks of a heap: one that is there, or a new slab; and giving idle memory back ("heap" in _heap_layout.h, _heap.h).
  *
- * A free block is looked for among hints, near the last one found, and along the chain of its class's slabs; none of these is
- * believed: a block is whose its word says.  */
+ *   take      looks at the hints of its class, then at some blocks from where it last was, then adds a slab
+ *   trim      takes all blocks of a slab, gives its pages back, and lets go
+ *
+ * Hints and chains are not believed: a block is whose its word says.  */
 #ifndef SHMKIT_HEAP_TAKE_H
 #define SHMKIT_HEAP_TAKE_H
 

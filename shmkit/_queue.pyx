@@ -45,7 +45,8 @@ cdef class QueueBase(QueuePut):
         """A descriptor that is readable while there is something to get, for select, epoll or an event loop.
 
         It is this process's own, made at the first call, and says nothing of what another consumer gets first: so what
-        is readable is got without waiting (``get(False)``), which may raise Empty.  It cannot be read from.
+        is readable is got without waiting (``get(False)``), which may raise Empty, and waits for an item that is being
+        put at that moment, 20 ms at most.  The descriptor cannot be read from.
         Those who put are reached within one network namespace.  ChannelError if 64 descriptors watch the queue already.
         """
         if self.generation != generation[0]:
@@ -89,7 +90,7 @@ cdef class QueueBase(QueuePut):
             queue_true_head(&self.c)  # past what others have got
             if queue_has_item(&self.c):
                 return True
-            if status == TIMED_OUT:
+            if status == TIMED_OUT or clock_ns() >= deadline:
                 return False
             with nogil:
                 status = queue_items_round(&self.c, &waiter, deadline)

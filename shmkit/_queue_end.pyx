@@ -54,7 +54,7 @@ cdef class Share:
         """What the same is asked for by, in another process."""
         return self.id
 
-    def is_anybodys(self) -> bool:
+    def is_held(self) -> bool:
         """Whether a process has it, but for this one, once it has dropped it (`drop`)."""
         self.heap.enter()
         return not member_died(&self.heap.member.own, self.id)

@@ -53,7 +53,7 @@ class Reader(_End):
     """Where items come out."""
 
     readable = True
-    counted = True  # whether this process could put
+    writes_too = True  # whether this process has the other end
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to get."""
@@ -66,13 +66,13 @@ class Reader(_End):
     def recv(self) -> Any:
         """The next item.  EOFError when this process has closed the other end, and nobody is left who has it."""
         queue = self._open()
-        while self._writers is not None and not self.counted:
+        while self._writers is not None and not self.writes_too:
             # Whoever can put is asked for first: what the last of them has put is there then.
-            anybody = self._writers.is_anybodys()
+            written = self._writers.is_held()
             try:
-                return QueueBase.get(queue, anybody, LOOK_EVERY)
+                return QueueBase.get(queue, written, LOOK_EVERY)
             except Empty:
-                if not anybody:
+                if not written:
                     raise EOFError from None
         return queue.get()
 
@@ -94,7 +94,7 @@ class Writer(_End):
         """End its use; whoever reads may find that nobody is left who puts."""
         super().close()
         if self._writers is not None and self.other is not None:
-            self.other.counted = False
+            self.other.writes_too = False
             self._writers.drop()
 
     def fileno(self) -> int:

@@ -148,8 +148,8 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
     def __init__(self, *, ctx: Any = None) -> None:
         self._stand_on(_SimpleQueue(), 0)
 
-    def _stand_on(self, queue: _SimpleQueue, writers: int | None) -> None:
-        share = new_share(queue, writers or 0)
+    def _stand_on(self, queue: _SimpleQueue, writers: int) -> None:
+        share = new_share(queue, writers)  # 0: the first
         self._queue = queue
         self._reader = Reader(queue, share)
         self._writer = Writer(queue, share)
