@@ -254,14 +254,15 @@ def test_room_is_that_of_the_tightest_bound(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_reservation_is_finished_under_a_storm_of_signals(process: Processes) -> None:
     """The kernel interrupts a reservation at every signal and takes it back: it is done in pieces."""
     code = """
-import signal, shmkit
+import signal
+from shmkit import Segment
 count = 0
 def tick(*_):
     global count
     count += 1
 signal.signal(signal.SIGALRM, tick)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-segment = shmkit.Segment.create(None, "96 MiB")
+segment = Segment.create(None, "96 MiB")
 signal.setitimer(signal.ITIMER_REAL, 0)
 import os
 print(os.fstat(segment.fd).st_blocks * 512 >= segment.size, count > 5)
@@ -272,13 +273,14 @@ print(os.fstat(segment.fd).st_blocks * 512 >= segment.size, count > 5)
 def test_a_reservation_is_interrupted_by_ctrl_c(process: Processes) -> None:
     """And leaves nothing."""
     code = """
-import os, signal, shmkit
-signal.setitimer(signal.ITIMER_REAL, 0.01)
+import os, signal
+from shmkit import Segment
 def stop(*_):
     raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
 try:
-    shmkit.Segment.create("interrupted", "1 GiB")
+    Segment.create("interrupted", "1 GiB")
 except KeyboardInterrupt:
     print("stopped", os.listdir("/dev/shm").count("interrupted"))
 """
