@@ -22,7 +22,7 @@ def through(item: object, pickles: bool = True) -> Any:
 ALL_SCALARS: list[Any] = [
     *(np.dtype(letter).type(1) for letter in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"),
     np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00:00:00.5", "ns"), np.datetime64("NaT", ("s", 3)),
-    np.timedelta64(7, "ms"), np.timedelta64(7), np.str_("é😀"), np.str_("x" * 600), np.bytes_(b"a\x00b"),
+    np.timedelta64(7, "ms"), np.frombuffer(bytes(8), "m8")[0], np.str_("é😀"), np.str_("x" * 600), np.bytes_(b"a\x00b"),
     np.void(b"\x01\x02\x03"), np.zeros(1, [("a", ">i4"), ("b", "U3")])[0],
 ]  # fmt: skip
 
