@@ -43,6 +43,11 @@ class Awaiting:
         self._fd = -1  # that the loop reads; -1: none
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait."""
+        return len(self._waiting) + len(self._woken)
+
     async def until(self, source: Source, attempt: Callable[[], T], miss: type[Exception], timeout: float | None) -> T:
         """What `attempt` returns, which is called until it does not raise `miss`; then that, after `timeout` seconds.
 

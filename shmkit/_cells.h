@@ -47,7 +47,8 @@ static inline void queue_skip(queue_t *queue, cell_t *cell, uint64_t head, uint6
     if (cas_seq_u64(&cell->word, &word, cell_word(next, 0, CELL_FREE))) {
         cas_seq_u64(&queue->header->head, &head, head + END_STEP);
         gate_wake(&queue->header->room_gate, 1);
-        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM,
+                   &queue->sender);
     }
 }
 
@@ -122,7 +123,7 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
                 FAILPOINT("queue.queued");
             }
             /* Who watches is told before: whoever then gets the item knows that it was (_watch.h). */
-            watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS);
+            watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS, &queue->sender);
             /* SYNC queue-cell: pairs with load_acquire(word) in queue_get; the item is whole.  seq, so that the look at the gate comes
              * after it; an exchange will do, as nobody else changes the cell of a claimant that lives */
             exchange_seq_u64(&cell->word, cell_word(ticket, 0, CELL_READY));
@@ -177,7 +178,8 @@ static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_
     FAILPOINT("queue.freed");
     if (queue->most != QUEUE_UNBOUNDED) {
         gate_wake(&queue->header->room_gate, 1);
-        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM,
+                   &queue->sender);
     }
     return status;
 }
@@ -270,8 +272,8 @@ static inline void queue_tell_all(queue_header_t *header) {
     gate_wake(&header->items_gate, GATE_ALL);
     gate_wake(&header->room_gate, GATE_ALL);
     gate_wake(&header->done_gate, GATE_ALL);
-    watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS);
-    watch_ring(&header->room_watched, header->watchers, QUEUE_WATCHERS, WATCH_ROOM);
+    watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS, NULL);
+    watch_ring(&header->room_watched, header->watchers, QUEUE_WATCHERS, WATCH_ROOM, NULL);
 }
 
 /* --- looking ----------------------------------------------------------------------------------------------------- */

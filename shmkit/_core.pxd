@@ -147,7 +147,6 @@ cdef extern from "_wait.h" nogil:
     const uint64_t FOREVER
     const uint32_t CPU_UNKNOWN
     const uint32_t CPU_HERE
-    void ring_bell(uint32_t *bell, uint64_t *wakes)
     uint64_t clock_ns()
     ctypedef struct waiter_t:
         uint64_t spin_ns
@@ -156,7 +155,6 @@ cdef extern from "_wait.h" nogil:
 
 cdef extern from "_futex.h" nogil:
     int futex_wait(uint32_t *word, uint32_t expected, uint64_t limit_ns)
-
 
 cdef extern from "_turn.h" nogil:
     ctypedef struct turn_t:
@@ -181,14 +179,16 @@ cdef extern from "_layout.h" nogil:
         uint64_t bytes
         uint64_t parks
         uint64_t wakes
+    ctypedef struct ring_bell_t:
+        uint32_t word
     ctypedef struct ring_header_t:
         uint64_t capacity
         uint64_t tail
         ring_count_t producer_count
         uint64_t head
         ring_count_t consumer_count
-        uint32_t consumer_bell
-        uint32_t producer_bell
+        ring_bell_t consumer_bell
+        ring_bell_t producer_bell
         ring_role_t producer_role
         ring_role_t consumer_role
     ctypedef struct record_array_t:

@@ -23,6 +23,9 @@ cdef extern from "_layout.h" nogil:
         uint64_t bytes
         uint64_t parks
         uint64_t wakes
+    ctypedef struct ring_bell_t:
+        uint32_t word
+        uint64_t watch
     ctypedef struct ring_header_t:
         uint64_t capacity
         uint64_t data_at
@@ -30,8 +33,8 @@ cdef extern from "_layout.h" nogil:
         ring_count_t producer_count
         uint64_t head
         ring_count_t consumer_count
-        uint32_t consumer_bell
-        uint32_t producer_bell
+        ring_bell_t consumer_bell
+        ring_bell_t producer_bell
         ring_role_t producer_role
         ring_role_t consumer_role
 

@@ -120,6 +120,7 @@ cdef extern from "_cells.h" nogil:
         uint64_t queued_by
         uint64_t most
         uint64_t first_ticket
+        uint64_t sender
         uint32_t member
 
     ctypedef struct item_t:

@@ -3,9 +3,10 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmkit._core cimport (
-    ring_consumer_t, ring_producer_t, ring_role_t, session_t, status_t, turn_t,
+    ring_consumer_t, ring_producer_t, ring_role_t, session_t, status_t, turn_end, turn_t,
 )
 from shmkit._map cimport Mapping
+from shmkit._ring_watch cimport RingWatch
 
 
 cdef uint64_t deadline_after(object timeout) except? 0
@@ -29,6 +30,8 @@ cdef class End:
     cdef uint32_t full_looks
     cdef uint64_t send_deadline       # where the turn had to be waited for: when that wait ends; 0: it had not
     cdef uint64_t recv_deadline
+    cdef RingWatch records_watch      # None: nobody has asked for a descriptor
+    cdef RingWatch room_watch
     cdef readonly object segment
     cdef str label                    # what messages call it
     cdef Mapping mapping              # None once closed
@@ -54,5 +57,20 @@ cdef class End:
     cdef int await_record(self, uint64_t *word, object timeout) except -1
     cdef int next(self, uint64_t *word, object timeout) except -1
     cdef bint try_next(self, uint64_t *word) except -1
+    cdef void settle_records(self) noexcept
+    cdef void settle_room(self) noexcept
     cdef int finish(self, turn_t *turn) except -1
     cdef void leave(self) noexcept
+
+
+cdef inline void end_recv(End end) noexcept:
+    """The operation at the receiving end is over."""
+    if end.records_watch is not None:
+        end.settle_records()
+    turn_end(&end.recv_turn)
+
+
+cdef inline void end_send(End end) noexcept:
+    if end.room_watch is not None:
+        end.settle_room()
+    turn_end(&end.send_turn)

@@ -15,6 +15,7 @@ from libc.string cimport strerror
 cimport cython
 
 from shmkit._core cimport *
+from shmkit._core_watch cimport ring_bell
 from shmkit._map cimport fork_generation, process_start
 
 import os
@@ -94,6 +95,7 @@ cdef class End:
             turn_reset(&self.send_turn)
             turn_reset(&self.recv_turn)
             self.produces = self.consumes = False
+            self.records_watch = self.room_watch = None
             self.session.number += 1
             self.session.generation = generation[0]
         if self.shut:
@@ -303,7 +305,7 @@ cdef class End:
                     )
                 if not wait:
                     self.full_looks += 1
-                    if self.full_looks % LOOKS_PER_QUESTION == 0 and fate == OK:
+                    if (self.full_looks % LOOKS_PER_QUESTION == 0 or self.room_watch is not None) and fate == OK:
                         fate = ring_ask_consumer(&self.p, self.mapping.own.fd, self.lease_key, &self.peer_pid)
                         if fate != OK:
                             continue
@@ -412,7 +414,7 @@ cdef class End:
         if not self.ended(word):
             return True
         self.empty_looks += 1
-        if self.empty_looks % LOOKS_PER_QUESTION == 0:
+        if self.empty_looks % LOOKS_PER_QUESTION == 0 or self.records_watch is not None:
             status = ring_ask_producer(&self.c, self.mapping.own.fd, self.lease_key, &self.peer_pid)
             if status != OK:
                 return self.bury(status, word)
@@ -433,10 +435,10 @@ cdef class End:
             self.shut = True
             # A thread of this process that waits at an end is woken, finds the ring shut, and gives up its turn.
             if self.consumes:
-                ring_bell(&self.c.shared.consumer_bell, NULL)
+                ring_bell(&self.c.shared.consumer_bell.word, NULL)
                 within |= self.finish(&self.recv_turn)
             if self.produces:
-                ring_bell(&self.p.shared.producer_bell, NULL)
+                ring_bell(&self.p.shared.producer_bell.word, NULL)
                 within |= self.finish(&self.send_turn)
         finally:
             self.shut = True
@@ -456,7 +458,20 @@ cdef class End:
         turn_end(turn)
         return 0
 
+    cdef void settle_records(self) noexcept:
+        """What the descriptor says, once an operation at the receiving end is over."""
+        if self.consumes and not self.shut:
+            self.records_watch.settle()
+
+    cdef void settle_room(self) noexcept:
+        if self.produces and not self.shut:
+            self.room_watch.settle()
+
     cdef void leave(self) noexcept:
+        if self.records_watch is not None:
+            self.records_watch.stop()
+        if self.room_watch is not None:
+            self.room_watch.stop()
         if self.session.generation == generation[0]:
             self.session.number += 1
             if self.produces:

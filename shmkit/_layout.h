@@ -95,8 +95,9 @@ SHMKIT_ASSERT(offsetof(segment_header_t, references_made) == LINE, "counters own
  * tail and head are positions: 64-bit counts of bytes that never wrap; index = position & (capacity - 1).
  * Invariant: head <= tail <= head + capacity; the bytes [head, tail) belong to the consumer, all others to the producer.
  *
- * Bells.  0: awake, 1: its owner sleeps (or is about to) on this word.  The owner stores 1 and, when it gives up, 0; the
- * other end exchanges 1 for 0 and wakes.  A sleeper that dies leaves at most one needless wake-up.
+ * Bells.  0: awake, 1: its owner sleeps (or is about to) on this word, 2: its owner waits with a descriptor, which the
+ * number beside the bell names (_watch.h).  The owner stores 1 or 2 and, when it gives up, 0; the other end exchanges it for 0
+ * and wakes, or tells.  An owner that dies leaves at most one needless wake-up.
  *
  * Roles.  Who may store tail (or head) is decided by the kernel: the process that holds the write lock on the role's
  * byte of the segment's file (_lease.h).  The role struct says what became of the latest holder:
@@ -126,6 +127,17 @@ typedef struct {
 } ring_count_t;
 
 typedef struct {
+    uint32_t word; /* BELL_… */
+    uint32_t pad0;
+    uint64_t watch; /* whom to tell; stored by the owner, before BELL_WATCHED is */
+    uint8_t pad[LINE - 16];
+} ring_bell_t;
+
+#define BELL_AWAKE 0u
+#define BELL_ASLEEP 1u
+#define BELL_WATCHED 2u
+
+typedef struct {
     uint64_t capacity; /* bytes, a power of two */
     uint64_t data_at;  /* from the start of this struct to data */
     uint8_t pad0[LINE - 16];
@@ -135,10 +147,8 @@ typedef struct {
     uint64_t head;
     uint8_t pad3[LINE - 8];
     ring_count_t consumer_count;
-    uint32_t consumer_bell;
-    uint8_t pad5[LINE - 4];
-    uint32_t producer_bell;
-    uint8_t pad6[LINE - 4];
+    ring_bell_t consumer_bell;
+    ring_bell_t producer_bell;
     ring_role_t producer_role;
     ring_role_t consumer_role;
 } ring_header_t;

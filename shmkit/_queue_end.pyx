@@ -15,6 +15,7 @@ cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
+from shmkit._core_watch cimport sender_close
 from shmkit._heap cimport Heap, Hold, heap_in, heap_of_process, make_heap
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport deadline_of
@@ -112,6 +113,7 @@ cdef class QueueEnd:
         self.generation = NEVER
 
     def __dealloc__(self):
+        sender_close(&self.c.sender)
         if self.share is not None and not self.shut:
             park(self.share)
 

@@ -21,6 +21,7 @@ typedef struct {
     uint64_t held;      /* what the words of its blocks say */
     uint64_t queued_by; /* what the words of the queue's own blocks say: its id */
     uint64_t most, first_ticket;
+    uint64_t sender; /* what it tells those with who watch (_watch.h) */
     uint32_t member; /* this process's place among the heap's members */
     struct {
         cell_t *cells;

@@ -21,6 +21,7 @@
 
 #include "_layout.h"
 #include "_lease.h"
+#include "_ring_bell.h"
 #include "_wait.h"
 
 #define RING_VIEWS_MOST 1024u /* records that a consumer may hold unreleased */
@@ -42,6 +43,7 @@ typedef struct {
     uint64_t bytes;
     uint64_t *commits; /* where this process counts its commits, on any ring: see ring_next */
     uint64_t own_commits;
+    uint64_t sender; /* what it tells a consumer with that watches (_watch.h) */
     waiter_t waiter;
     lease_t lease;
 } ring_producer_t;
@@ -60,6 +62,7 @@ typedef struct {
     uint64_t commits_seen;   /* *commits then */
     const uint64_t *commits; /* where this process counts what it sends, on any ring */
     uint64_t own_commits;
+    uint64_t sender; /* what it tells a producer with that watches */
     uint32_t pace;
     uint32_t within;      /* see ring_within */
     uint32_t views_first; /* a queue of records held by views: positions, bit 0 set when released out of turn */
@@ -131,7 +134,7 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
             p->tail += pad;
             /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next; publishes the pad */
             store_seq_u64(&p->shared->tail, p->tail);
-            ring_bell(&p->shared->consumer_bell, &p->shared->producer_count.wakes);
+            ring_call(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
             pad = 0;
         }
     }
@@ -175,7 +178,7 @@ static inline void ring_publish(ring_producer_t *p) {
     /* relaxed: statistics with one writer */
     store_relaxed_u64(&shared->producer_count.records, p->records);
     store_relaxed_u64(&shared->producer_count.bytes, p->bytes);
-    ring_bell(&shared->consumer_bell, &shared->producer_count.wakes);
+    ring_call(&shared->consumer_bell, &p->sender, &shared->producer_count.wakes);
 }
 
 static inline void ring_commit(ring_producer_t *p, uint32_t kind, uint64_t nbytes) {
@@ -201,7 +204,7 @@ static inline status_t ring_wait_room(ring_producer_t *p, uint64_t deadline_ns) 
     ring_header_t *shared = p->shared;
     /* relaxed: hints for the other side's spinning */
     store_relaxed_u32(&shared->producer_role.cpu, this_cpu());
-    return wait_round(&p->waiter, &shared->producer_bell, ring_room_ready, p, deadline_ns,
+    return wait_round(&p->waiter, &shared->producer_bell.word, ring_room_ready, p, deadline_ns,
                       load_relaxed_u32(&shared->consumer_role.cpu), RING_PACE_STREAM, &shared->producer_count.parks);
 }
 
@@ -217,7 +220,7 @@ static inline void ring_release_to(ring_consumer_t *c, uint64_t head, uint64_t r
     FAILPOINT("ring.release.head");
     /* relaxed: a statistic with one writer */
     store_relaxed_u64(&shared->consumer_count.below, records);
-    ring_bell(&shared->producer_bell, &shared->consumer_count.wakes);
+    ring_call(&shared->producer_bell, &c->sender, &shared->consumer_count.wakes);
 }
 
 /* A view may die in any thread, beside the thread whose turn it is to receive.  With the GIL both are under it; without
@@ -244,7 +247,7 @@ static inline void ring_pass_pad(ring_consumer_t *c) {
     uint64_t word;
     if (c->next == c->tail_seen) {
         /* relaxed: a hint; it is not worth a look at tail after each record */
-        if (load_relaxed_u32(&c->shared->producer_bell) == 0)
+        if (load_relaxed_u32(&c->shared->producer_bell.word) == 0)
             return;
         /* SYNC ring-tail: pairs with store_seq(tail) in ring_reserve; the pad's word is whole */
         const uint64_t tail = load_acquire_u64(&c->shared->tail);
@@ -402,7 +405,7 @@ static inline status_t ring_wait_records(ring_consumer_t *c, uint64_t deadline_n
     ring_header_t *shared = c->shared;
     /* relaxed: hints for the other side's spinning */
     store_relaxed_u32(&shared->consumer_role.cpu, this_cpu());
-    return wait_round(&c->waiter, &shared->consumer_bell, ring_records_ready, c, deadline_ns,
+    return wait_round(&c->waiter, &shared->consumer_bell.word, ring_records_ready, c, deadline_ns,
                       load_relaxed_u32(&shared->producer_role.cpu), c->pace, &shared->consumer_count.parks);
 }
 

@@ -15,17 +15,29 @@ from shmkit._core cimport (
     OK, RING_DATA_AT, RING_MIN_CAPACITY, RING_ROWS_BATCH, RING_VIEWS_MOST, ROLE_OPEN, SEGMENT_KIND_RING,
     load_acquire_u64, load_relaxed_u32, load_relaxed_u64, load_seq_u32, record_data_at, record_nbytes,
     ring_count_received, ring_format, ring_header_t, ring_hold, ring_next, ring_pass, ring_record, ring_recv_rows,
-    ring_release_passed, ring_role_t, status_t, turn_end,
+    ring_release_passed, ring_role_t, status_t, turn_try,
 )
+from shmkit._core_watch cimport LEASE_CONSUMER, LEASE_PRODUCER, ring_records_ready, ring_room_ready
 from shmkit._describe cimport Memo
+from shmkit._end cimport end_recv, end_send
 from shmkit._map cimport Mapping
 from shmkit._record cimport RecordView, copy, copy_out, read_form
+from shmkit._ring_watch cimport new_ring_watch
 from shmkit._send cimport SendingEnd, positive_size
+
+from weakref import WeakKeyDictionary
 
 from shmkit import errors
 from shmkit.segment import Segment
 from shmkit.sizes import format_size, parse_size
 from shmkit.statistics import RingStatistics
+
+
+cdef object in_loops():
+    """Imported when it is used first: asyncio is large."""
+    from shmkit import _ring_awaiting
+
+    return _ring_awaiting
 
 
 cdef int check_role(object role) except -1:
@@ -55,6 +67,7 @@ cdef class Ring(SendingEnd):
     """
 
     cdef Memo received
+    cdef tuple awaiting  # tasks by event loop; None: there never were any
 
     def __cinit__(self, segment):
         self.received = Memo()
@@ -162,7 +175,7 @@ cdef class Ring(SendingEnd):
             self.next(&word, timeout)
             return self.take(word)
         finally:
-            turn_end(&self.recv_turn)
+            end_recv(self)
 
     def try_recv(self):
         """Receive the next record if there is one; None if not (or if another thread is receiving)."""
@@ -172,7 +185,7 @@ cdef class Ring(SendingEnd):
         try:
             return self.take(word) if self.try_next(&word) else None
         finally:
-            turn_end(&self.recv_turn)
+            end_recv(self)
 
     def peek(self):
         """A copy of the next record, which stays where it is; None if there is none."""
@@ -186,7 +199,7 @@ cdef class Ring(SendingEnd):
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
         finally:
-            turn_end(&self.recv_turn)
+            end_recv(self)
 
     def recv_into(self, buffer, timeout=None) -> int:
         """Receive the next record's bytes into a writable contiguous buffer; return how many.
@@ -209,7 +222,7 @@ cdef class Ring(SendingEnd):
                 ring_pass(&self.c, nbytes)
                 return nbytes
             finally:
-                turn_end(&self.recv_turn)
+                end_recv(self)
         finally:
             PyBuffer_Release(&view)
 
@@ -238,7 +251,7 @@ cdef class Ring(SendingEnd):
         finally:
             if items and self.consumes:
                 ring_release_passed(&self.c)
-            turn_end(&self.recv_turn)
+            end_recv(self)
 
     def recv_many_into(self, buffer, itemsize, timeout=None) -> int:
         """Receive records of `itemsize` bytes one after the other into a buffer; return how many.
@@ -268,7 +281,7 @@ cdef class Ring(SendingEnd):
                     count = ring_recv_rows(&self.c, <uint8_t *>view.buf, size, view.len // size, &status)
                 return count
             finally:
-                turn_end(&self.recv_turn)
+                end_recv(self)
         finally:
             PyBuffer_Release(&view)
 
@@ -296,7 +309,7 @@ cdef class Ring(SendingEnd):
         except errors.RecordCorrupt as error:
             raise self.named(error) from None
         finally:
-            turn_end(&self.recv_turn)
+            end_recv(self)
 
     def __iter__(self):
         return self
@@ -306,6 +319,57 @@ cdef class Ring(SendingEnd):
             return self.recv()
         except errors.EndOfStream:
             raise StopIteration from None
+
+    # --- waiting with a descriptor, or in an event loop ----------------------------------------------------------
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `recv` would not wait, for select, epoll or an event loop.
+
+        This process becomes the consumer.  The descriptor is its own, made at the first call; it is readable too when
+        the producer has closed the ring, or was killed, so `try_recv` is to be called whenever it is.  It cannot be
+        read from.  The producer is reached within one network namespace.  RoleTaken; Closed.
+        """
+        self.claim_consumer()
+        if self.records_watch is None or not self.records_watch.sound():
+            self.records_watch = new_ring_watch(
+                &self.c.shared.consumer_bell, &self.c.shared.producer_role, ring_records_ready, &self.c, self.mapping,
+                self.lease_key, LEASE_PRODUCER, self.label,
+            )
+            if turn_try(&self.recv_turn):  # else another thread receives, and settles it
+                end_recv(self)
+        return self.records_watch.fd
+
+    def _room_fileno(self) -> int:
+        """A descriptor that becomes readable when there may be room, once a try_send has found none."""
+        self.claim_producer()
+        if self.room_watch is None or not self.room_watch.sound():
+            self.room_watch = new_ring_watch(
+                &self.p.shared.producer_bell, &self.p.shared.consumer_role, ring_room_ready, &self.p, self.mapping,
+                self.lease_key, LEASE_CONSUMER, self.label,
+            )
+            if turn_try(&self.send_turn):
+                end_send(self)
+        return self.room_watch.fd
+
+    def recv_async(self, timeout=None):
+        """`recv`, in an event loop of asyncio, for any number of tasks at a time."""
+        return in_loops().recv(self, timeout)
+
+    def send_async(self, data, timeout=None):
+        """`send`, in an event loop of asyncio.  The task that waits longest is the first to try again."""
+        return in_loops().send(self, data, timeout)
+
+    def _tasks(self, int which):
+        """The tasks of the event loop that runs which wait to receive (0), or to send (1)."""
+        if self.awaiting is None:
+            self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
+        return in_loops().awaiting_in(self.awaiting[which])
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return in_loops().next_record(self)
 
     # --- state -------------------------------------------------------------------------------------------------
 

@@ -94,9 +94,11 @@ static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, ui
     p->records = ring_recount(p->shared, p->data, capacity, 1);
     p->bytes = load_relaxed_u64(&p->shared->producer_count.bytes);
     waiter_init(&p->waiter);
-    store_relaxed_u32(&p->shared->producer_bell, 0); /* relaxed: the dead one's, a needless wake-up at worst */
+    store_relaxed_u32(&p->shared->producer_bell.word, BELL_AWAKE); /* relaxed: the dead one's, a needless wake-up at worst */
     ring_role_open(&p->shared->producer_role, pid, start);
     store_relaxed_u64(&p->shared->producer_count.records, p->records);
+    /* Who watches learns whose death to look out for. */
+    ring_call(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
     return OK;
 }
 
@@ -120,10 +122,11 @@ static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, ui
     c->records = ring_recount(c->shared, c->data, capacity, 0);
     c->bytes = load_relaxed_u64(&c->shared->consumer_count.bytes);
     waiter_init(&c->waiter);
-    store_relaxed_u32(&c->shared->consumer_bell, 0); /* relaxed: as above */
+    store_relaxed_u32(&c->shared->consumer_bell.word, BELL_AWAKE); /* relaxed: as above */
     ring_role_open(&c->shared->consumer_role, pid, start);
     store_relaxed_u64(&c->shared->consumer_count.records, c->records);
     store_relaxed_u64(&c->shared->consumer_count.below, c->records);
+    ring_call(&c->shared->producer_bell, &c->sender, &c->shared->consumer_count.wakes);
     return OK;
 }
 
@@ -132,7 +135,8 @@ static inline void ring_close_producer(ring_producer_t *p) {
     /* SYNC producer-closed: pairs with load_seq(state) in ring_records_ready; every record was published before */
     store_seq_u32(&p->shared->producer_role.state, ROLE_CLOSED);
     FAILPOINT("ring.close.state");
-    ring_bell(&p->shared->consumer_bell, &p->shared->producer_count.wakes);
+    ring_call(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
+    sender_close(&p->sender);
     lease_drop(&p->lease);
 }
 
@@ -145,8 +149,22 @@ static inline void ring_close_consumer(ring_consumer_t *c) {
     /* SYNC consumer-closed: pairs with load_seq(state) in ring_room_ready */
     store_seq_u32(&c->shared->consumer_role.state, ROLE_CLOSED);
     FAILPOINT("ring.close.state");
-    ring_bell(&c->shared->producer_bell, &c->shared->consumer_count.wakes);
+    ring_call(&c->shared->producer_bell, &c->sender, &c->shared->consumer_count.wakes);
+    sender_close(&c->sender);
     lease_drop(&c->lease);
+}
+
+/* Who has a role, as its latest holder says, and whether anybody has it, as the kernel says. */
+static inline int ring_role_is_held(const ring_role_t *role, int fd, uint64_t key, int64_t byte, uint32_t *epoch,
+                                    uint32_t *state, uint32_t *pid) {
+    for (;;) {
+        *epoch = load_seq_u32(&role->epoch);
+        *state = load_seq_u32(&role->state);
+        *pid = load_acquire_u32(&role->pid); /* SYNC role-pid: pairs with store_release(pid) in ring_role_open */
+        const int held = lease_ask(fd, key, byte) != LEASE_FREE;
+        if (load_seq_u32(&role->epoch) == *epoch) /* SYNC role-epoch: as in ring_ask */
+            return held;
+    }
 }
 
 /* What became of the other end?  OK: it lives, or nobody has come yet, or it cannot be told.  CLOSED, or DIED, with the

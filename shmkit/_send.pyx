@@ -17,10 +17,10 @@ cimport numpy as cnp
 
 from shmkit._core cimport (
     OK, RECORD_ALIGN, RECORD_ARRAY, RECORD_ARRAY_ALIGN, RECORD_BYTES, RING_ROWS_BATCH, ring_abort, ring_commit,
-    ring_fill, ring_publish, ring_reserve, ring_reserved, ring_send_rows, status_t, turn_end,
+    ring_fill, ring_publish, ring_reserve, ring_reserved, ring_send_rows, status_t,
 )
 from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
-from shmkit._end cimport End, timeout_clock
+from shmkit._end cimport End, end_send, timeout_clock
 from shmkit._record cimport Reservation, copy, write_description
 
 import numpy as np
@@ -138,7 +138,7 @@ cdef class SendingEnd(End):
         try:
             self.put(data, timeout, True)
         finally:
-            turn_end(&self.send_turn)
+            end_send(self)
 
     def try_send(self, data) -> bool:
         """Send if there is room now, and say whether.  Raises as `send` does, but for TimeoutError.
@@ -152,7 +152,7 @@ cdef class SendingEnd(End):
         try:
             return self.put(data, None, False)
         finally:
-            turn_end(&self.send_turn)
+            end_send(self)
 
     def send_many(self, items, timeout=None, *, itemsize=None) -> int:
         """Send each of `items` as a record of its own, in few publications; return how many that were.
@@ -170,7 +170,7 @@ cdef class SendingEnd(End):
             error.sent = sent
             raise
         finally:
-            turn_end(&self.send_turn)
+            end_send(self)
 
     cdef Py_ssize_t put_items(self, object items, object timeout, Py_ssize_t *sent) except -1:
         cdef uint64_t nbytes
@@ -265,7 +265,7 @@ cdef class SendingEnd(End):
             slot.ring, slot.mapping, slot.producer = self, self.mapping, &self.p
             slot.current, slot.session = &self.session, self.session
         finally:
-            turn_end(&self.send_turn)
+            end_send(self)
         return slot
 
     cdef Form form_of(self, object shape, object dtype, object order):

@@ -12,6 +12,8 @@
  * is there and the datagram that says so; and who has got an item knows that the datagram for it was sent before, and can be
  * taken away when nothing else is coming: a readable descriptor says that an item is there, or will be at once.
  *
+ * A ring has one who watches at most, whose word is the ring's bell itself ("bells" in _layout.h).
+ *
  * The kernel knows which addresses are somebody's: the word of one who was killed is given to the next.  Addresses are of
  * a network namespace.  */
 #ifndef SHMKIT_WATCH_H
@@ -42,38 +44,84 @@
 
 static inline uint64_t watch_id(uint64_t word) { return word >> WATCH_ID_SHIFT; }
 
-/* Connects or binds a new socket to the address of `id`; returns it, or minus an errno. */
-static inline int watch_socket(uint64_t id, int binding) {
-    struct sockaddr_un address;
-    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    memset(&address, 0, sizeof address);
-    address.sun_family = AF_UNIX;
+static inline socklen_t watch_address(struct sockaddr_un *address, uint64_t id) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
     /* The first byte stays 0: an abstract address. */
-    const int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "shmkit-watch-%010llx",
+    const int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "shmkit-watch-%010llx",
                                 (unsigned long long)(id & WATCH_ID_MASK));
-    const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-    if ((binding ? bind(fd, (struct sockaddr *)&address, size) : connect(fd, (struct sockaddr *)&address, size)) == 0)
-        return fd;
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+/* A new socket, bound to the address of `id`; or minus an errno. */
+static inline int watch_socket(uint64_t id) {
+    struct sockaddr_un address;
+    const socklen_t size = watch_address(&address, id);
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) == 0)
+        return fd < 0 ? -errno : fd;
     const int error = errno;
     close(fd);
     return -error;
 }
 
-/* Makes the socket of `id` readable.  0; ECONNREFUSED: it is nobody's; or why it could not be done. */
-static inline int watch_tell(uint64_t id) {
-    const int fd = watch_socket(id, 0);
+/* Who tells has a socket too, which stays open for the next time.
+ *
+ *   word: 0, or   inode: 40 | fd: 24        the inode, so that a descriptor which the program has closed, and whose number is
+ *                                           something else's by now, is let alone  */
+#define SENDER_FD_BITS 24
+#define SENDER_FD_MASK ((1ull << SENDER_FD_BITS) - 1)
+
+/* Is `fd` still the socket that was opened as file `inode`, or did the program close it, and open something else? */
+static inline int watch_is_own(int fd, uint64_t inode) {
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && ((uint64_t)about.st_ino & WATCH_ID_MASK) == inode;
+}
+
+/* Closes the socket of who tells, if it has one. */
+static inline void sender_close(uint64_t *sender) {
+    const uint64_t word = exchange_seq_u64(sender, 0);
+    const int fd = (int)(word & SENDER_FD_MASK);
+    if (word != 0 && watch_is_own(fd, word >> SENDER_FD_BITS))
+        close(fd);
+}
+
+/* That socket, made if there is none; or minus an errno. */
+static inline int sender_socket(uint64_t *sender) {
+    struct stat about;
+    for (;;) {
+        uint64_t word = load_seq_u64(sender);
+        if (word != 0 && watch_is_own((int)(word & SENDER_FD_MASK), word >> SENDER_FD_BITS))
+            return (int)(word & SENDER_FD_MASK);
+        const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+            return -errno;
+        if ((uint64_t)fd <= SENDER_FD_MASK && fstat(fd, &about) == 0 &&
+            cas_seq_u64(sender, &word, (uint64_t)about.st_ino << SENDER_FD_BITS | (uint64_t)fd))
+            return fd;
+        close(fd); /* another thread was quicker */
+    }
+}
+
+/* Makes the socket of `id` readable.  `sender` NULL: through a socket for this once.
+ * 0; ECONNREFUSED: it is nobody's; or why it could not be done. */
+static inline int watch_tell(uint64_t *sender, uint64_t id) {
+    struct sockaddr_un address;
+    const socklen_t size = watch_address(&address, id);
+    uint64_t once = 0;
+    const int fd = sender_socket(sender != NULL ? sender : &once);
     if (fd < 0)
         return -fd;
     int error = 0;
-    if (send(fd, "", 0, MSG_NOSIGNAL) < 0)
+    if (sendto(fd, "", 0, MSG_NOSIGNAL, (struct sockaddr *)&address, size) < 0)
         error = errno;
-    close(fd);
+    if (sender == NULL)
+        sender_close(&once);
     return error == EAGAIN || error == ENOBUFS ? 0 : error; /* its queue is full of them: it is readable */
 }
 
-static inline void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
+static inline void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind,
+                                   uint64_t *sender) {
     const int saved = errno;
     uint32_t seen = load_seq_u32(watched);
     int left = 0;
@@ -82,7 +130,7 @@ static inline void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t 
         uint64_t word = load_seq_u64(&words[i]);
         if ((word & (WATCH_ARMED | WATCH_ROOM)) != (WATCH_ARMED | kind))
             continue;
-        const int error = watch_tell(watch_id(word));
+        const int error = watch_tell(sender, watch_id(word));
         FAILPOINT("watch.told");
         if (error == 0 || error == ECONNREFUSED)
             cas_seq_u64(&words[i], &word, word & ~WATCH_ARMED);
@@ -96,10 +144,11 @@ static inline void watch_ring_each(uint32_t *watched, uint64_t *words, uint32_t 
 }
 
 /* Tells all who watch for that.  Call it after a seq read-modify-write of what they look at once they have armed. */
-static ALWAYS_INLINE void watch_ring(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind) {
+static ALWAYS_INLINE void watch_ring(uint32_t *watched, uint64_t *words, uint32_t count, uint64_t kind,
+                                     uint64_t *sender) {
     /* SYNC watched: pairs with cas_seq(watched) in watch_arm; of two who each store and then look, one sees the other */
     if (__builtin_expect(load_seq_u32(watched) & WATCHED, 0))
-        watch_ring_each(watched, words, count, kind);
+        watch_ring_each(watched, words, count, kind, sender);
 }
 
 /* Takes a word for `id`.  Its place, or -1: all belong to others, who live. */
@@ -108,11 +157,8 @@ static inline int watch_join(uint64_t *words, uint32_t count, uint64_t id, uint6
         for (uint32_t i = 0; i < count; i++) {
             uint64_t word = load_seq_u64(&words[i]);
             if (word != 0 && dead_too) {
-                const int fd = watch_socket(watch_id(word), 0);
-                if (fd >= 0)
-                    close(fd);
-                if (fd != -ECONNREFUSED)
-                    continue;
+                if (watch_tell(NULL, watch_id(word)) != ECONNREFUSED)
+                    continue; /* who lives looks once more than it need */
             } else if (word != 0)
                 continue;
             if (cas_seq_u64(&words[i], &word, id << WATCH_ID_SHIFT | kind))
@@ -141,10 +187,17 @@ static inline int watch_arm(uint32_t *watched, uint64_t *at, uint64_t id) {
 /* Has nobody sent a datagram since the last arming? */
 static inline int watch_is_armed(const uint64_t *at) { return (load_seq_u64(at) & WATCH_ARMED) != 0; }
 
-/* Makes its own socket readable, which nobody else need do then.  0, or an errno. */
-static inline int watch_tell_itself(uint64_t *at, uint64_t id) {
+/* Makes its own socket `fd` readable, which nobody else need do then.  0, or an errno. */
+static inline int watch_tell_own(int fd, uint64_t id) {
+    struct sockaddr_un address;
+    const socklen_t size = watch_address(&address, id);
+    const int error = sendto(fd, "", 0, MSG_NOSIGNAL, (struct sockaddr *)&address, size) < 0 ? errno : 0;
+    return error == EAGAIN || error == ENOBUFS ? 0 : error;
+}
+
+static inline int watch_tell_itself(uint64_t *at, int fd, uint64_t id) {
     uint64_t word = load_seq_u64(at);
-    const int error = watch_tell(id);
+    const int error = watch_tell_own(fd, id);
     while (error == 0 && watch_id(word) == id && !cas_seq_u64(at, &word, word & ~WATCH_ARMED))
         ;
     return error;
@@ -155,12 +208,6 @@ static inline void watch_leave(uint64_t *at, uint64_t id) {
     uint64_t word = load_seq_u64(at);
     while (watch_id(word) == id && !cas_seq_u64(at, &word, 0))
         ;
-}
-
-/* Is `fd` still the socket that was opened as file `inode`, or did the program close it, and open something else? */
-static inline int watch_is_own(int fd, uint64_t inode) {
-    struct stat about;
-    return fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && (uint64_t)about.st_ino == inode;
 }
 
 /* Takes away all datagrams that have come to a socket, which then is not readable. */

@@ -55,7 +55,7 @@ cdef class Watch:
         if not watch_arm(self.watched, self.word, self.id):
             raise errors.LayoutMismatch("the word of one who watches is somebody else's")
         if self.coming(self.of):
-            error = watch_tell_itself(self.word, self.id)
+            error = watch_tell_itself(self.word, self.fd, self.id)
             if error:
                 raise OSError(error, f"cannot be told of what comes: {strerror(error).decode()}")
         return 0
@@ -70,12 +70,12 @@ cdef Watch new_watch(
     cdef int fd = -1, place
     while True:
         watch.id = int.from_bytes(os.urandom(5), "little")
-        fd = watch_socket(watch.id, True) if watch.id else -errno.EADDRINUSE
+        fd = watch_socket(watch.id) if watch.id else -errno.EADDRINUSE
         if fd != -errno.EADDRINUSE:
             break
     if fd < 0:
         raise OSError(-fd, f"no socket to watch {label} with: {strerror(-fd).decode()}")
-    watch.inode = os.fstat(fd).st_ino
+    watch.inode = os.fstat(fd).st_ino & WATCH_ID_MASK
     place = watch_join(words, count, watch.id, kind)
     if place < 0:
         close(fd)

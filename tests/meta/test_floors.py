@@ -16,9 +16,9 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting"],
+        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting", "_awaiting"],
         # a futex word is an atomic word; a file has a layout, and points to fail at; an alarm has a deadline
-        ["_futex.h", "_file.h", "alarm"],
+        ["_futex.h", "_file.h", "_poll.h", "alarm"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
@@ -35,6 +35,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_queue_wait.h"],  # how queues, and memory, are waited for
         ["_topic_layout.h"],  # has a lock's cell in it
         ["_topic.h"],  # whose publisher is a lock's holder
+        ["_ring_bell.h"],  # rung, or told of
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
@@ -56,8 +57,9 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_condition", "_rwlock", "_barrier", "_atomic_array"],
     ],
     3: [
-        ["_record", "_end", "statistics"],
-        ["_send"],  # an end that writes records
+        ["_record", "_ring_watch", "statistics"],
+        ["_end"],  # waits, with a descriptor too
+        ["_send", "_ring_awaiting"],  # an end that writes records; one in an event loop
         ["_ring"],  # an end that writes records and hands them out
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
@@ -72,7 +74,6 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_subscriber", "_queue_put"],
         ["_publisher"],  # makes subscribers
         ["_queue"],  # adds getting to putting
-        ["_awaiting"],  # for an event loop, what a descriptor says
         ["queue"],  # the standard library's words
     ],
     # Mechanisms of the kernel, behind the words of the floors below.

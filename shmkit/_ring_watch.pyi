@@ -1,0 +1,2 @@
+class RingWatch:
+    fd: int
