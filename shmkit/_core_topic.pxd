@@ -12,6 +12,7 @@ cdef extern from "_topic_layout.h" nogil:
         TOPIC_CLOSED
         TOPIC_HEAD
         TOPIC_SLOTS_MOST
+        TOPIC_WATCHERS
 
     ctypedef struct topic_slot_t:
         uint64_t word
@@ -28,6 +29,8 @@ cdef extern from "_topic_layout.h" nogil:
         uint64_t published
         uint32_t state
         uint32_t gate
+        uint32_t watched
+        uint64_t *watchers
 
 
 cdef extern from "_topic.h" nogil:
@@ -36,10 +39,12 @@ cdef extern from "_topic.h" nogil:
         uint32_t slots
         uint64_t slot_size
         uint64_t slot_bytes
+        uint64_t sender
 
     ctypedef struct topic_wait_t:
         const topic_t *topic
         uint64_t next
+        uint64_t dead
 
     uint64_t topic_slot_bytes(uint64_t slot_size)
     void topic_format(void *at, uint32_t slots, uint64_t slot_size)
@@ -52,5 +57,8 @@ cdef extern from "_topic.h" nogil:
     uint64_t topic_published(const topic_t *topic)
     status_t topic_peek(const topic_t *topic, uint64_t position, topic_slot_t *found)
     status_t topic_read(const topic_t *topic, uint64_t position, const topic_slot_t *found, void *to)
+    uint64_t topic_publisher(const topic_t *topic)
+    bint topic_has(const void *wait)
+    int topic_is_coming(const void *wait)
     bint topic_spin(topic_wait_t *wait, uint64_t limit_ns)
     status_t topic_round(topic_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)

@@ -33,11 +33,8 @@ from shmkit.sizes import format_size, parse_size
 from shmkit.statistics import RingStatistics
 
 
-cdef object in_loops():
-    """Imported when it is used first: asyncio is large."""
-    from shmkit import _ring_awaiting
-
-    return _ring_awaiting
+cdef enum:
+    ALL_TASKS = 1 << 30
 
 
 cdef int check_role(object role) except -1:
@@ -353,23 +350,45 @@ cdef class Ring(SendingEnd):
 
     def recv_async(self, timeout=None):
         """`recv`, in an event loop of asyncio, for any number of tasks at a time."""
-        return in_loops().recv(self, timeout)
+        from shmkit import _awaited  # asyncio is large: it is imported when it is used
+
+        return _awaited.recv(self, timeout)
 
     def send_async(self, data, timeout=None):
         """`send`, in an event loop of asyncio.  The task that waits longest is the first to try again."""
-        return in_loops().send(self, data, timeout)
+        from shmkit import _awaited
 
-    def _tasks(self, int which):
-        """The tasks of the event loop that runs which wait to receive (0), or to send (1)."""
-        if self.awaiting is None:
-            self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
-        return in_loops().awaiting_in(self.awaiting[which])
+        return _awaited.send(self, data, timeout)
 
     def __aiter__(self):
         return self
 
     def __anext__(self):
-        return in_loops().next_record(self)
+        from shmkit import _awaited
+
+        return _awaited.following(self)
+
+    def _recv_now(self):
+        item = self.try_recv()
+        if item is None:
+            raise TimeoutError(f"{self.label} was empty for all of the time-out")
+        return item
+
+    def _send_now(self, data):
+        if not self.try_send(data):
+            raise TimeoutError(f"{self.label} was full for all of the time-out")
+
+    def _served(self):
+        """How many tasks that wait for a record to wake: all, if what has come is not one."""
+        return len(self) or ALL_TASKS
+
+    def _tasks(self, int which):
+        """The tasks of the event loop that runs which wait to receive (0), or to send (1)."""
+        from shmkit import _awaited
+
+        if self.awaiting is None:
+            self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
+        return _awaited.awaiting_in(self.awaiting[which])
 
     # --- state -------------------------------------------------------------------------------------------------
 

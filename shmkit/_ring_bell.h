@@ -32,7 +32,7 @@ static ALWAYS_INLINE void ring_call(ring_bell_t *bell, uint64_t *sender, uint64_
 /* The owner of `bell` is told by a datagram to `id` when next something changes.  Look at what is waited for after it. */
 static inline void ring_arm(ring_bell_t *bell, uint64_t id) {
     store_relaxed_u64(&bell->watch, id); /* relaxed: comes with the word */
-    /* SYNC bell: pairs with exchange_seq(bell) in ring_rouse; as in wait_round */
+    /* SYNC bell: pairs with load_seq(bell) in ring_call; as in wait_round */
     store_seq_u32(&bell->word, BELL_WATCHED);
     FAILPOINT("ring.armed");
 }

@@ -162,7 +162,7 @@ static inline int ring_role_is_held(const ring_role_t *role, int fd, uint64_t ke
         *state = load_seq_u32(&role->state);
         *pid = load_acquire_u32(&role->pid); /* SYNC role-pid: pairs with store_release(pid) in ring_role_open */
         const int held = lease_ask(fd, key, byte) != LEASE_FREE;
-        if (load_seq_u32(&role->epoch) == *epoch) /* SYNC role-epoch: as in ring_ask */
+        if (load_seq_u32(&role->epoch) == *epoch) /* SYNC role-epoch: pairs with store_seq(epoch) in ring_role_open */
             return held;
     }
 }

@@ -9,11 +9,15 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_topic cimport *
+from shmkit._core_watch cimport WATCH_ITEMS, sched_yield
 from shmkit._decode cimport new_array, unpack
 from shmkit._map cimport fork_generation
 from shmkit._membership cimport member_of
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
 from shmkit._topic_end cimport TopicEnd
+from shmkit._watch cimport Watch, coming_t, new_watch
+
+from weakref import WeakKeyDictionary
 
 from shmkit import errors
 from shmkit._topic_end import find_segment
@@ -22,6 +26,10 @@ cnp.import_array()
 
 cdef const uint64_t *generation = fork_generation()
 cdef uint64_t NEVER = <uint64_t>-1
+
+cdef enum:
+    COMING_NS = 20_000_000  # who was told of a value waits for it so long, even if it does not wait for any
+    ALL_TASKS = 1 << 30
 
 
 @cython.no_gc_clear
@@ -33,7 +41,9 @@ cdef class Subscriber(TopicEnd):
     anybody noticing.
     """
 
-    cdef uint64_t next          # the position of the next value
+    cdef topic_wait_t ahead     # ahead.next: the position of the next value
+    cdef Watch watch            # None: nobody has asked for a descriptor
+    cdef object awaiting        # tasks by event loop; None: there never were any
     cdef uint64_t overtaken     # values that were overwritten before they were received
     cdef uint64_t spin_ns
     cdef uint64_t received      # the position of the value that was received last
@@ -50,15 +60,16 @@ cdef class Subscriber(TopicEnd):
     def _of(cls, segment, replay):
         cdef Subscriber made = cls.__new__(cls)
         made.bind(segment)
-        made.next = topic_published(&made.c)
+        made.ahead.topic = &made.c
+        made.ahead.next = topic_published(&made.c)
         if replay:
-            made.next = made.oldest(made.next)
+            made.ahead.next = made.oldest(made.ahead.next)
         made.generation = generation[0]
         return made
 
     def __reduce__(self):
         self.usable()
-        return _restore, (type(self), self.segment, self.next)
+        return _restore, (type(self), self.segment, self.ahead.next)
 
     cdef uint64_t oldest(self, uint64_t published) noexcept:
         """The position of the oldest value that may still be there: the next one goes into the slot of the one
@@ -101,46 +112,114 @@ cdef class Subscriber(TopicEnd):
         """
         cdef uint64_t published, oldest, deadline = deadline_of(timeout)
         cdef bint there
-        cdef topic_wait_t wait
         cdef waiter_t waiter
         cdef status_t status
         self.usable()
         waiter_init(&waiter)
         if self.spin_ns:
             waiter.spin_ns = self.spin_ns
-        wait.topic = &self.c
         while True:
             published = topic_published(&self.c)
-            while self.next < published:
+            while self.ahead.next < published:
                 oldest = self.oldest(published)
-                if self.next < oldest:
-                    self.overtaken += oldest - self.next
-                    self.next = oldest
+                if self.ahead.next < oldest:
+                    self.overtaken += oldest - self.ahead.next
+                    self.ahead.next = oldest
                 # Passed before it is opened: what cannot be unpickled is an error once.
-                self.next += 1
-                value = self.copy(self.next - 1, &there)
+                self.ahead.next += 1
+                value = self.copy(self.ahead.next - 1, &there)
                 if there:
-                    self.received = self.next - 1
+                    self.received = self.ahead.next - 1
                     self.spin_ns = waiter.spin_ns
+                    if self.watch is not None:
+                        self.watch.settle()
                     return value
                 if topic_published(&self.c) == published:
                     # Nobody writes there before `published` has moved.
                     self.overtaken += 1
-                    raise self.corrupt(self.next - 1)
-                self.next -= 1
+                    raise self.corrupt(self.ahead.next - 1)
+                self.ahead.next -= 1
                 published = topic_published(&self.c)
-            wait.next = self.next
-            if waiter.begun_ns == 0 and topic_spin(&wait, SPIN_WITH_GIL_NS) and topic_published(&self.c) > self.next:
-                continue
-            if self.c.header.state != TOPIC_OPEN and topic_published(&self.c) <= self.next:
+            if waiter.begun_ns == 0 and topic_spin(&self.ahead, SPIN_WITH_GIL_NS):
+                if topic_published(&self.c) > self.ahead.next:
+                    continue
+            if self.c.header.state != TOPIC_OPEN and topic_published(&self.c) <= self.ahead.next:
                 raise errors.EndOfStream(f"{self._label()}: its publisher has left")
             with nogil:
-                status = topic_round(&wait, &waiter, deadline)
+                status = topic_round(&self.ahead, &waiter, deadline)
             if status == TIMED_OUT:
+                if self.watch is not None and self.is_published():
+                    continue
                 raise TimeoutError(f"{self._label()}: no value within {timeout} s")
             if status != OK:
                 PyErr_CheckSignals()
                 self.usable()
+
+    cdef bint is_published(self) except -1:
+        """Nothing is there: waits for what was announced, if anything was, and sets the descriptor right."""
+        cdef uint64_t word, until = clock_ns() + COMING_NS
+        if self.watch.generation != generation[0]:
+            self.watch = None  # it is of the process that forked
+            return False
+        while topic_is_coming(&self.ahead):
+            if topic_has(&self.ahead):
+                return True
+            with nogil:
+                sched_yield()
+            PyErr_CheckSignals()
+            if clock_ns() > until:
+                # Whoever died like that has not published it; the word is another's as soon as somebody takes over.
+                word = topic_publisher(&self.c)
+                if word != 0 and member_died(&member_of(self.mapping).own, member_of_word(word)):
+                    self.ahead.dead = word
+                break
+        self.watch.empty()
+        return False
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `recv` would not wait, for select, epoll or an event loop.
+
+        It is this process's own, made at the first call.  `try_recv` is to be called whenever it is readable; it waits
+        for a value that is being published at that moment, 20 ms at most.  The descriptor cannot be read from.  The
+        publisher is reached within one network namespace.  ChannelError if 64 descriptors watch the topic already.
+        """
+        self.usable()
+        if self.watch is None or self.watch.generation != generation[0] or not self.watch.sound():
+            self.watch = None
+            self.watch = new_watch(
+                &self.c.header.watched, self.c.header.watchers, TOPIC_WATCHERS, WATCH_ITEMS,
+                <coming_t>topic_is_coming, &self.ahead, self.mapping, self._label(),
+            )
+        return self.watch.fd
+
+    def recv_async(self, timeout=None):
+        """`recv`, in an event loop of asyncio."""
+        from shmkit import _awaited  # asyncio is large: it is imported when it is used
+
+        return _awaited.recv(self, timeout)
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        from shmkit import _awaited
+
+        return _awaited.following(self)
+
+    def _recv_now(self):
+        return self.recv(0)
+
+    def _served(self):
+        """How many tasks to wake: all, if what has come is not a value."""
+        return self.pending or ALL_TASKS
+
+    def _tasks(self, which):
+        """The tasks of the event loop that runs which wait for a value."""
+        from shmkit import _awaited
+
+        if self.awaiting is None:
+            self.awaiting = WeakKeyDictionary()
+        return _awaited.awaiting_in(self.awaiting)
 
     def try_recv(self):
         """The next value, or None if there is none yet."""
@@ -160,12 +239,14 @@ cdef class Subscriber(TopicEnd):
         while True:
             published = topic_published(&self.c)
             if published == 0:
-                self.next = 0
+                self.ahead.next = 0
                 return self.recv(timeout)
             value = self.copy(published - 1, &there)
             if there:
                 self.received = published - 1
-                self.next = published
+                self.ahead.next = published
+                if self.watch is not None:
+                    self.watch.settle()
                 return value
             if topic_published(&self.c) == published:
                 raise self.corrupt(published - 1)
@@ -186,13 +267,13 @@ cdef class Subscriber(TopicEnd):
         """How many values are there that were not received yet, those that are lost by now not counted."""
         self.usable()
         cdef uint64_t published = topic_published(&self.c)
-        return published - min(published, max(self.next, self.oldest(published)))
+        return published - min(published, max(self.ahead.next, self.oldest(published)))
 
     @property
     def publisher_alive(self) -> bool:
         """Whether there is a publisher now that lives."""
         self.usable()
-        cdef uint64_t word = self.c.header.publisher.word
+        cdef uint64_t word = topic_publisher(&self.c)
         return word != 0 and not member_died(&member_of(self.mapping).own, member_of_word(word))
 
     def statistics(self) -> dict:
@@ -215,10 +296,11 @@ cdef class Subscriber(TopicEnd):
         """End the use of this handle.  Idempotent."""
         self.shut = True
         self.generation = NEVER
+        self.watch = None
 
 
 def _restore(kind, segment, next):
     """What a pickle calls: a subscriber that goes on where the pickled one was."""
     cdef Subscriber made = kind._of(segment, False)
-    made.next = min(<uint64_t>next, made.next)
+    made.ahead.next = min(<uint64_t>next, made.ahead.next)
     return made

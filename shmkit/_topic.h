@@ -1,12 +1,14 @@
 /* Topics: one publisher that never waits, and subscribers that come, go, lag and crash as they like ("topic" in
  * _topic_layout.h).
  *
- *   publish   word = being written; the value; word = whole; published + 1; wake
+ *   publish   word = being written; the value; word = whole; tell those who watch; published + 1; wake
  *   read      word; copy; word again: the same, or the copy is thrown away
  *
  * Subscribers store nothing, so nobody cares what becomes of them.  The publisher's role is a lock (_lock.h) that passes from a
  * dead publisher to the next one who asks.  Killed at any point: before the word says "whole" there is no value, and the successor
  * writes the same position; between the word and `published`, likewise: a value that nobody could see yet is written anew.
+ * Who watches is told before `published` moves, so that no value is there of which it was not told; what was told of is there, or
+ * will be at once (topic_is_coming).
  *
  * A sequence lock per slot, after H. Boehm, "Can seqlocks get along with programming language memory models?" (2012).  What a
  * reader copies may be torn, and is then thrown away; all that has to be ordered is that the copy is made before the second look
@@ -20,6 +22,7 @@
 #include "_gate.h"
 #include "_lock.h"
 #include "_topic_layout.h"
+#include "_watch.h"
 
 #define TOPIC_PACE 2u
 
@@ -28,6 +31,7 @@ typedef struct {
     topic_header_t *header;
     char *slots_at;
     uint64_t slot_size, slot_bytes;
+    uint64_t sender; /* what a publisher tells those with who watch (_watch.h) */
     uint32_t slots;
 } topic_t;
 
@@ -87,9 +91,10 @@ static inline void topic_return(topic_t *topic, topic_slot_t *slot) {
 static inline void topic_publish(topic_t *topic, topic_slot_t *slot) {
     const uint64_t position = load_relaxed_u64(&topic->header->published); /* relaxed: as above */
     FAILPOINT("topic.written");
-    /* SYNC topic-slot: pairs with load_acquire(word) in topic_read; the value is whole */
-    store_release_u64(&slot->word, 2 * position + 2);
+    /* SYNC topic-slot: pairs with load_acquire(word) in topic_read; the value is whole.  seq, for the look at who watches */
+    store_seq_u64(&slot->word, 2 * position + 2);
     FAILPOINT("topic.whole");
+    watch_ring(&topic->header->watched, topic->header->watchers, TOPIC_WATCHERS, WATCH_ITEMS, &topic->sender);
     /* SYNC topic-published: pairs with load_seq(published) in topic_has; its slot is whole.  seq for the look at the gate */
     store_seq_u64(&topic->header->published, position + 1);
     FAILPOINT("topic.published");
@@ -99,6 +104,7 @@ static inline void topic_publish(topic_t *topic, topic_slot_t *slot) {
 static inline void topic_close(topic_t *topic) {
     store_seq_u32(&topic->header->state, TOPIC_CLOSED);
     gate_wake(&topic->header->gate, GATE_ALL);
+    watch_ring(&topic->header->watched, topic->header->watchers, TOPIC_WATCHERS, WATCH_ITEMS, &topic->sender);
 }
 
 static inline void topic_reopen(topic_t *topic) { store_seq_u32(&topic->header->state, TOPIC_OPEN); }
@@ -143,10 +149,14 @@ static inline status_t topic_read(const topic_t *topic, uint64_t position, const
     return load_acquire_u64(&slot->word) == 2 * position + 2 ? OK : EMPTY;
 }
 
+/* Who publishes: a lock's word. */
+static inline uint64_t topic_publisher(const topic_t *topic) { return load_seq_u64(&topic->header->publisher.word); }
+
 /* Waiting for a value of position `next` or later, or for the end. */
 typedef struct {
     const topic_t *topic;
     uint64_t next;
+    uint64_t dead; /* the publisher's word if it names one who died in the middle of publishing; 0: it does not */
 } topic_wait_t;
 
 static inline int topic_has(const void *of) {
@@ -154,6 +164,15 @@ static inline int topic_has(const void *of) {
     /* SYNC topic-published: pairs with store_seq(published) in topic_publish; seq for the look after the announcement */
     return load_seq_u64(&wait->topic->header->published) > wait->next ||
            load_seq_u32(&wait->topic->header->state) != TOPIC_OPEN;
+}
+
+/* Is such a value there, or about to be?  What one who watches looks at, once it has armed. */
+static inline int topic_is_coming(const void *of) {
+    const topic_wait_t *wait = (const topic_wait_t *)of;
+    const uint64_t published = load_seq_u64(&wait->topic->header->published);
+    /* (SYNC topic-slot); seq for the look after arming */
+    return topic_has(of) || (load_seq_u64(&topic_slot(wait->topic, published)->word) == 2 * published + 2 &&
+                             topic_publisher(wait->topic) != wait->dead);
 }
 
 static inline int topic_spin(topic_wait_t *wait, uint64_t limit_ns) {

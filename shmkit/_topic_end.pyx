@@ -7,6 +7,7 @@ cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_topic cimport *
+from shmkit._core_watch cimport sender_close
 from shmkit._map cimport fork_generation
 
 from shmkit import errors
@@ -22,6 +23,9 @@ cdef class TopicEnd:
 
     def __cinit__(self, *args, **kwargs):
         self.generation = NEVER
+
+    def __dealloc__(self):
+        sender_close(&self.c.sender)
 
     cdef int bind(self, object segment) except -1:
         self.segment = segment

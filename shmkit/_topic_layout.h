@@ -7,13 +7,14 @@
 /* ---------------------------------------------------------------------------------------------------------------
  * topic: one publisher, any number of subscribers, who write nothing; the payload of a TOPIC segment.
  *
- *    line 0           line 1           line 2                     line 3        data_at …
- *   +----------------+----------------+--------------------------+-------------+----------------------------------+
- *   | sizes          | publisher:lock | published, state         | gate        | slots[slots], slot_bytes each    |
- *   +----------------+----------------+--------------------------+-------------+----------------------------------+
- *     creator, once    the publisher    the publisher              both          the publisher
+ *    line 0           line 1           line 2             line 3          line 4 …        data_at …
+ *   +----------------+----------------+------------------+---------------+---------------+----------------------------------+
+ *   | sizes          | publisher:lock | published, state | gate, watched | watchers[64]  | slots[slots], slot_bytes each    |
+ *   +----------------+----------------+------------------+---------------+---------------+----------------------------------+
+ *     creator, once    the publisher    the publisher      both            both            the publisher
  *
  * published   how many values there ever were: the next one has that position, and goes into slot position % slots.
+ * watchers    who waits with a descriptor ("watching" in _watch.h).
  * state       TOPIC_OPEN, or TOPIC_CLOSED by a publisher that left in order; the next one opens it again.
  *
  * slot: one line, then the value's body.
@@ -31,6 +32,7 @@
 #define TOPIC_CLOSED 1u
 
 #define TOPIC_HEAD 104u
+#define TOPIC_WATCHERS 64u
 #define TOPIC_SLOTS_MOST (1u << 20)
 
 typedef struct {
@@ -53,7 +55,9 @@ typedef struct {
     uint32_t state;
     uint8_t pad2[LINE - 12];
     uint32_t gate;
-    uint8_t pad3[LINE - 4];
+    uint32_t watched; /* somebody may watch */
+    uint8_t pad3[LINE - 8];
+    uint64_t watchers[TOPIC_WATCHERS];
 } topic_header_t;
 
 SHMKIT_ASSERT(sizeof(topic_slot_t) == LINE, "a slot begins with one line");
@@ -61,5 +65,6 @@ SHMKIT_ASSERT(offsetof(topic_slot_t, head) == 24, "the slot as drawn");
 SHMKIT_ASSERT(offsetof(topic_header_t, publisher) == 1 * LINE, "the publisher's lock owns line 1");
 SHMKIT_ASSERT(offsetof(topic_header_t, published) == 2 * LINE, "published owns line 2");
 SHMKIT_ASSERT(offsetof(topic_header_t, gate) == 3 * LINE, "the gate owns line 3");
+SHMKIT_ASSERT(sizeof(topic_header_t) <= PAGE, "slots follow the header's page");
 
 #endif

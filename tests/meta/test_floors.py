@@ -59,7 +59,7 @@ FLOORS: dict[int, list[list[str]]] = {
     3: [
         ["_record", "_ring_watch", "statistics"],
         ["_end"],  # waits, with a descriptor too
-        ["_send", "_ring_awaiting"],  # an end that writes records; one in an event loop
+        ["_send", "_awaited"],  # an end that writes records; one in an event loop
         ["_ring"],  # an end that writes records and hands them out
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
