@@ -16,10 +16,13 @@ import pytest
 from support import PACKAGE, REPOSITORY, Processes
 
 PROGRAM = Path(__file__).with_name("killing.py")
-HEADERS = ("_wait.h", "_ring.h", "_ring_roles.h")
+WATCHED = PROGRAM.with_name("killing_watched.py")
+HEADERS = ("_wait.h", "_ring_bell.h", "_ring.h", "_ring_roles.h")
 # Where only one of the two ends passes.
 PRODUCERS = {"ring.reserve.pad", "ring.fill.word", "ring.rows.filled", "ring.publish.before", "ring.publish.tail"}
 CONSUMERS = {"ring.release.before", "ring.release.head"}
+WATCHERS = {"ring.armed"}
+SLEEPERS = {"wait.announced", "wait.woken"}
 
 
 def failpoints() -> list[str]:
@@ -43,7 +46,7 @@ def trials(
 @pytest.mark.timeout(600)
 def test_one_end_is_killed_at_every_failpoint(process: Processes, debug_env: dict[str, str], role: str) -> None:
     """The other end has every committed record, whole, then learns of the death; a successor finds the ring whole."""
-    names = failpoints()
+    names = sorted(set(failpoints()) - WATCHERS)
     passed = set(names) - (CONSUMERS if role == "producer" else PRODUCERS)
     results = trials(process, debug_env, "failpoints", role, *names, watchdog=580)
     # An end that the machine never lets come first never waits: it is asked again, a few times.
@@ -60,6 +63,33 @@ def test_one_end_is_killed_at_every_failpoint(process: Processes, debug_env: dic
             assert result["end"] == "nobody", result
         else:
             assert result["end"] == "died", result
+
+
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+@pytest.mark.timeout(600)
+def test_one_end_that_is_watched_is_killed_at_every_failpoint(
+    process: Processes, debug_env: dict[str, str], role: str
+) -> None:
+    """The other end, which waits with a descriptor, is told of every record and of the death."""
+    names = sorted(set(failpoints()) - SLEEPERS - {"ring.rows.filled"} - (CONSUMERS if role == "producer" else PRODUCERS))
+    results = trials(process, debug_env, "failpoints", role, *names, watchdog=580, program=WATCHED)
+    passed = {result["failpoint"] for result in results if result["killed"]}
+    assert passed >= WATCHERS | {"bell.cleared", "ring.claim.open"}
+    for result in results:
+        if not result["killed"] or result["failpoint"] == "ring.close.state":
+            assert result["end"] == "end", result
+        elif result["failpoint"] in ("ring.claim.leased", "ring.claim.epoch"):
+            assert result["end"] == "nobody", result
+        else:
+            assert result["end"] == "died", result
+
+
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+@pytest.mark.timeout(600)
+def test_one_end_that_is_watched_is_killed_at_100_random_instants(process: Processes, role: str) -> None:
+    """Likewise."""
+    results = trials(process, dict(os.environ), "instants", role, "100", "7", watchdog=580, program=WATCHED)
+    assert {result["end"] for result in results if result["killed"]} == {"died"}
 
 
 @pytest.mark.parametrize("role", ["producer", "consumer"])

@@ -1,0 +1,64 @@
+"""``killing.py``, but both ends wait with descriptors: whoever is not told of something, or of a death, waits in vain."""
+
+from __future__ import annotations
+
+import random
+import select
+import sys
+
+import killing
+
+import shmkit
+from support.log import Log
+
+
+def told(ring: shmkit.Ring, fd: int, patience: float) -> None:
+    """Until the descriptor says that something has changed."""
+    if not select.select([fd], [], [], patience)[0]:
+        raise TimeoutError(f"nobody was told of anything: {ring!r}, {ring.statistics()}")
+
+
+def send_next(ring: shmkit.Ring, number: int, chance: random.Random) -> int:
+    """Sends one record."""
+    while not ring.try_send(killing.record(number)):
+        told(ring, ring._room_fileno(), killing.WATCHDOG)
+    return number + 1
+
+
+def receive(ring: shmkit.Ring, patience: float) -> int:
+    """Receives one record; returns its number."""
+    while (item := ring.try_recv()) is None:
+        told(ring, ring.fileno(), patience)
+    return killing.number_of(item)
+
+
+def receive_next(ring: shmkit.Ring, expected: int, chance: random.Random, log: Log | None = None) -> int:
+    """Receives one record, which must be `expected`; returns the next number."""
+    number = receive(ring, killing.WATCHDOG)
+    assert expected in (number, -1), f"expected {expected}: got {number}"
+    return number + 1
+
+
+def rest(ring: shmkit.Ring, expected: int, chance: random.Random, log: Log, patience: float) -> tuple[int, str]:
+    """Receives until there will be no more; returns the next number and how it ended."""
+    while True:
+        over = log[killing.OVER]
+        try:
+            number = receive(ring, patience)
+            assert number == expected, f"expected {expected}: got {number}"
+            expected += 1
+            killing.dawdle()
+        except shmkit.EndOfStream:
+            return expected, "end"
+        except shmkit.PeerDied as death:
+            return expected, f"died {death.pid}"
+        except TimeoutError:
+            if patience == killing.WATCHDOG:
+                raise
+            if over:
+                return expected, "nobody"
+
+
+if __name__ == "__main__":
+    killing.send_next, killing.receive_next, killing.rest = send_next, receive_next, rest
+    killing.main(*sys.argv[1:])
