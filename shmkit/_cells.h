@@ -47,8 +47,7 @@ static inline void queue_skip(queue_t *queue, cell_t *cell, uint64_t head, uint6
     if (cas_seq_u64(&cell->word, &word, cell_word(next, 0, CELL_FREE))) {
         cas_seq_u64(&queue->header->head, &head, head + END_STEP);
         gate_wake(&queue->header->room_gate, 1);
-        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM,
-                   &queue->sender);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM, &queue->sender);
     }
 }
 
@@ -178,8 +177,7 @@ static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_
     FAILPOINT("queue.freed");
     if (queue->most != QUEUE_UNBOUNDED) {
         gate_wake(&queue->header->room_gate, 1);
-        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM,
-                   &queue->sender);
+        watch_ring(&queue->header->room_watched, queue->header->watchers, QUEUE_WATCHERS, WATCH_ROOM, &queue->sender);
     }
     return status;
 }

@@ -15,7 +15,8 @@ static __attribute__((noinline)) void ring_rouse(ring_bell_t *bell, uint64_t *se
         futex_wake(&bell->word, 1);
         return;
     }
-    const int saved = errno, error = watch_tell(sender, load_relaxed_u64(&bell->watch)); /* relaxed: came with the word */
+    const int saved = errno,
+              error = watch_tell(sender, load_relaxed_u64(&bell->watch)); /* relaxed: came with the word */
     uint32_t now = BELL_AWAKE;
     if (error != 0 && error != ECONNREFUSED) /* no descriptor to be had: the next time it is tried again */
         cas_seq_u32(&bell->word, &now, BELL_WATCHED);

@@ -94,7 +94,8 @@ static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, ui
     p->records = ring_recount(p->shared, p->data, capacity, 1);
     p->bytes = load_relaxed_u64(&p->shared->producer_count.bytes);
     waiter_init(&p->waiter);
-    store_relaxed_u32(&p->shared->producer_bell.word, BELL_AWAKE); /* relaxed: the dead one's, a needless wake-up at worst */
+    store_relaxed_u32(&p->shared->producer_bell.word,
+                      BELL_AWAKE); /* relaxed: the dead one's, a needless wake-up at worst */
     ring_role_open(&p->shared->producer_role, pid, start);
     store_relaxed_u64(&p->shared->producer_count.records, p->records);
     /* Who watches learns whose death to look out for. */

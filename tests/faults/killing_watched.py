@@ -1,4 +1,4 @@
-"""``killing.py``, but both ends wait with descriptors: whoever is not told of something, or of a death, waits in vain."""
+"""``killing.py``, but both ends wait with descriptors: who is not told of something, or of a death, waits in vain."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def test_one_end_that_is_watched_is_killed_at_every_failpoint(
     process: Processes, debug_env: dict[str, str], role: str
 ) -> None:
     """The other end, which waits with a descriptor, is told of every record and of the death."""
-    names = sorted(set(failpoints()) - SLEEPERS - {"ring.rows.filled"} - (CONSUMERS if role == "producer" else PRODUCERS))
+    others = CONSUMERS if role == "producer" else PRODUCERS
+    names = sorted(set(failpoints()) - SLEEPERS - {"ring.rows.filled"} - others)
     results = trials(process, debug_env, "failpoints", role, *names, watchdog=580, program=WATCHED)
     passed = {result["failpoint"] for result in results if result["killed"]}
     assert passed >= WATCHERS | {"bell.cleared", "ring.claim.open"}

@@ -54,8 +54,8 @@ def test_readable_exactly_while_there_is_something(ring: shmkit.Ring) -> None:
     assert ring.recv() == b"before"
     assert not readable(ring)
     for receive in (
-        lambda: ring.recv(),
-        lambda: ring.try_recv(),
+        ring.recv,
+        ring.try_recv,
         lambda: ring.recv_into(bytearray(10)),
         lambda: ring.recv_many(1),
         lambda: ring.recv_many_into(bytearray(1), 1),
@@ -242,15 +242,14 @@ def test_send_and_recv_are_awaited(ring: shmkit.Ring) -> None:
     """Both ends in one loop, with more than the ring holds; arrays keep their shape."""
 
     async def main() -> None:
-        got = []
+        got: list[np.ndarray] = []
 
         async def produce() -> None:
             for number in range(200):
                 await ring.send_async(np.full((10, 100), number))
 
         async def consume() -> None:
-            for _ in range(200):
-                got.append(await ring.recv_async())
+            got.extend([await ring.recv_async() for _ in range(200)])
 
         await asyncio.wait_for(asyncio.gather(produce(), consume()), WATCHDOG)
         for number, array in enumerate(got):
