@@ -228,6 +228,8 @@ cdef class QueueBase(QueuePut):
         cdef item_t item
         cdef Hold hold
         cdef status_t status
+        if isinstance(max_messages_to_get, bool):
+            raise TypeError(f"max_messages_to_get must be a number: got {max_messages_to_get} (say block=… by name)")
         cdef int64_t left = min(max(max_messages_to_get, 1), 1 << 40)
         cdef list found = []
         if self.generation != generation[0]:
@@ -258,3 +260,7 @@ cdef class QueueBase(QueuePut):
             hold = self.hold()
             left -= 1
         return found
+
+    def get_many_nowait(self, max_messages_to_get=1000) -> list:
+        """`get_many(…, block=False)`."""
+        return self.get_many(max_messages_to_get, False)

@@ -275,6 +275,10 @@ cdef class QueuePut(QueueEnd):
             trouble.sent = sent
             raise
 
+    def put_many_nowait(self, items) -> None:
+        """`put_many(items, False)`."""
+        self.put_many(items, False)
+
 
 cdef object _left(uint64_t deadline):
     cdef uint64_t now = clock_ns()
