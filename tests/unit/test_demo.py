@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from support import Processes, alive
 
 Photographs = list[photographs.Photograph]
 
-TRANSPORTS = transport.TRANSPORTS
+TRANSPORTS = tuple(transport.TRANSPORTS.values())
 METHODS = ("fork", "spawn", "forkserver")
 PLAN = Plan(warm_up=4, frames=13, seconds=None)
 
@@ -40,16 +41,17 @@ PROGRAM = """
 import sys
 from contextlib import contextmanager
 from shmkit.cli import main
-from shmkit.cli.demo import progress, transport
+from shmkit.cli.demo import progress
 @contextmanager
 def show_progress(label, total):
     yield lambda verified: verified == 5 and print("streaming", flush=True)
 progress.show_progress = show_progress
-transport.TRANSPORTS = tuple(t for t in transport.TRANSPORTS if t.name == sys.argv[1])
-sys.exit(main(["demo", "--seconds", "60", "--size", "eighth", "--no-plot", "--start-method", sys.argv[2]]))
+over, method = sys.argv[1:]
+sys.exit(main(["demo", "--seconds", "60", "--size", "eighth", "--no-plot", "--over", over, "--start-method", method]))
 """
 
 each_transport = pytest.mark.parametrize("over", TRANSPORTS, ids=lambda over: over.name)
+each_word = pytest.mark.parametrize("over", transport.TRANSPORTS)
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -208,22 +210,6 @@ def test_a_frame_that_is_not_what_was_sent_is_found(
         run(TamperedTransport(tamper), small, start_method="fork")
 
 
-def test_a_queue_carries_the_pixels_themselves(small: Photographs) -> None:
-    """multiprocessing.Queue is not helped by an array that would travel by reference."""
-    queue = multiprocessing.get_context("fork").Queue()
-    link = transport.QueueFrames(queue)
-    link.send(3, small[0].pixels)
-    try:
-        with link.receive() as frame:
-            assert frame is not None
-            assert frame.sequence == 3
-            assert type(frame.pixels) is np.ndarray
-            np.testing.assert_array_equal(frame.pixels, small[0].pixels)
-    finally:
-        queue.close()
-        queue.join_thread()
-
-
 # ── when a process dies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -285,12 +271,12 @@ def descendants(pid: int) -> list[int]:
 
 
 @each_method
-@each_transport
+@each_word
 def test_ctrl_c_ends_everything_with_one_line(
-    over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
+    over: str, method: str, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """Ctrl-C reaches every process of the terminal's group: all go, without a traceback, and nothing is left."""
-    program = process.python(PROGRAM, over.name, method, stderr=subprocess.PIPE, start_new_session=True)
+    program = process.python(PROGRAM, over, method, stderr=subprocess.PIPE, start_new_session=True)
     family = streaming(program)
     assert len(family) >= 3
     os.killpg(program.pid, signal.SIGINT)
@@ -300,12 +286,12 @@ def test_ctrl_c_ends_everything_with_one_line(
     wait_for_the_end_of(family, wait_until)
 
 
-@each_transport
+@each_word
 def test_ctrl_c_is_answered_while_processes_start(
-    over: transport.Transport, process: Processes, wait_until: Callable[..., Any]
+    over: str, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """The same at the first instant at which there is a child."""
-    program = process.python(PROGRAM, over.name, "spawn", stderr=subprocess.PIPE, start_new_session=True)
+    program = process.python(PROGRAM, over, "spawn", stderr=subprocess.PIPE, start_new_session=True)
     wait_until(lambda: descendants(program.pid))
     family = descendants(program.pid)
     os.killpg(program.pid, signal.SIGINT)
@@ -316,12 +302,12 @@ def test_ctrl_c_is_answered_while_processes_start(
 
 
 @each_method
-@each_transport
+@each_word
 def test_no_process_outlives_a_killed_demo(
-    over: transport.Transport, method: str, process: Processes, wait_until: Callable[..., Any]
+    over: str, method: str, process: Processes, wait_until: Callable[..., Any]
 ) -> None:
     """SIGKILL of the collector: the kernel tells the others, and they go too."""
-    program = process.python(PROGRAM, over.name, method, stderr=subprocess.PIPE, start_new_session=True)
+    program = process.python(PROGRAM, over, method, stderr=subprocess.PIPE, start_new_session=True)
     family = streaming(program)
     assert len(family) >= 3
     program.kill()
@@ -337,14 +323,36 @@ def outcomes(small: Photographs) -> list[pipeline.Outcome]:
     return [run(over, small, Plan(warm_up=2, frames=6, seconds=None), start_method="fork") for over in TRANSPORTS]
 
 
-def test_the_table_has_both_runs_and_the_factor(outcomes: list[pipeline.Outcome]) -> None:
-    """Each figure with its unit; the copies are explained one by one."""
-    text = table(*outcomes)
-    for words in ("shmkit.Ring", "multiprocessing.Queue", "frames/s", "GB/s", "CPU", "copies", "faults", "verified"):
+def test_the_table_has_every_run_and_its_factor(outcomes: list[pipeline.Outcome]) -> None:
+    """Each figure with its unit, in lines that a terminal has room for; the copies are explained one by one."""
+    text = table(outcomes)
+    for words in (*(over.name for over in TRANSPORTS), "frames/s", "GB/s", "CPU", "copies", "faults", "verified"):
         assert words in text
-    copies = len(outcomes[1].copies)
-    assert re.search(rf"copies of each frame +1 +{copies} +{copies}\.0 ×", text)
-    assert copies_explained(outcomes[1]).count("\n") == copies >= 5
+    assert max(map(len, text.splitlines())) == 80
+    copies = len(outcomes[-1].copies)
+    assert re.search(rf"copies of each frame( +1 +{copies}\.0 ×){{2}} +{copies}\n", text)
+    assert copies_explained(outcomes[-1]).count("\n") == copies >= 5
+    assert [copies_explained(run).count("\n") for run in outcomes[:-1]] == [1, 1]
+
+
+def test_figures_of_any_size_stand_apart_in_the_table(outcomes: list[pipeline.Outcome]) -> None:
+    """A factor of thousands does not run into its figure, and the lines are as long as ever."""
+    few = [replace(run, minor_faults=1) for run in outcomes[:-1]]
+    text = table([*few, replace(outcomes[-1], minor_faults=6 * 9000)])
+    assert re.search(r"page faults per frame( +0\.2 +54,000 ×){2} +9,000\.0\n", text)
+    assert max(map(len, text.splitlines())) == 80
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
+def test_the_table_has_factors_where_there_is_something_to_compare_with(
+    chosen: list[int], outcomes: list[pipeline.Outcome]
+) -> None:
+    """Not without multiprocessing's run, and not of that alone."""
+    text = table([outcomes[number] for number in chosen])
+    head, *lines = text.splitlines()
+    assert head.split() == [TRANSPORTS[number].name for number in chosen]
+    assert len({len(line) for line in [head, *lines[:9]]}) == 1
+    assert ("×" in text) == (len(chosen) == 2 and 2 in chosen)
 
 
 def test_a_factor_says_how_many_times_better() -> None:
@@ -363,16 +371,20 @@ def test_json_can_be_read_by_a_program(outcomes: list[pipeline.Outcome], small: 
     assert set(read["photographs"]) == set(photographs.AUTHORS)
 
 
-@pytest.mark.parametrize("names", [["fig"], list(photographs.AUTHORS)], ids=["one", "all"])
-def test_the_picture_is_a_png(names: list[str], tmp_path: Path, process: Processes) -> None:
-    """``python -m shmkit demo`` draws one as large as a screen, and not empty, of one photograph or of all."""
+@pytest.mark.parametrize(
+    ("names", "over"),
+    [(list(photographs.AUTHORS), list(transport.TRANSPORTS)), (["fig"], ["ring"])],
+    ids=["all", "one"],
+)
+def test_the_picture_is_a_png(names: list[str], over: list[str], tmp_path: Path, process: Processes) -> None:
+    """``python -m shmkit demo`` draws one as large as a screen, and not empty, of all or of one of them."""
     pytest.importorskip("matplotlib", reason="the picture is drawn by matplotlib (shmkit[demo])")
     from PIL import Image
 
     path = tmp_path / "demo.png"
     wanted = [word for name in names for word in ("--photograph", name)]
-    command = [sys.executable, "-m", "shmkit", "demo", "--frames", "5", "--size", "eighth", "--output", path, *wanted]
-    program = process.popen(command, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "shmkit", "demo", "--frames", "5", "--size", "eighth", "--over", ",".join(over)]
+    program = process.popen([*command, "--output", path, *wanted], stdout=subprocess.PIPE)
     output, _ = program.communicate(timeout=100)
     assert program.returncode == 0
     assert output.endswith(f"Picture: {path}\n")
@@ -387,10 +399,28 @@ def test_the_command_prints_figures_and_succeeds(capsys: pytest.CaptureFixture[s
     arguments = ["demo", "--frames", "5", "--size", "eighth", "--photograph", "fig", "--no-plot"]
     assert main([*arguments, "--json"]) == 0
     captured = capsys.readouterr()
-    assert [entry["frames"] for entry in json.loads(captured.out)["runs"]] == [5, 5]
+    assert [entry["frames"] for entry in json.loads(captured.out)["runs"]] == [5, 5, 5]
     assert not captured.err
     assert main(arguments) == 0
     assert "frames verified" in capsys.readouterr().out
+
+
+def test_what_frames_travel_over_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    """In any order and with spaces; each runs once, and multiprocessing last."""
+    arguments = ["demo", "--frames", "5", "--size", "eighth", "--photograph", "fig", "--no-plot", "--json", "--over"]
+    assert main([*arguments, "multiprocessing, ring,ring"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [entry["transport"] for entry in runs] == ["shmkit.Ring", "multiprocessing.Queue"]
+
+
+@pytest.mark.parametrize("words", ["carrier pigeon", "", "ring,"])
+def test_what_frames_cannot_travel_over_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A usage error that says what there is."""
+    with pytest.raises(SystemExit) as refused:
+        main(["demo", "--over", words])
+    assert refused.value.code == 2
+    *_, missing = words.split(",")
+    assert f"--over: there is no {missing!r}: there are ring, queue, multiprocessing\n" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,33 +6,37 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .transport import YARDSTICK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .photographs import Photograph
     from .pipeline import Outcome
 
-__all__ = ["as_json", "copies_explained", "machine", "ratio", "table"]
+__all__ = ["as_json", "copies_explained", "factor_in_words", "machine", "ratio", "table", "yardstick"]
+
+# Characters of the table's columns.
+LABEL, OURS, FACTOR, THEIRS = 23, 8, 9, 23
 
 
 class _Row(NamedTuple):
     label: str
-    unit: str
     value: Callable[[Outcome], float]
-    decimals: int
+    form: str
     more_is_better: bool
 
 
 ROWS = (
-    _Row("throughput", "frames/s", lambda run: run.frames_per_second, 1, True),
-    _Row("", "GB/s", lambda run: run.gigabytes_per_second, 2, True),
-    _Row("CPU, all processes", "s", lambda run: run.cpu, 2, False),
-    _Row("  per frame", "ms", lambda run: run.cpu_per_frame * 1e3, 2, False),
-    _Row("  to examine it", "ms", lambda run: run.computing_per_frame * 1e3, 2, False),
-    _Row("  to move it", "ms", lambda run: run.moving_per_frame * 1e3, 2, False),
-    _Row("copies of each frame", "", lambda run: len(run.copies), 0, False),
-    _Row("page faults per frame", "", lambda run: run.faults_per_frame, 1, False),
-    _Row("workers getting frames", "% of time", lambda run: run.getting_frames * 100, 0, False),
+    _Row("throughput, frames/s", lambda run: run.frames_per_second, ",.1f", True),
+    _Row("            GB/s", lambda run: run.gigabytes_per_second, ",.2f", True),
+    _Row("CPU, all processes, s", lambda run: run.cpu, ",.2f", False),
+    _Row("  per frame, ms", lambda run: run.cpu_per_frame * 1e3, ",.2f", False),
+    _Row("  to examine it, ms", lambda run: run.computing_per_frame * 1e3, ",.2f", False),
+    _Row("  to move it, ms", lambda run: run.moving_per_frame * 1e3, ",.2f", False),
+    _Row("copies of each frame", lambda run: len(run.copies), ",.0f", False),
+    _Row("page faults per frame", lambda run: run.faults_per_frame, ",.1f", False),
+    _Row("workers getting frames", lambda run: run.getting_frames, ".0%", False),
 )
 
 
@@ -42,21 +46,41 @@ def ratio(ours: float, theirs: float, *, more_is_better: bool) -> float | None:
     return better / worse if worse > 0 and better > 0 else None
 
 
-def table(ours: Outcome, theirs: Outcome) -> str:
-    """The two runs side by side, with the factor between them."""
-    lines = [f"{'':36}{ours.transport:>14}{theirs.transport:>24}{'':>10}"]
+def yardstick(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The run that the others are measured against, if there are others."""
+    return next((run for run in outcomes if run.transport == YARDSTICK and len(outcomes) > 1), None)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The runs side by side, each of ours with its factor against the standard library's."""
+    theirs = yardstick(outcomes)
+    lines = [_line("", [f"{run.transport:>{_width(run)}}" for run in outcomes])]
     for row in ROWS:
-        values = row.value(ours), row.value(theirs)
-        factor = ratio(*values, more_is_better=row.more_is_better)
-        lines.append(
-            f"{row.label:<26}{row.unit:<10}{values[0]:>14,.{row.decimals}f}{values[1]:>24,.{row.decimals}f}"
-            f"{_factor(factor):>10}"
-        )
-    lines.append(f"{'frames verified':<36}{ours.verified:>14,}{theirs.verified:>24,}{'all':>10}")
+        cells = []
+        for run in outcomes:
+            value = row.value(run)
+            if theirs is None or run is theirs:
+                cells.append(f"{value:>{_width(run)}{row.form}}")
+            else:
+                factor = ratio(value, row.value(theirs), more_is_better=row.more_is_better)
+                cells.append(f"{value:>{OURS}{row.form}}{factor_in_words(factor):>{FACTOR}}")
+        lines.append(_line(row.label, cells))
+    lines.append(_line("frames verified: all", [f"{run.verified:>{_width(run)},}" for run in outcomes]))
+    if theirs is not None:
+        lines.append(f"\n×: how many times better than {theirs.transport}.")
     return "\n".join(lines)
 
 
-def _factor(factor: float | None) -> str:
+def _line(label: str, cells: Sequence[str]) -> str:
+    return f"{label:<{LABEL}}{''.join(cells)}"
+
+
+def _width(run: Outcome) -> int:
+    return THEIRS if run.transport == YARDSTICK else OURS + FACTOR
+
+
+def factor_in_words(factor: float | None) -> str:
+    """As "3.1 ×"; nothing where it has no meaning."""
     if factor is None:
         return ""
     return f"{factor:,.0f} ×" if factor >= 100 else f"{factor:.1f} ×"

@@ -137,6 +137,8 @@ def work(control: Connection, frames: FrameLink, results: ResultLink, plan: Plan
                     meter.start()
                 with meter.computing():
                     result = examine(*frame)
+            # Through a queue it is an array that keeps its memory for as long as somebody has it.
+            del frame
             results.send(result)
             meter.usage.frames += 1
             meter.usage.transferring += received - asked

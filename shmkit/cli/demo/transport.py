@@ -1,4 +1,4 @@
-"""How frames and results travel: the one part in which the demo's two programs differ.
+"""How frames and results travel: the one part in which the demo's programs differ.
 
 ::
 
@@ -6,8 +6,8 @@
              ──frames──▶ worker 1 ──results──▶
 
 Every arrow is a link: one sender, one receiver, in order.  ``RingTransport`` makes each of a ``shmkit.Ring``,
-``QueueTransport`` of a ``multiprocessing.Queue``.  A link is made by the collector and handed to the processes as an
-argument; an end belongs to the process that first uses it.
+``SharedQueueTransport`` of a ``shmkit.Queue``, ``QueueTransport`` of a ``multiprocessing.Queue``.  A link is made by
+the collector and handed to the processes as an argument; an end belongs to the process that first uses it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ import queue
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from multiprocessing.context import BaseContext
-    from multiprocessing.queues import Queue
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from shmkit import Ring
 
-__all__ = ["TRANSPORTS", "Frame", "FrameLink", "QueueTransport", "ResultLink", "RingTransport", "Transport"]
+__all__ = [
+    "TRANSPORTS",
+    "YARDSTICK",
+    "Frame",
+    "FrameLink",
+    "QueueTransport",
+    "ResultLink",
+    "RingTransport",
+    "SharedQueueTransport",
+    "Transport",
+]
 
 # Frames waiting for a worker: one that it can begin with at once, and one that the producer can write meanwhile.
 FRAMES_WAITING = 2
@@ -171,22 +179,41 @@ class RingTransport:
         return RingResults(Ring.create(capacity=_power_of_two((RESULTS_WAITING + 1) * largest)))
 
 
-# ── multiprocessing.Queue ───────────────────────────────────────────────────────────────────────────────────────────
+# ── shmkit.Queue and multiprocessing.Queue, with the same words ─────────────────────────────────────────────────────
+
+
+class AnyQueue(Protocol):
+    """What the demo asks of a queue, whoever made it."""
+
+    def put(self, obj: object) -> None:
+        """Put ``obj``; waits while the queue is full."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The next item."""
+
+    def close(self) -> None:
+        """This process puts nothing more."""
+
+    def join_thread(self) -> None:
+        """Return when what was put is on its way."""
 
 
 class QueueFrames:
     """Frames as (number, array) pairs through a queue."""
 
-    def __init__(self, frames: Queue[Any]) -> None:
+    def __init__(self, frames: AnyQueue) -> None:
         self._queue = frames
 
     def send(self, sequence: int, pixels: NDArray[np.uint8]) -> None:
-        # As a plain ndarray: a SharedArray would travel by reference, even here.
-        self._queue.put(Frame(sequence, pixels.view(np.ndarray)))
+        import numpy as np
+
+        # As a plain ndarray: a SharedArray would travel by reference, through either queue.
+        self._queue.put((sequence, pixels.view(np.ndarray)))
 
     @contextmanager
     def receive(self) -> Iterator[Frame | None]:
-        yield self._queue.get()
+        item = self._queue.get()
+        yield None if item is None else Frame(*item)
 
     def finish(self) -> None:
         self._queue.put(None)
@@ -200,7 +227,7 @@ class QueueFrames:
 class QueueResults:
     """Results through a queue."""
 
-    def __init__(self, results: Queue[Any]) -> None:
+    def __init__(self, results: AnyQueue) -> None:
         self._queue = results
 
     def send(self, result: NDArray[np.void]) -> None:
@@ -220,6 +247,23 @@ class QueueResults:
 
     def close(self) -> None:
         self._queue.close()
+
+
+class SharedQueueTransport:
+    """``shmkit.Queue``, on anonymous memory too, with room for as many frames as a ring has at least."""
+
+    name = "shmkit.Queue"
+    copies: tuple[str, ...] = ("producer: array → a block of the heap, where the worker finds it",)
+
+    def frame_link(self, context: BaseContext, largest: int) -> QueueFrames:
+        from shmkit import Queue
+
+        return QueueFrames(Queue(maxsize=FRAMES_WAITING))
+
+    def result_link(self, context: BaseContext, largest: int) -> QueueResults:
+        from shmkit import Queue
+
+        return QueueResults(Queue(maxsize=RESULTS_WAITING))
 
 
 class QueueTransport:
@@ -244,7 +288,13 @@ class QueueTransport:
         return QueueResults(context.Queue(maxsize=RESULTS_WAITING))
 
 
-TRANSPORTS: tuple[Transport, ...] = (RingTransport(), QueueTransport())
+# By the words that choose them.  The one that the others are measured against comes last.
+TRANSPORTS: dict[str, Transport] = {
+    "ring": RingTransport(),
+    "queue": SharedQueueTransport(),
+    "multiprocessing": QueueTransport(),
+}
+YARDSTICK = TRANSPORTS["multiprocessing"].name
 
 
 def _power_of_two(least: int) -> int:
