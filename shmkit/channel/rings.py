@@ -7,7 +7,7 @@ own, with a frame in it.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -168,9 +168,12 @@ def _name(address: Address) -> str:
 
 
 def listen_ring(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
-    """The receiving end of a ring, which is made if there is none."""
-    capacity = options.get("capacity", CAPACITY)
-    ring = Ring.create_or_attach(_name(address), capacity, lifetime="leased", role="consumer")
+    """The receiving end of a ring, which is made if there is none; if there is one, any capacity will do, unless said."""
+    name = _name(address)
+    ring = None if "capacity" in options else _attached(name, "consumer")
+    if ring is None:
+        capacity = options.get("capacity", CAPACITY)
+        ring = Ring.create_or_attach(name, capacity, lifetime="leased", role="consumer")
     return RingChannel(ring, address.url, sends=False, receives=True, **common)
 
 
@@ -181,7 +184,7 @@ def connect_ring(
     deadline = Deadline(timeout)
     pause = 0.001
     while True:
-        ring = _attached(_name(address))
+        ring = _attached(_name(address), "producer")
         if ring is not None:
             return RingChannel(ring, address.url, sends=True, receives=False, **common)
         if deadline.passed:
@@ -190,9 +193,9 @@ def connect_ring(
         pause = min(pause * 1.5, 0.02)
 
 
-def _attached(name: str) -> Ring | None:
+def _attached(name: str, role: Literal["producer", "consumer"]) -> Ring | None:
     try:
-        return Ring.attach(name, role="producer")
+        return Ring.attach(name, role=role)
     except SegmentNotFound:
         return None
 

@@ -1,7 +1,7 @@
 """The command ``shmkit``: one module or package of this folder per subcommand, as ``command.Command`` describes it.
 
 Exit statuses: 0, it went well; 1, the user's or the system's trouble, said in a line on standard error; 2, the command
-line cannot be understood; 130, interrupted.
+line cannot be understood; 124, the time is up; 130, interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .command import INTERRUPTED, TROUBLE, USAGE, Command, CommandError, say_interrupted, words_of
+from .command import INTERRUPTED, TROUBLE, Command, CommandError, say_interrupted, words_of
+from .options import ADDRESSES, FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,17 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["build_parser", "main"]
 
 # In the order in which the help shows them.
-COMMANDS = ("ls", "inspect", "top", "rm", "gc", "doctor", "run", "bench", "demo", "completion")
+COMMANDS = (
+    *("ls", "inspect", "top", "rm", "gc", "doctor"),
+    *("cat", "tee", "pub", "sub"),
+    *("run", "bench", "demo", "completion"),
+)
 
 STATUSES = """\
 exit status:
   0    it went well
   1    trouble, said in a line on standard error
   2    the command line cannot be understood
+  124  the time is up (cat, tee, pub, sub)
   130  interrupted
 
 shmkit COMMAND --help shows examples.  Colours are for terminals only, and
 NO_COLOR=1 turns them off."""
+
+# How texts of the help begin that are tables, and not paragraphs.
+_AS_THEY_STAND = ("examples:", "exit status:", *(text.partition(" ")[0] for text in (ADDRESSES, FORMATS)))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +77,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
             self._action_max_length += 2
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith(("examples:", "exit status:")):
+        if text.startswith(_AS_THEY_STAND):
             return super()._fill_text(text, width, indent)
         paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
         return "\n\n".join(textwrap.fill(part, width) for part in paragraphs)
@@ -124,7 +133,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         status: int = options.run(options)
     except CommandError as error:
         print(f"shmkit: {error}", file=sys.stderr)
-        return USAGE if error.usage else TROUBLE
+        return error.status
     except BrokenPipeError:
         raise
     except ShmkitError as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERRUPTED",
+    "TIME_IS_UP",
     "TROUBLE",
     "USAGE",
     "Command",
@@ -26,6 +27,8 @@ __all__ = [
 # The user's trouble, or the system's; and what argparse reports for a command line that it does not understand.
 TROUBLE = 1
 USAGE = 2
+# What timeout(1) reports.
+TIME_IS_UP = 124
 
 # What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -54,12 +57,12 @@ class Command(Protocol):
 class CommandError(Exception):
     """A subcommand cannot go on; the message is for the user.
 
-    The exit status is 1; or 2, if it is about the command's ``usage``.
+    The exit status is 1, unless another one is given; or 2, if it is about the command's ``usage``.
     """
 
-    def __init__(self, message: str, usage: bool = False) -> None:
+    def __init__(self, message: str, usage: bool = False, status: int = TROUBLE) -> None:
         super().__init__(message)
-        self.usage = usage
+        self.status = USAGE if usage else status
 
 
 def words_of(error: Exception) -> str:

@@ -41,8 +41,8 @@ _shmkit_names() {
 }
 """
 _NAMES = {"bash": "_shmkit_names", "zsh": "_shmkit_names", "tcsh": "p@/dev/shm/*@"}
-# The arguments that are names of shared memory, by destination.
-_NAMED = ("name", "names", "patterns")
+# The arguments that are, or may be, names of shared memory, by destination.
+_NAMED = ("name", "names", "patterns", "address", "addresses")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
     for action in _actions(parser):
         if action.dest in _NAMED and not action.option_strings:
             action.complete = _NAMES  # type: ignore[attr-defined]
-        elif action.dest in ("output", "folder"):
-            action.complete = shtab.FILE if action.dest == "output" else shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.dest in ("output", "folder", "key_file"):
+            action.complete = shtab.DIRECTORY if action.dest == "folder" else shtab.FILE  # type: ignore[attr-defined]
     preamble: Any = {"bash": _BASH, "zsh": _ZSH, "tcsh": ""}  # its annotation says str, its documentation this
     print(shtab.complete(parser, options.shell, preamble=preamble))
     return 0
