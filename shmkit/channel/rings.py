@@ -168,7 +168,7 @@ def _name(address: Address) -> str:
 
 
 def listen_ring(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
-    """The receiving end of a ring, which is made if there is none; if there is one, any capacity will do, unless said."""
+    """The receiving end of a ring, which is made if there is none; one that is there may have any capacity."""
     name = _name(address)
     ring = None if "capacity" in options else _attached(name, "consumer")
     if ring is None:

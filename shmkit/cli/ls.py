@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import functools
+import gc
 import json
 import os
 import sys
@@ -55,6 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List; 1 if a name was asked for that nothing has."""
+    # What is found lives until the end, and thousands of objects would be looked through for garbage again and again.
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return _list(options)
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _list(options: argparse.Namespace) -> int:
     from shmkit.survey import SCHEMA, Survey
 
     found = list(Survey().objects())
@@ -222,6 +235,8 @@ def note_on(found: SharedObject) -> tuple[str, str]:
     return words, "" if found.ours else "dim"
 
 
+# Each time the system would read its list of users anew.
+@functools.cache
 def _user(uid: int) -> str:
     import pwd
 

@@ -151,9 +151,7 @@ def fitting(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None
 ) -> tuple[list[int], list[int]]:
     """Which columns are shown, and how wide each is."""
-    natural = [
-        max([_cells(column.title), *(_cells(row[at].text) for row in rows)]) for at, column in enumerate(columns)
-    ]
+    natural = [max(map(_cells, {column.title, *(row[at].text for row in rows)})) for at, column in enumerate(columns)]
     # A column that has nothing to say in any row says nothing.
     shown = [
         at for at, column in enumerate(columns) if not column.goes or not rows or any(row[at].text for row in rows)
@@ -185,6 +183,8 @@ def fitting(
 
 
 def _padded(text: str, width: int, right: bool) -> str:
+    if text.isascii() and len(text) <= width:
+        return text.rjust(width) if right else text.ljust(width)
     if _cells(text) > width:
         while text and _cells(text) > width - 1:
             text = text[:-1]

@@ -26,6 +26,10 @@ def _shm(machine: Machine) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("problem", "/dev/shm", f"it is not there: {error.strerror}", "mount -t tmpfs tmpfs /dev/shm")
         return
+    if space.f_flag & os.ST_RDONLY:
+        remedy = "mount -o remount,rw /dev/shm (of a container: it was started with a /dev/shm that is read-only)"
+        yield Finding("problem", "/dev/shm", "it is mounted read-only: nobody can make anything in it", remedy)
+        return
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
         remedy = "chmod 1777 /dev/shm (as root)"
         text = f"this user may not make files in it (mode {status.st_mode & 0o7777:04o})"

@@ -8,7 +8,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import shmkit
@@ -94,6 +94,27 @@ def removed_at_end(*names: str) -> Iterator[None]:
     finally:
         for name in names:
             shmkit.unlink(name, missing_ok=True)
+
+
+@contextlib.contextmanager
+def objects_of_every_kind(make_name: Callable[[], str]) -> Iterator[list[str]]:
+    """The names of a ring, a lock, an array, bytes, a queue and a topic, all of them in use."""
+    names = [make_name() for _ in range(6)]
+    with removed_at_end(*names), contextlib.ExitStack() as open_here:
+        ring = open_here.enter_context(shmkit.Ring.create(names[0], "64 KiB"))
+        ring.send(b"x" * 1000)
+        lock = shmkit.Lock.create(names[1])
+        lock.acquire()
+        array = shmkit.create(names[2], (30, 40), "uint8")
+        open_here.enter_context(shmkit.Segment.create(names[3], 100))
+        queue = shmkit.Queue.create(names[4])
+        queue.put("x")
+        open_here.callback(queue.close)
+        publisher = open_here.enter_context(shmkit.Publisher.create(names[5], slots=2, slot_size=1000))
+        publisher.publish("x")
+        yield names
+        lock.release()
+        del array
 
 
 def take_and_die(name: str) -> None:

@@ -334,7 +334,11 @@ def test_what_another_user_has_is_refused_and_not_touched(
 
 def test_help_is_quick_to_make() -> None:
     """The parser asks for none of the mechanisms: those are imported by what uses them."""
-    code = "import sys, shmkit.cli; shmkit.cli.build_parser(); print([n for n in sys.modules if n == 'numpy' or n.startswith('shmkit.channel')])"
+    code = """
+import sys, shmkit.cli
+shmkit.cli.build_parser()
+print([name for name in sys.modules if name.startswith(("numpy", "shmkit.channel", "shmkit._ring"))])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
 
