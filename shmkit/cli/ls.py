@@ -148,7 +148,7 @@ def _columns() -> list[Column]:
     from shmkit.cli.table import Column
 
     return [
-        Column("NAME", least=14),
+        Column("NAME", least=11),
         Column("KIND"),
         Column("SIZE", right=True),
         Column("MEMORY", right=True, goes=2),
@@ -159,7 +159,7 @@ def _columns() -> list[Column]:
         Column("BACKING", goes=6),
         Column("MODE", goes=7),
         Column("OWNER", goes=4),
-        Column("NOTES", least=13),
+        Column("NOTES", least=10),
     ]
 
 

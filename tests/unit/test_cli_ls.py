@@ -14,7 +14,7 @@ import posix_ipc
 import pytest
 
 import shmkit
-from shmkit.cli import picture
+from shmkit.cli import picture, table
 from shmkit.cli.ls import _columns
 from shmkit.survey import arrays
 from support import Processes
@@ -213,6 +213,17 @@ def test_ls_lists_ten_thousand(make_name: Callable[[], str]) -> None:
     finally:
         for name in names:
             (SHM / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("pid", ["7", "4711", "4194304"])
+def test_ls_at_80_columns_has_what_matters_whatever_the_pids(pid: str) -> None:
+    """Those of a machine that counts to the most that there can be, too."""
+    texts = ["camera-front-left", "semaphore", "17.9 MiB", "18.1 MiB", "7 min", f"{pid} dead", "python", f"{pid} +1"]
+    texts += ["posix", "0600", "root", "held by somebody who is dead"]
+    head, line = table.format_table(_columns(), [[table.Cell(text) for text in texts]], 80).splitlines()
+    for title in ("KIND", "SIZE", "MEMORY", "CREATOR", "USED BY", "NOTES"):
+        assert title in head
+    assert max(len(head), len(line)) <= 80
 
 
 # ── inspect ─────────────────────────────────────────────────────────────────────────────────────────────────────────
