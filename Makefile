@@ -20,7 +20,7 @@ help:
 	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
 	@echo "make test     build, install into $(VENV), run the test suite"
 	@echo "make conformance   CPython's own tests of locks and their kin, against shmkit's"
-	@echo "make lint     ruff, mypy --strict, stubtest, cython-lint, clang-format"
+	@echo "make lint     ruff, mypy --strict, pyright, stubtest, cython-lint, clang-format"
 	@echo "make format   let ruff and clang-format rewrite the sources"
 	@echo "make bench    measure against the other libraries"
 	@echo "make docs     the documentation site, into build/docs"
@@ -74,6 +74,7 @@ lint-python: $(VENV)/.lint
 # stubtest compares each .pyi with the extension that is installed; away from the checkout, where it would find the sources.
 lint-types: $(VENV)/.installed $(VENV)/.lint
 	$(isolated) -m mypy
+	$(isolated) -m pyright --pythonpath $(bin)/python
 	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml --ignore-disjoint-bases \
 		--allowlist ../tests/typing/stubtest-allowed.txt --ignore-unused-allowlist \
 		$(patsubst shmkit/%.pyx,shmkit.%,$(wildcard shmkit/*.pyx))

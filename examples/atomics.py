@@ -5,13 +5,13 @@ from multiprocessing import Process
 import shmkit
 
 
-def count(total, histogram):
+def count(total: shmkit.AtomicInt64, histogram: shmkit.AtomicArray) -> None:
     for number in range(10_000):
         total.add(1)
         histogram.add(number % 8, 1)
 
 
-def main():
+def main() -> None:
     total, histogram = shmkit.AtomicInt64(0), shmkit.AtomicArray(shmkit.zeros(8, "int64"))
     children = [Process(target=count, args=(total, histogram)) for _ in range(3)]
     for child in children:

@@ -11,7 +11,7 @@ import shmkit
 FRAMES, SHAPE = 200, (480, 640)
 
 
-def record(ring):
+def record(ring: shmkit.Ring) -> None:
     total = 0
     try:
         while True:
@@ -23,7 +23,7 @@ def record(ring):
         assert total == FRAMES
 
 
-def view(subscriber, watching):
+def view(subscriber: shmkit.Subscriber, watching: shmkit.Event) -> None:
     shown = 0
     watching.set()
     try:
@@ -38,7 +38,7 @@ def view(subscriber, watching):
         print("viewer:", shown, "frames shown")
 
 
-def main():
+def main() -> None:
     ring = shmkit.Ring.create(capacity="2 MiB")
     publisher = shmkit.Publisher(slots=4, slot_size="1 MiB")
     watching = shmkit.Event()

@@ -7,18 +7,18 @@ from multiprocessing import Process
 import shmkit
 
 
-def die_half_way(lock, account):
+def die_half_way(lock: shmkit.Lock, account: shmkit.SharedArray) -> None:
     lock.acquire()
     account[0] -= 100
     os.kill(os.getpid(), signal.SIGKILL)  # before the other half
 
 
-def meet(barrier, done):
+def meet(barrier: shmkit.Barrier, done: shmkit.Event) -> None:
     barrier.wait(timeout=10.0)
     done.set()
 
 
-def main():
+def main() -> None:
     lock, account = shmkit.Lock(), shmkit.array([500, 500])
     child = Process(target=die_half_way, args=(lock, account))
     child.start()

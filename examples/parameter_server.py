@@ -13,7 +13,7 @@ TRUE = np.array([2.0, -1.0, 0.5])
 STEPS, WORKERS = 60, 2
 
 
-def work(data, parameters, gradients):
+def work(data: shmkit.SharedArray, parameters: shmkit.Subscriber, gradients: shmkit.Queue) -> None:
     inputs, outputs = data[:, :-1], data[:, -1]
     try:
         while True:
@@ -24,7 +24,7 @@ def work(data, parameters, gradients):
         return
 
 
-def main():
+def main() -> None:
     random = np.random.default_rng(1)
     data = shmkit.empty((2000, 4))
     data[:, :3] = random.normal(size=(2000, 3))

@@ -7,7 +7,7 @@ from multiprocessing import Process
 import shmkit
 
 
-def consume(ring, seen, most):
+def consume(ring: shmkit.Ring, seen: shmkit.Queue, most: int) -> None:
     for _ in range(most):
         try:
             number = int(ring.recv(timeout=10.0))
@@ -17,7 +17,7 @@ def consume(ring, seen, most):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def produce(ring):
+def produce(ring: shmkit.Ring) -> None:
     for number in range(100):
         while True:
             try:
@@ -28,7 +28,7 @@ def produce(ring):
     ring.close()
 
 
-def main():
+def main() -> None:
     ring, seen = shmkit.Ring.create(capacity="64 KiB"), shmkit.Queue()
     producer = Process(target=produce, args=(ring,))
     producer.start()

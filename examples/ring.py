@@ -5,14 +5,14 @@ from multiprocessing import Process
 import shmkit
 
 
-def produce(ring):
+def produce(ring: shmkit.Ring) -> None:
     for number in range(100):
         with ring.reserve((480, 640), "uint8", timeout=5.0) as frame:
             frame[:] = number  # sent when the block ends
     ring.close()
 
 
-def main():
+def main() -> None:
     ring = shmkit.Ring.create(capacity="2 MiB")
     producer = Process(target=produce, args=(ring,))
     producer.start()

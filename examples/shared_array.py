@@ -7,11 +7,11 @@ from multiprocessing import Process
 import shmkit
 
 
-def fill(array, row):
+def fill(array: shmkit.SharedArray, row: int) -> None:
     array[row] = row + 1  # the same memory in all of them
 
 
-def main():
+def main() -> None:
     array = shmkit.zeros((4, 1000))
     workers = [Process(target=fill, args=(array, row)) for row in range(4)]
     for worker in workers:

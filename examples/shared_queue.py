@@ -7,7 +7,7 @@ import numpy as np
 import shmkit
 
 
-def work(tasks, results):
+def work(tasks: shmkit.Queue, results: shmkit.Queue) -> None:
     while True:
         try:
             number, image = tasks.get()
@@ -17,7 +17,7 @@ def work(tasks, results):
         results.put({"number": number, "mean": float(image.mean())})
 
 
-def main():
+def main() -> None:
     tasks, results = shmkit.Queue(maxsize=8), shmkit.Queue()
     workers = [Process(target=work, args=(tasks, results)) for _ in range(2)]
     for worker in workers:

@@ -5,14 +5,14 @@ from multiprocessing import Process
 import shmkit
 
 
-def keep_up(subscriber, ready):
+def keep_up(subscriber: shmkit.Subscriber, ready: shmkit.Semaphore) -> None:
     ready.release()
     values = list(subscriber)  # until the publisher closes
     print("in order:", values == sorted(values), "- lost:", subscriber.lost)
     assert len(values) + subscriber.lost == 1000
 
 
-def main():
+def main() -> None:
     publisher = shmkit.Publisher(slots=64, slot_size=100)
     late = publisher.subscriber()
     ready = shmkit.Semaphore(0)

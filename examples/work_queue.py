@@ -7,7 +7,7 @@ from multiprocessing import Process
 import shmkit
 
 
-def work(tasks, results):
+def work(tasks: shmkit.Queue, results: shmkit.Queue) -> None:
     while (task := tasks.get()) is not None:
         results.put(("took", os.getpid(), task))
         if task % 7 == 3 and results.statistics()["put"] < 40:
@@ -15,18 +15,21 @@ def work(tasks, results):
         results.put(("done", os.getpid(), task))
 
 
-def start(tasks, results):
+def start(tasks: shmkit.Queue, results: shmkit.Queue) -> Process:
     worker = Process(target=work, args=(tasks, results))
     worker.start()
     return worker
 
 
-def main():
+def main() -> None:
     everything = set(range(30))
     tasks, results = shmkit.Queue(), shmkit.Queue()
     tasks.put_many(everything)
     workers = [start(tasks, results) for _ in range(2)]
-    done, in_hand, dead, killed = set(), {}, [], 0
+    done: set[int] = set()
+    in_hand: dict[int, int] = {}  # which process has which task
+    dead: list[Process] = []
+    killed = 0
     while done != everything:
         try:
             what, pid, task = results.get(timeout=0.05)

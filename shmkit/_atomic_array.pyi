@@ -2,13 +2,14 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import Buffer, Self
 
 from shmkit._atomic import _LoadOrder, _Order, _StoreOrder
 from shmkit.segment import Segment
 
 class AtomicArray:
-    def __init__(self, array: Buffer) -> None: ...
+    def __init__(self, array: Buffer | npt.NDArray[Any]) -> None: ...
     @property
     def array(self) -> np.ndarray[Any, Any]: ...
     @classmethod

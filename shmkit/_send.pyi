@@ -15,7 +15,7 @@ class SendingEnd(End):
     def try_send(self, data: _Data) -> bool: ...
     def send_many(
         self,
-        items: Iterable[_Data] | Buffer,
+        items: Iterable[_Data] | Buffer | npt.NDArray[Any],
         timeout: float | None = None,
         *,
         itemsize: int | None = None,

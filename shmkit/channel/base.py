@@ -21,6 +21,7 @@ from shmkit.sizes import format_size, parse_size
 from shmkit.waiting import Deadline, seconds_of, wait_for
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from typing_extensions import Buffer, Self
 
 __all__ = ["LINGER", "MAX_MESSAGE", "Channel", "ChannelStatistics", "generation"]
@@ -142,7 +143,7 @@ class Channel:
         self._may_send()
         self._send(encode(value, self._by_value), timeout, True)
 
-    def send_bytes(self, data: Buffer, timeout: float | None = None) -> None:
+    def send_bytes(self, data: Buffer | npt.NDArray[Any], timeout: float | None = None) -> None:
         """Send bytes, or what has the like (an array, a memoryview): they arrive as bytes.  Raises as ``send``."""
         self._may_send()
         self._send(bytes_frame(data), timeout, True)
@@ -238,7 +239,7 @@ class Channel:
         incoming = self._bytes_only(self._recv(timeout, True))
         return bytes(incoming.targets[0]) if incoming.targets else b""
 
-    def recv_into(self, buffer: Buffer, timeout: float | None = None) -> int:
+    def recv_into(self, buffer: Buffer | npt.NDArray[Any], timeout: float | None = None) -> int:
         """Receive the next message's bytes into ``buffer``, from its beginning; return how many they are.
 
         As ``recv_bytes``; ValueError, and the message stays: it is longer than the buffer.
@@ -484,8 +485,8 @@ class Channel:
         return f"<{type(self).__name__} {self._url}: {way}{', closed' if self._closed else ''}>"
 
 
-def _writable(buffer: Buffer) -> memoryview:
-    view = memoryview(buffer)
+def _writable(buffer: Buffer | npt.NDArray[Any]) -> memoryview:
+    view = memoryview(buffer)  # type: ignore[arg-type]
     if view.readonly or not view.contiguous:
         raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
     return view.cast("B") if view.nbytes else memoryview(bytearray())
