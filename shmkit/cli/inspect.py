@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,9 @@ def _sections(found: SharedObject) -> Iterator[_Section]:
     from shmkit.cli.words import age, clean, short_size
 
     what = found.kind
+    limit = found.details.facts.get("limit")
+    if isinstance(found.details.facts.get("queue"), str):
+        what = "queue, in a heap of its own"
     if not found.ours:
         what = f"{found.kind}, not shmkit's" if found.state == "foreign" else "not to be read"
     lines = [("what", what)]
@@ -147,7 +151,10 @@ def _sections(found: SharedObject) -> Iterator[_Section]:
     if found.lifetime:
         until = "until it is unlinked" if found.lifetime == "named" else "until its last user has gone"
         lines.append(("lifetime", f"{found.lifetime}: {until}"))
-    if found.size is not None:
+    if isinstance(limit, int):
+        # It has addresses for many times that.
+        lines.append(("size", f"at most {short_size(limit)}"))
+    elif found.size is not None:
         lines.append(("size", _size(found.size)))
     if found.resident is not None:
         lines.append(("resident", short_size(found.resident)))
@@ -286,10 +293,11 @@ def _plain(value: object) -> str:
 
 
 def _print_sections(sections: Any) -> None:
-    from shmkit.cli.table import use_rich
+    from shmkit.cli.table import use_rich, width_of_terminal
 
     sections = list(sections)
     wide = max(len(label) for _, lines in sections for label, _ in lines)
+    columns = width_of_terminal()
     if use_rich():
         from rich.console import Console
         from rich.text import Text
@@ -298,19 +306,34 @@ def _print_sections(sections: Any) -> None:
         for title, lines in sections:
             console.print(Text(title, style="bold"))
             for label, text in lines:
-                style = "red" if "died" in text or label in ("trouble", "state") or text.endswith(", dead") else ""
-                console.print(Text.assemble((f"  {label:<{wide}}  ", "dim"), (text, style)), soft_wrap=True)
+                style = "red" if _is_bad(label, text) else ""
+                lines_of_it = _wrapped(text, columns, wide + 4)
+                console.print(Text.assemble((f"  {label:<{wide}}  ", "dim"), (lines_of_it, style)), soft_wrap=True)
         return
     for title, lines in sections:
         print(title)
         for label, text in lines:
-            print(f"  {label:<{wide}}  {text}")
+            print(f"  {label:<{wide}}  {_wrapped(text, columns, wide + 4)}")
+
+
+def _is_bad(label: str, text: str) -> bool:
+    return "died" in text or text.endswith(", dead") or label == "trouble" or (label == "state" and text != "open")
+
+
+def _wrapped(text: str, columns: int | None, indent: int) -> str:
+    """Text that goes on below itself where the terminal ends; words that are too long stay whole."""
+    if columns is None or len(text) + indent <= columns or columns - indent < 20:
+        return text
+    lines = textwrap.wrap(text, columns - indent, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
 
 
 def _print_bytes(first: bytes, payload_at: int) -> None:
+    from shmkit.cli.table import show_title
+
     if not first:
         return
-    print("first bytes" if not payload_at else f"first bytes of the payload, which begins at {payload_at}")
+    show_title("first bytes" if not payload_at else f"first bytes of the payload, which begins at {payload_at}")
     for at in range(0, len(first), 16):
         row = first[at : at + 16]
         left, right = row[:8].hex(" "), row[8:].hex(" ")

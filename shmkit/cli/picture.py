@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmkit.cli.table import use_rich, width_of_terminal
+from shmkit.cli.table import show_title, use_rich, width_of_terminal
 from shmkit.survey import arrays
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def draw(reading: Reading, at: int, form: Form, lines: int) -> None:
         values, _ = arrays.sample(reading, at, form)
         line = bars(values, width, _can_say(_BARS))
         if line:
-            print(f"picture\n  {line}")
+            show_title("picture")
+            print(f"  {line}")
         return
     picture = arrays.plane(reading, at, form, 2 * lines, width)
     if picture is None:
@@ -46,7 +47,7 @@ def draw(reading: Reading, at: int, form: Form, lines: int) -> None:
     title = "picture"
     if len(form.shape) > (3 if picture.ndim == 3 else 2):
         title += " of its first plane"
-    print(title)
+    show_title(title)
     if use_rich():
         _draw_colours(picture)
     else:

@@ -24,6 +24,7 @@ __all__ = [
     "painter",
     "rich_table",
     "show_table",
+    "show_title",
     "use_rich",
     "width_of_terminal",
 ]
@@ -72,6 +73,12 @@ def width_of_terminal() -> int | None:
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Prints the table on standard output."""
     print(format_table(columns, rows, width_of_terminal(), painter()))
+
+
+def show_title(text: str) -> None:
+    """Prints what is to be said of what follows."""
+    paint = painter()
+    print(paint(text, "bold") if paint is not None else text)
 
 
 def format_table(

@@ -25,6 +25,8 @@ _WHOLE = 32 * 2**20
 _PIECE = 2**16
 # The longest row that a picture is drawn from.
 _ROW = 8 * 2**20
+# A plane that is so many times as long as it is wide has a picture of other proportions.
+_LONG = 8
 
 
 class Form(NamedTuple):
@@ -140,7 +142,8 @@ def statistics(values: npt.NDArray[Any]) -> dict[str, Any]:
 def plane(reading: Reading, at: int, form: Form, rows: int, columns: int) -> npt.NDArray[Any] | None:
     """The array's first plane, thinned out to at most ``rows`` × ``columns``, for a picture of it.
 
-    Two dimensions; three where the last is that of colours.  None where it has no two dimensions, or rows too long.
+    It keeps its proportions, unless it is so long or wide that little would be seen of it.  Two dimensions; three where
+    the last is that of colours.  None where it has no two dimensions, or rows too long.
     """
     if form.dtype.kind not in "biuf" or len(form.shape) < 2 or 0 in form.shape or rows < 1 or columns < 1:
         return None
@@ -154,6 +157,9 @@ def plane(reading: Reading, at: int, form: Form, rows: int, columns: int) -> npt
     row_bytes = math.prod(inner[1:]) * form.dtype.itemsize
     if row_bytes > _ROW:
         return None
+    if high <= _LONG * wide and wide <= _LONG * high:
+        thinned = max(high / rows, wide / columns, 1.0)
+        rows, columns = max(1, round(high / thinned)), max(1, round(wide / thinned))
     picked = [high * row // min(rows, high) for row in range(min(rows, high))]
     columns_picked = [wide * column // min(columns, wide) for column in range(min(columns, wide))]
     found = []

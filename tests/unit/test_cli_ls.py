@@ -14,7 +14,7 @@ import posix_ipc
 import pytest
 
 import shmkit
-from shmkit.cli import picture, table
+from shmkit.cli import inspect, picture, table
 from shmkit.cli.ls import _columns
 from shmkit.survey import arrays
 from support import Processes
@@ -405,3 +405,53 @@ def test_the_first_bytes_are_as_many_as_asked_for(name: str) -> None:
             == 1024
         )
         assert len(shmkit_says("inspect", name, "--bytes", "16 MiB").out) > 5000
+
+
+def test_a_picture_has_the_proportions_of_the_array(name: str) -> None:
+    """A square is a square; what is very long fills the lines that there are."""
+    with removed_at_end(name):
+        for shape, drawn in (
+            ((100, 100), (40, 40)),
+            ((200, 100), (40, 20)),
+            ((50, 100), (32, 64)),
+            ((1000, 3), (40, 3)),
+        ):
+            shmkit.create(name, shape)
+            found = seen_array(name)
+            assert found == drawn
+            shmkit.unlink(name)
+
+
+def seen_array(name: str) -> tuple[int, ...]:
+    from shmkit.survey import Survey, arrays, heading
+    from shmkit.survey.addresses import open_object, resolve
+
+    found = resolve(Survey(), name)
+    with open_object(found) as reading:
+        form = arrays.form_of(heading.look(reading))
+        assert not isinstance(form, str)
+        picture = arrays.plane(reading, found.payload_at, form, 40, 64)
+    assert picture is not None
+    return picture.shape
+
+
+def test_what_is_long_goes_on_below_itself() -> None:
+    """Where the terminal ends; and stays a line elsewhere."""
+    text = "; ".join(f"{number} python" for number in range(100, 130))
+    wrapped = inspect._wrapped(text, 60, 12).split("\n")
+    assert max(map(len, wrapped)) <= 60
+    assert all(line.startswith(" " * 12) for line in wrapped[1:])
+    assert " ".join(" ".join(wrapped).split()) == text
+    assert inspect._wrapped(text, None, 12) == text
+
+
+def test_a_queue_is_called_one_and_has_the_size_that_it_may_take(name: str) -> None:
+    """Not that of the addresses that it has; and what is open is no trouble."""
+    with removed_at_end(name):
+        shmkit.Queue.create(name, capacity="1 MiB").close()
+        with Terminal([*SHMKIT, "inspect", name], 80) as terminal:
+            assert terminal.wait() == 0
+        said = without_escapes(terminal.written)
+        assert "queue, in a heap of its own" in said
+        assert re.search(r"size +at most 1 MiB", said)
+        assert "\x1b[31mopen" not in terminal.written

@@ -123,9 +123,7 @@ def calls_of(look: Callable[[], object]) -> int:
     return count
 
 
-def test_the_work_grows_as_the_number_of_objects(
-    make_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_work_grows_as_the_number_of_objects(make_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """So much for each, however many there are: ten thousand take a second or two."""
     # How many processes there are meanwhile is another matter.
     monkeypatch.setattr("shmkit.survey.processes.Processes._look_at", lambda self, pid: None)
