@@ -254,7 +254,7 @@ def topic() -> Sheet:
         (630, "latest()", "the newest, always"),
     ]
     for x, name, word in who:
-        sheet.box(x - 78, 214, 156, 52, RED if name == "too slow" else GREEN)
+        sheet.box(x - 90, 214, 180, 52, RED if name == "too slow" else GREEN)
         sheet.text(x, 236, f"subscriber: {name}", size=13, bold=True)
         sheet.text(x, 255, word, size=12)
         sheet.line([(x, 154 if x > 222 else 176), (x, 212)], tip=True)
