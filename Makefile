@@ -75,6 +75,7 @@ lint-python: $(VENV)/.lint
 lint-types: $(VENV)/.installed $(VENV)/.lint
 	$(isolated) -m mypy
 	$(isolated) -m pyright --pythonpath $(bin)/python
+	$(isolated) tests/docs/blocks.py build/blocks && $(isolated) -m pyright --pythonpath $(bin)/python -p build/blocks
 	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml --ignore-disjoint-bases \
 		--allowlist ../tests/typing/stubtest-allowed.txt --ignore-unused-allowlist \
 		$(patsubst shmkit/%.pyx,shmkit.%,$(wildcard shmkit/*.pyx))
