@@ -12,7 +12,7 @@ isolated := $(python) -I
 pip := $(isolated) -m pip install --quiet --disable-pip-version-check
 tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 debug := build/debug/$(tag)
-sources := setup.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc')
+sources := setup.py c_header.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name shmkit.h ! -name '*.pyc')
 
 .PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench docs wheel soak model clean
 

@@ -1,7 +1,7 @@
 """Builds the extensions of shmkit: every ``shmkit/**/*.pyx`` is one, named after its file.
 
 ``SHMKIT_DEBUG=1`` builds the debug variant: bounds checks, asserts, failpoints, and poison in released ring space.
-Everything else stands in pyproject.toml.
+shmkit/include/shmkit.h, for C programs, is made on the way.  Everything else stands in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from pathlib import Path
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+# A build front end need not have put this folder on the path.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import c_header
 
 DEBUG = os.environ.get("SHMKIT_DEBUG", "0") not in ("", "0")
 # One folder per variant and interpreter: the C that Cython writes depends on the NumPy that this interpreter has.
@@ -50,7 +55,7 @@ DIRECTIVES = {
 
 def extensions() -> list[Extension]:
     sources = sorted(Path("shmkit").rglob("*.pyx"))
-    headers = sorted(str(path) for pattern in ("*.h", "*.pxd") for path in Path("shmkit").rglob(pattern))
+    headers = sorted(str(path) for pattern in ("*.h", "*.pxd") for path in Path("shmkit").glob(pattern))
     return [
         Extension(
             ".".join(source.with_suffix("").parts),
@@ -64,6 +69,7 @@ def extensions() -> list[Extension]:
     ]
 
 
+c_header.write()
 setup(
     ext_modules=cythonize(extensions(), build_dir=f"{BUILD}/cython", compiler_directives=DIRECTIVES),
     options={"build": {"build_base": BUILD}, "build_ext": {"parallel": os.cpu_count()}},

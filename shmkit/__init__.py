@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         ShmkitError,
         ShutDown,
     )
+    from shmkit.include import get_include
     from shmkit.install import install, uninstall
     from shmkit.queue import JoinableQueue, Queue, SimpleQueue
     from shmkit.segment import Segment, SegmentInfo, collect, unlink  # type: ignore[no-redef]
@@ -161,6 +162,7 @@ __all__ = [
     "format_size",
     "full",
     "full_like",
+    "get_include",
     "install",
     "listen",
     "ones",
@@ -240,6 +242,7 @@ _WHERE = {
         "ShutDown",
     ),
     "shmkit.queue": ("JoinableQueue", "Queue", "SimpleQueue"),
+    "shmkit.include": ("get_include",),
     "shmkit.install": ("install", "uninstall"),
     "shmkit.segment": ("Segment", "SegmentInfo", "collect", "unlink"),
     "shmkit.semaphore": ("PosixSemaphore", "SysVSemaphore"),

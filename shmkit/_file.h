@@ -182,7 +182,7 @@ static inline int file_seal(int fd) {
 /* Reserves the room of [from, from + length).  The kernel gives up at a signal and takes back what this call had
  * reserved, so the caller asks for moderate pieces and repeats those that end with EINTR. */
 static inline int file_reserve(int fd, uint64_t from, uint64_t length) {
-    static const char zeros[PAGE];
+    static const char zeros[PAGE] = {0};
 
     if (fallocate(fd, 0, (off_t)from, (off_t)length) == 0)
         return 0;

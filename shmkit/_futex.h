@@ -21,7 +21,9 @@
 /* Sleeps while *word == expected, at most limit_ns.  Returns 0 (woken, or spuriously), EAGAIN (the word differed),
  * ETIMEDOUT or EINTR. */
 static inline int futex_wait_op(uint32_t *word, uint32_t expected, uint64_t limit_ns, int operation) {
-    struct timespec limit = {.tv_sec = (time_t)(limit_ns / 1000000000u), .tv_nsec = (long)(limit_ns % 1000000000u)};
+    struct timespec limit;
+    limit.tv_sec = (time_t)(limit_ns / 1000000000u);
+    limit.tv_nsec = (long)(limit_ns % 1000000000u);
     if (syscall(SYS_futex, word, operation, expected, &limit, (void *)0, 0) == 0)
         return 0;
     return errno;

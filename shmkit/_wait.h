@@ -46,6 +46,10 @@ typedef enum {
     NOT_HELD,    /* nothing to release */
     BROKEN,      /* a barrier that somebody has broken */
     COMPLETE,    /* the last one to come to a barrier */
+    MISMATCH,    /* a segment is not what it is taken for */
+    FOREIGN,     /* it belongs to another user */
+    TOO_SMALL,   /* a record does not fit where it is to be put */
+    MISUSED,     /* this handle cannot do that now */
 } status_t;
 
 #define FOREVER UINT64_MAX

@@ -16,10 +16,14 @@ from support.sources import edges, files, inside, targets
 # import each other, as long as they do so without a circle.
 FLOORS: dict[int, list[list[str]]] = {
     0: [
-        ["_layout.h", "_atomics.h", "_fork.h", "_lease.h", "_failpoint.h", "errors", "sizes", "_ending", "waiting"],
+        [
+            *["_layout.h", "_atomics.h", "_process.h", "_lease.h", "_failpoint.h"],
+            *["errors", "sizes", "_ending", "waiting", "include"],
+        ],
         ["_awaiting"],  # for an event loop, what a descriptor says
-        # a futex word is an atomic word; a file has a layout, and points to fail at; an alarm has a deadline
-        ["_futex.h", "_file.h", "_poll.h", "alarm"],
+        # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; an
+        # alarm has a deadline
+        ["_futex.h", "_file.h", "_fork.h", "_poll.h", "alarm"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
@@ -39,6 +43,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_ring_bell.h"],  # rung, or told of
         ["_ring.h"],  # C, so that the sanitizers' drivers run it without Python: it knows words, leases and waiting
         ["_ring_roles.h"],  # the roles of those who use it
+        ["_program_ring.h"],  # a C program's hold on a ring
+        ["_program.h"],  # what it does with it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
         ["_core_topic", "_core_watch"],
         ["_core_heap"],  # those of heaps and queues, in terms of it

@@ -31,7 +31,8 @@ class Edge(NamedTuple):
 
 def files(*suffixes: str) -> list[Path]:
     """The package's own text files, in order; what a build leaves beside them is not among them."""
-    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in (suffixes or SUFFIXES))
+    found = (path for path in PACKAGE.rglob("*") if path.suffix in (suffixes or SUFFIXES))
+    return sorted(path for path in found if path != PACKAGE / "include" / "shmkit.h")
 
 
 def inside(path: Path) -> str:
