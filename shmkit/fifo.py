@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from typing import TYPE_CHECKING
 
 from shmkit.errors import NoPeer, Refused, SegmentExists, SegmentNotFound
+from shmkit.files.watching import Hint
 from shmkit.pipe import PIPE_BUF, Reader, Writer
 from shmkit.waiting import Deadline, readable
 
@@ -146,15 +146,15 @@ def open_writer(path: Path, timeout: float | None = 0.0, capacity: SupportsIndex
     then.  ValueError for what is no FIFO.
     """
     deadline = Deadline(timeout)
-    pause, fd = 0.001, -1
-    while fd < 0:
-        fd, error = _try_writer(path)
-        if error is not None:
-            if deadline.passed:
-                raise error
-            # There is nothing to wait on: the kernel tells of an opened FIFO only who blocks in open.
-            time.sleep(min(pause, deadline.left()))
-            pause = min(pause * 1.5, 0.02)
+    fd, error = _try_writer(path)
+    if error is not None and not deadline.passed:
+        # The kernel tells of a FIFO that is made, or opened, in its folder.
+        with Hint.of_name(path) as hint:
+            while (found := _try_writer(path))[1] is not None and not deadline.passed:
+                hint.pause(deadline)
+            fd, error = found
+    if error is not None:
+        raise error
     writer = Writer(fd, f"FIFO {os.fspath(path)!r}")
     if capacity is not None:
         try:

@@ -6,7 +6,6 @@ own, with a frame in it.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,8 @@ from shmkit.channel.base import Channel
 from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
+from shmkit.files.watching import Hint
+from shmkit.segment.posix import path_of
 from shmkit.waiting import Deadline
 
 __all__ = ["RingChannel", "connect_ring", "listen_ring", "pair_ring"]
@@ -182,15 +183,15 @@ def connect_ring(
 ) -> Channel:
     """The sending end of a ring that somebody has made."""
     deadline = Deadline(timeout)
-    pause = 0.001
-    while True:
-        ring = _attached(_name(address), "producer")
-        if ring is not None:
-            return RingChannel(ring, address.url, sends=True, receives=False, **common)
-        if deadline.passed:
-            raise NoPeer(f"nobody listens at {address.url}: there is no ring of that name")
-        time.sleep(min(pause, deadline.left()))
-        pause = min(pause * 1.5, 0.02)
+    name = _name(address)
+    ring = _attached(name, "producer")
+    if ring is None and not deadline.passed:
+        with Hint.of_name(path_of(name)) as hint:
+            while (ring := _attached(name, "producer")) is None and not deadline.passed:
+                hint.pause(deadline)
+    if ring is None:
+        raise NoPeer(f"nobody listens at {address.url}: there is no ring of that name")
+    return RingChannel(ring, address.url, sends=True, receives=False, **common)
 
 
 def _attached(name: str, role: Literal["producer", "consumer"]) -> Ring | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 import zlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmkit.errors import Closed, EndOfStream, PeerDied, RecordTooLarge, SegmentNotFound
+from shmkit.files.watching import Hint
 from shmkit.log.checks import check_file, writer_lives
 from shmkit.log.layout import (
     RECORD,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LogReader", "LogRecord"]
 
-# A writer is looked for, and the file looked at, after so many seconds, at first and at most.
+# A writer is looked for, and the file looked at, after so many seconds: at first, and at most where nobody tells.
 _FIRST_LOOK, _LAST_LOOK = 0.0002, 0.01
 # Headers are read with what follows them: a small record comes with one read.
 _AHEAD = 4096
@@ -109,6 +109,7 @@ class LogReader:
         self.skipped = 0
         self.lost = 0
         """Records that were dropped before they were read."""
+        self._hint: Hint | None = None
         self._fd = fd
 
     # ---------------------------------------------------------------------------------------------------------- reading
@@ -235,15 +236,17 @@ class LogReader:
         """Waits until the log has grown, or somebody begins or ends to append to it; False: the time is up."""
         deadline = Deadline(timeout)
         before = self._seen
-        pause = _FIRST_LOOK
+        if self._hint is None:
+            # The kernel tells when something was appended, and when who appends has gone.
+            self._hint = Hint(f"/proc/self/fd/{self.fileno()}", first=_FIRST_LOOK, most=_LAST_LOOK)
+        self._hint.begin()
         while True:
             self._seen = (os.fstat(self.fileno()).st_size, writer_lives(self._fd), read_left(self._fd))
             if self._seen != before:
                 return True
             if deadline.passed:
                 return False
-            time.sleep(min(pause, deadline.left()))
-            pause = min(pause * 1.5, _LAST_LOOK)
+            self._hint.pause(deadline)
 
     def _check_end(self) -> None:
         """Nobody appends: whether that is an end, or only the beginning."""
@@ -315,6 +318,9 @@ class LogReader:
         """Read no more; again changes nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            hint, self._hint = self._hint, None
+            if hint is not None:
+                hint.close()
             os.close(fd)
 
     def __enter__(self) -> Self:

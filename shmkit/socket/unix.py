@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 from shmkit.errors import NoPeer, Refused, SegmentExists
+from shmkit.files.watching import Hint
 from shmkit.socket.listener import Listener
 from shmkit.waiting import Deadline
 
@@ -198,7 +199,19 @@ def connect_unix(
     """
     address = _address(name)
     deadline = Deadline(timeout)
-    pause = 0.001
+    with contextlib.ExitStack() as stack:
+        return _connected(name, address, kind, users, deadline, stack)
+
+
+def _connected(
+    name: str | os.PathLike[str],
+    address: str,
+    kind: Kind,
+    users: Collection[int] | None,
+    deadline: Deadline,
+    stack: contextlib.ExitStack,
+) -> socket.socket:
+    hint: Hint | None = None
     while True:
         sock = socket.socket(socket.AF_UNIX, _type(kind))
         try:
@@ -219,6 +232,7 @@ def connect_unix(
             if isinstance(error, Refused):
                 raise
             raise OSError(error.errno, f"{error.strerror}: UNIX socket {os.fspath(name)!r} ({kind})") from None
-        # Nobody can be asked to tell when somebody listens.
-        time.sleep(min(pause, deadline.left()))
-        pause = min(pause * 1.5, 0.05)
+        # The kernel tells when a socket is bound in a folder; of abstract names it tells nothing.
+        if hint is None:
+            hint = stack.enter_context(Hint.of_name(address) if address[0] != "\0" else Hint(None))
+        hint.pause(deadline)

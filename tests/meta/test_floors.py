@@ -85,7 +85,8 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "files", "signals"],
+        ["files"],
+        ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
         ["survey", "fifo"],  # a survey looks at what all floors below have laid out; a FIFO is a pipe with a name
         ["channel"],  # the face of all of them
     ],

@@ -361,3 +361,33 @@ def test_bad_arguments(path: Path) -> None:
             log.append(memoryview(b"abcdef")[::2])
         assert log.append(b"well") == 0
     assert read(path) == [b"well"]
+
+
+def test_following_is_told_by_the_kernel(tmp_path: Path) -> None:
+    """Who waits wakes for a record, a writer's end and a writer's death; where no watches are left, a little later."""
+    path = tmp_path / "log"
+    with LogWriter(path) as writer, LogReader(path) as reader:
+        threading.Timer(0.05, writer.append, (b"one",)).start()
+        assert reader.read(WATCHDOG) == b"one"
+        assert reader._hint is not None
+        assert reader._hint.told
+        threading.Timer(0.05, writer.close).start()
+        with pytest.raises(shmkit.EndOfStream):
+            reader.read(WATCHDOG)
+
+
+def test_a_forked_reader_has_a_watch_of_its_own(tmp_path: Path, process: Processes) -> None:
+    """What is told the parent is told the child as well."""
+    path = tmp_path / "log"
+    with LogWriter(path) as writer, LogReader(path) as reader:
+        with pytest.raises(TimeoutError):
+            reader.read(0.01)
+
+        def child() -> None:
+            os._exit(0 if reader.read(WATCHDOG) == b"one" and reader._hint.told else 1)  # type: ignore[union-attr]
+
+        forked = process(child)
+        writer.append(b"one")
+        assert reader.read(WATCHDOG) == b"one"
+        forked.join(WATCHDOG)
+        assert forked.exitcode == 0

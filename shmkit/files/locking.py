@@ -1,12 +1,4 @@
-"""Files that processes share: locks with time-outs, which the kernel takes back from the dead, and replacing at once.
-
-::
-
-    with FileLock("/var/lib/mine/state.lock"):  # one at a time, whoever it is
-        ...
-    with replacing("/var/lib/mine/state.json", "w") as file:  # readers see the old text, or all of the new one
-        json.dump(state, file)
-"""
+"""Locks that are files, with time-outs; the kernel takes them back from the dead."""
 
 from __future__ import annotations
 
@@ -15,12 +7,11 @@ import ctypes
 import errno
 import fcntl
 import os
-import stat
 import struct
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from shmkit.alarm import blocking
 from shmkit.errors import Closed, NotOwner
@@ -29,7 +20,7 @@ from shmkit.waiting import Deadline
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FileLock", "replacing"]
+__all__ = ["FileLock"]
 
 # The standard library's fcntl and flock try again when they are interrupted, and so cannot be woken by an alarm.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -197,63 +188,3 @@ class FileLock:
 
 def _again(kind: type[FileLock], path: str, start: int, length: int, how: str, mode: int) -> FileLock:
     return kind(path, start=start, length=length, how=how, mode=mode)
-
-
-@contextlib.contextmanager
-def replacing(
-    path: str | os.PathLike[str],
-    mode: str = "wb",
-    *,
-    permissions: int | None = None,
-    durable: bool = True,
-    **options: Any,
-) -> Iterator[IO[Any]]:
-    """A file to write, which takes the place of ``path`` when the block is left: at once, and only if all went well.
-
-    Who opens ``path`` finds the old file or the whole new one, also after a loss of power (without ``durable``, after a
-    crash of this program only, and faster).  If the block raises, ``path`` is as it was.  A symbolic link is followed.
-    The new file has the old one's permissions, unless told; ``mode`` is "wb" or "w", ``options`` are those of ``open``.
-    """
-    if mode not in ("w", "wb"):
-        raise ValueError(f"a file that replaces another is written: mode is 'w' or 'wb', got {mode!r}")
-    target = os.path.realpath(path)
-    folder, name = os.path.split(target)
-    making = os.path.join(folder, f".{name[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
-    fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, mode, **options) as file:
-            yield file
-            file.flush()
-            os.fchmod(fd, _permissions(target) if permissions is None else permissions)
-            if durable:
-                os.fsync(fd)
-        os.replace(making, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(making)
-        raise
-    if durable:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _permissions(path: str) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    """This process's, without changing it for a moment, as the only system call for it would."""
-    try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    return 0o077
