@@ -250,7 +250,7 @@ _WHERE = {
     "shmkit.statistics": ("RingStatistics",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-_UNGATHERED = ("fifo", "files", "log", "mqueue", "multiprocessing", "pipe", "signals", "socket")
+_UNGATHERED = ("descriptors", "fifo", "files", "log", "mqueue", "multiprocessing", "pipe", "signals", "socket")
 _SUBMODULES = frozenset({*(module.split(".")[1] for module in _WHERE), *_UNGATHERED})
 
 

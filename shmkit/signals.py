@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmkit.errors import Closed
-from shmkit.waiting import Deadline, readable
+from shmkit.waiting import Deadline, readable, readable_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,6 +41,8 @@ _SFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 # struct signalfd_siginfo, 128 bytes: number, errno, code, pid, uid, …, status, int.
 _INFO = struct.Struct("=IiiII24xi80x")
 _INFO_SIZE = 128
+# The same on x86-64 and aarch64.
+_SYS_PIDFD_GETFD = 438
 # Not to be collected: the first two cannot be blocked, and the rest are what a thread did to itself.
 _NOT_COLLECTED = {
     signal.SIGKILL,
@@ -129,6 +131,47 @@ class ProcessHandle:
         """Wait until it has ended.  TimeoutError."""
         if not readable(self.fileno(), Deadline(timeout)):
             raise TimeoutError(f"process {self.pid} did not end within {timeout} s")
+
+    async def wait_async(self, timeout: float | None = None) -> None:
+        """``wait`` for coroutines: the event loop goes on meanwhile."""
+        if not await readable_async(self.fileno(), Deadline(timeout)):
+            raise TimeoutError(f"process {self.pid} did not end within {timeout} s")
+
+    def reap(self, timeout: float | None = None) -> int:
+        """Wait until a child of this process has ended, take it off the system's list, and return its exit status.
+
+        As ``subprocess`` has it: what it said, or the negative number of the signal that ended it.  TimeoutError;
+        ChildProcessError: it is no child of this process, or somebody else has reaped it.
+        """
+        self.wait(timeout)
+        try:
+            found = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED)
+        except ChildProcessError:
+            raise ChildProcessError(
+                errno.ECHILD, f"process {self.pid} is no child of process {os.getpid()}, or was reaped before"
+            ) from None
+        assert found is not None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def getfd(self, fd: int) -> int:
+        """A descriptor, of this process's own, of what that process has open as ``fd`` (Linux 5.6).
+
+        PermissionError: the kernel lets only who may trace a process look into it (see ptrace_scope);
+        ProcessLookupError; OSError (EBADF): it has no such descriptor.
+        """
+        found = _libc.syscall(
+            ctypes.c_long(_SYS_PIDFD_GETFD), ctypes.c_int(self.fileno()), ctypes.c_int(fd), ctypes.c_uint(0)
+        )
+        if found >= 0:
+            return int(found)
+        code = ctypes.get_errno()
+        if code == errno.EPERM:
+            raise PermissionError(
+                code,
+                f"the kernel does not let this process look into process {self.pid}: it must be of the same user, and "
+                "/proc/sys/kernel/yama/ptrace_scope, where there is one, 0 (or this process its parent, where it is 1)",
+            )
+        raise OSError(code, f"{os.strerror(code)}: descriptor {fd} of process {self.pid}")
 
     def close(self) -> None:
         """Let go of it; again changes nothing."""

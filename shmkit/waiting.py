@@ -10,7 +10,7 @@ import math
 import select
 import time
 
-__all__ = ["Deadline", "readable", "seconds_of", "wait_for", "writable"]
+__all__ = ["Deadline", "readable", "readable_async", "seconds_of", "wait_for", "writable"]
 
 # poll counts in milliseconds of 31 bits.
 _LONGEST_MS = 2**30
@@ -78,3 +78,19 @@ def readable(fd: int, deadline: Deadline) -> bool:
 def writable(fd: int, deadline: Deadline) -> bool:
     """Waits until there is room to write, or nobody who reads."""
     return wait_for(fd, select.POLLOUT, deadline)
+
+
+async def readable_async(fd: int, deadline: Deadline) -> bool:
+    """``readable`` for coroutines."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, lambda: None if came.done() else came.set_result(None))
+    try:
+        await asyncio.wait_for(came, deadline.left_or_none())
+    except asyncio.TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(fd)
+    return True

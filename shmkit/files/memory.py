@@ -16,7 +16,7 @@ import numpy as np
 
 from shmkit._make import array_bytes, check_dtype
 from shmkit.errors import LayoutMismatch, NoSpace, SegmentNotFound
-from shmkit.segment.room import free_bytes
+from shmkit.segment.room import LARGE, free_bytes
 from shmkit.sizes import format_size
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ def _sides(shape: Any, kind: np.dtype[Any], room: int, path: str) -> tuple[int, 
 
 def _reserve(fd: int, size: int, begin: int, end: int, path: str) -> None:
     """Sees to it that the file has all of [begin, end) on its disk; as long as it was, if there is no room."""
+    folder = os.path.dirname(os.path.abspath(path))
+    free = free_bytes(folder) if end - size >= LARGE else None
+    if free is not None and end - size > free:
+        # The kernel would answer on a file system in memory with its out-of-memory killer.
+        raise _no_room(path, end, folder, free)
     try:
         if end > size:
             os.ftruncate(fd, end)
@@ -150,13 +155,15 @@ def _reserve(fd: int, size: int, begin: int, end: int, path: str) -> None:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, size)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            folder = os.path.dirname(os.path.abspath(path))
-            free = free_bytes(folder)
-            raise NoSpace(
-                f"no room for an array in file {path!r}: it needs {format_size(end)} ({end} bytes)"
-                + (f", {format_size(free)} ({free} bytes) are free in {folder}" if free is not None else "")
-            ) from None
+            raise _no_room(path, end, folder, free_bytes(folder)) from None
         raise OSError(error.errno, f"{error.strerror}: file {path!r}") from None
+
+
+def _no_room(path: str, end: int, folder: str, free: int | None) -> NoSpace:
+    return NoSpace(
+        f"no room for an array in file {path!r}: it needs {format_size(end)} ({end} bytes)"
+        + (f", {format_size(free)} ({free} bytes) are free in {folder}" if free is not None else "")
+    )
 
 
 def _allocated(fd: int, begin: int, end: int) -> bool:

@@ -6,7 +6,6 @@ what is stored through a mapping.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
@@ -20,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmkit.errors import Closed, NoSpace
-from shmkit.waiting import Deadline, readable
+from shmkit.waiting import Deadline, readable, readable_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -201,20 +200,12 @@ class Watcher:
     async def wait_async(self, timeout: float | None = None) -> Change:
         """``wait`` for coroutines: the event loop goes on meanwhile.  One at a time."""
         deadline = Deadline(timeout)
-        loop = asyncio.get_running_loop()
         while True:
             change = self.try_wait()
             if change is not None:
                 return change
-            came: asyncio.Future[None] = loop.create_future()
-            fd = self.fileno()
-            loop.add_reader(fd, _tell, came)
-            try:
-                await asyncio.wait_for(came, deadline.left_or_none())
-            except asyncio.TimeoutError:
-                raise TimeoutError(f"nothing happened to {', '.join(self.paths)} within {timeout} s") from None
-            finally:
-                loop.remove_reader(fd)
+            if not await readable_async(self.fileno(), deadline):
+                raise TimeoutError(f"nothing happened to {', '.join(self.paths)} within {timeout} s")
 
     def __iter__(self) -> Self:
         return self
@@ -327,11 +318,6 @@ class Hint:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _tell(came: asyncio.Future[None]) -> None:
-    if not came.done():
-        came.set_result(None)
 
 
 def _sleep(moment: Deadline) -> None:

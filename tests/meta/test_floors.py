@@ -87,7 +87,11 @@ FLOORS: dict[int, list[list[str]]] = {
     5: [
         ["files"],
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
-        ["survey", "fifo"],  # a survey looks at what all floors below have laid out; a FIFO is a pipe with a name
+        [
+            "survey",
+            "fifo",
+            "descriptors",
+        ],  # a survey looks at all floors below; a FIFO is a pipe with a name; one is a process
         ["channel"],  # the face of all of them
     ],
     # The package itself: the public names, gathered from all floors below.
