@@ -56,10 +56,16 @@ class Deadline:
         return self.end != math.inf and time.monotonic() >= self.end
 
 
-def wait_for(fd: int, events: int, deadline: Deadline) -> bool:
-    """Waits until one of the poll ``events`` (or an error, or a hang-up) is there; False: the time is up."""
+def wait_for(fd: int, events: int, deadline: Deadline, also: int = -1) -> bool:
+    """Waits until one of the poll ``events`` (or an error, or a hang-up) is there; False: the time is up.
+
+    ``also`` is another descriptor that ends the wait, by becoming readable.
+    """
     poller = select.poll()
-    poller.register(fd, events)
+    if fd >= 0:
+        poller.register(fd, events)
+    if also >= 0:
+        poller.register(also, select.POLLIN)
     while True:
         left = deadline.left()
         # Rounded up: a wait never ends before its time.
@@ -70,9 +76,9 @@ def wait_for(fd: int, events: int, deadline: Deadline) -> bool:
             return False
 
 
-def readable(fd: int, deadline: Deadline) -> bool:
+def readable(fd: int, deadline: Deadline, also: int = -1) -> bool:
     """Waits until there is something to read, or the end of it."""
-    return wait_for(fd, select.POLLIN, deadline)
+    return wait_for(fd, select.POLLIN, deadline, also)
 
 
 def writable(fd: int, deadline: Deadline) -> bool:

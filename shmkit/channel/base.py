@@ -8,17 +8,17 @@ Threads take turns at an end, for sending and for receiving.
 from __future__ import annotations
 
 import os
-import select
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shmkit._ending import close_at_end
 from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode
-from shmkit.channel.presence import Presence
-from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK, ChannelStatistics, Turn, take_turn, until
+from shmkit.channel.turn import ChannelStatistics, Turn, take_turn
+from shmkit.channel.waits import Waits
 from shmkit.errors import Broken, Closed, EndOfStream, OneWay, RecordCorrupt, RecordTooLarge
 from shmkit.sizes import format_size, parse_size
-from shmkit.waiting import Deadline, seconds_of, wait_for
+from shmkit.waiting import Deadline, seconds_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,7 +47,7 @@ def generation() -> int:
     return _generation
 
 
-class Channel:
+class Channel(Waits):
     """One end of a channel: messages go in whole at one end and come out whole, in order, at the other.
 
     Ends are made by ``shmkit.connect``, ``shmkit.listen`` and ``shmkit.pair``.  A message is any object that can be
@@ -60,8 +60,6 @@ class Channel:
 
     # For receivers on another machine, or of another day, shared arrays are what is in them.
     _by_value = False
-    # Who is at the other end, where they say so.
-    _presence: Presence | None = None
 
     def __init__(self, url: str, *, sends: bool, receives: bool, max_message: int | str = MAX_MESSAGE) -> None:
         self._url = url
@@ -95,35 +93,6 @@ class Channel:
     def _recv_step(self, into: memoryview | None) -> Incoming | None:
         """The next message; None: it is not all here.  EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge."""
         raise NotImplementedError
-
-    def _in_fd(self) -> int:
-        """What is readable when ``_recv_step`` is worth a try; -1: nothing can tell."""
-        raise NotImplementedError
-
-    def _out_fd(self) -> int:
-        """What is writable when ``_send_step`` is worth a try; -1: nothing can tell."""
-        raise NotImplementedError
-
-    def _wait_in(self, deadline: Deadline) -> bool:
-        return self._wait(self._in_fd(), select.POLLIN, deadline)
-
-    def _wait_out(self, deadline: Deadline) -> bool:
-        return self._wait(self._out_fd(), select.POLLOUT, deadline)
-
-    def _wait(self, fd: int, events: int, deadline: Deadline) -> bool:
-        presence = self._presence
-        if presence is None or not presence.watched:
-            return wait_for(fd, events, deadline)
-        # The kernel tells that nobody is there any more only if nobody, this process included, has the other end open.
-        # So whoever is known to be there is looked at from time to time.
-        pause = FIRST_LOOK
-        while not wait_for(fd, events, Deadline(min(pause, deadline.left()))):
-            if deadline.passed:
-                return False
-            if presence.check():
-                return True
-            pause = min(pause * 2, LAST_LOOK)
-        return True
 
     def _after_fork(self) -> None:
         """This process is a forked child that uses the end for the first time."""
@@ -164,6 +133,7 @@ class Channel:
         if not self._send_turn.take(deadline, self._where):
             raise TimeoutError(f"{self._where}: another thread was sending for {timeout} s")
         try:
+            self._check_open()
             while not self._flush_step():
                 if not self._wait_out(deadline):
                     raise TimeoutError(f"{self._where}: the other end did not take what was sent within {timeout} s")
@@ -200,6 +170,7 @@ class Channel:
             if not self._send_turn.take(deadline, self._where):
                 raise TimeoutError(f"{self._where}: another thread was sending for {timeout} s")
         try:
+            self._check_open()
             self._begin_send(frame)
             try:
                 while not self._send_step():
@@ -304,6 +275,7 @@ class Channel:
             if not self._recv_turn.take(deadline, self._where):
                 raise TimeoutError(f"{self._where}: another thread was receiving for {timeout} s")
         try:
+            self._check_open()
             if self._held:
                 return self._counted(self._held.pop())
             while True:
@@ -356,7 +328,7 @@ class Channel:
         try:
             self._begin_send(frame)
             try:
-                await until(self._send_step, self._out_fd, True, deadline, f"{self._where}: no room", self._presence)
+                await self._until(self._send_step, self._out_fd, True, deadline, f"{self._where}: no room")
             except BaseException:
                 self._give_up(False)
                 raise
@@ -375,14 +347,8 @@ class Channel:
         try:
             incoming = self._held.pop() if self._held else None
             if incoming is None:
-                incoming = await until(
-                    lambda: self._recv_step(None),
-                    self._in_fd,
-                    False,
-                    deadline,
-                    f"{self._where}: no message",
-                    self._presence,
-                )
+                what = f"{self._where}: no message"
+                incoming = await self._until(lambda: self._recv_step(None), self._in_fd, False, deadline, what)
         finally:
             self._recv_turn.give()
         return self._counted(incoming).finish()
@@ -453,11 +419,20 @@ class Channel:
         if self._closed:
             return
         self._closed = True
+        # In a forked child that has not used it, those who wait are the parent's.
+        within = self._generation == _generation and self._evict()
+        self._leaving = threading.get_ident()
         self._held.clear()
-        self._close(linger)
+        try:
+            self._close(linger)
+        finally:
+            self._leaving = 0
+            if not within:
+                self._drop_waker()
 
     def _forked(self) -> None:
         self._send_turn, self._recv_turn = Turn(), Turn()
+        self._drop_waker()  # the parent's
         if self._held:
             raise RecordCorrupt(f"{self._where} held a message when this process was forked: it is the parent's")
         self._after_fork()
@@ -479,6 +454,7 @@ class Channel:
                 self.close(0.0)
             except TimeoutError:
                 pass
+        self._drop_waker()
 
     def __repr__(self) -> str:
         way = "sends and receives" if self.duplex else "sends" if self._sends else "receives"

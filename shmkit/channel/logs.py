@@ -72,7 +72,9 @@ class LogReceiver(Channel):
         return None if data is None else parse(data, self._limit, self._where)
 
     def _wait_in(self, deadline: Deadline) -> bool:
-        return self.log.wait(deadline.left_or_none())
+        found = self.log.wait(deadline.left_or_none(), also=self._waker_fd())
+        self._check_open()
+        return found
 
     def _in_fd(self) -> int:
         return -1

@@ -177,6 +177,7 @@ class _QueueChannel(Channel):
         assert presence is not None
         pause = FIRST_LOOK
         while not attempt(min(pause, deadline.left())):
+            self._check_open()
             if deadline.passed:
                 return False
             if presence.watched and presence.check():

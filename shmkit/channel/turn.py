@@ -61,13 +61,18 @@ class Turn:
             self._lock.release()
         return True
 
+    @property
+    def mine(self) -> bool:
+        """Whether this very thread has it."""
+        return self._owner == threading.get_ident()
+
     def give(self) -> None:
         self._owner = 0
         self._lock.release()
 
 
-async def ready(fd: int, out: bool, deadline: Deadline) -> bool:
-    """Returns when the descriptor is ready, or the time is up (False)."""
+async def ready(fd: int, out: bool, deadline: Deadline, waker: int) -> bool:
+    """Returns when the descriptor is ready, or the waker is readable, or the time is up (False)."""
     loop = asyncio.get_running_loop()
     became: asyncio.Future[bool] = loop.create_future()
 
@@ -77,11 +82,15 @@ async def ready(fd: int, out: bool, deadline: Deadline) -> bool:
 
     add, remove = (loop.add_writer, loop.remove_writer) if out else (loop.add_reader, loop.remove_reader)
     add(fd, wake)
+    if waker >= 0 and waker != fd:
+        loop.add_reader(waker, wake)
     timer = None if deadline.end == math.inf else loop.call_later(deadline.left(), wake, False)
     try:
         return await became
     finally:
         remove(fd)
+        if waker >= 0:
+            loop.remove_reader(waker)
         if timer is not None:
             timer.cancel()
 
@@ -103,8 +112,12 @@ async def until(
     deadline: Deadline,
     what: str,
     presence: Presence | None,
+    waker: int,
 ) -> Any:
-    """The first true answer of ``step``, which is asked again when the descriptor is ready, or (-1) now and then."""
+    """The first true answer of ``step``, which is asked again when the descriptor is ready, or (-1) now and then.
+
+    And when ``waker`` is readable: the end was closed, and ``step`` will say so.
+    """
     pause = 0.0005
     look = time.monotonic() + FIRST_LOOK
     while True:
@@ -121,7 +134,7 @@ async def until(
                 presence.check()
                 look = time.monotonic() + LAST_LOOK
         elif presence is None or not presence.watched:
-            await ready(fd, out, deadline)
-        elif not await ready(fd, out, Deadline(min(max(pause, FIRST_LOOK), deadline.left()))):
+            await ready(fd, out, deadline, waker)
+        elif not await ready(fd, out, Deadline(min(max(pause, FIRST_LOOK), deadline.left())), waker):
             presence.check()
             pause = min(max(pause, FIRST_LOOK) * 2, LAST_LOOK)

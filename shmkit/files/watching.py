@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import math
 import os
 import struct
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -288,16 +286,19 @@ class Hint:
         """Whether the kernel tells."""
         return self._watcher is not None
 
-    def pause(self, deadline: Deadline) -> None:
-        """Waits for a reason to look again."""
+    def pause(self, deadline: Deadline, also: int = -1) -> None:
+        """Waits for a reason to look again, or until the descriptor ``also`` is readable."""
         moment = Deadline(min(self._pause, deadline.left()))
         watcher = self._watcher
         self._pause = min(self._pause * 1.5, self._untold_most if watcher is None else self._TOLD_MOST)
         if watcher is None:
-            _sleep(moment)
+            readable(-1, moment, also)
             return
-        while readable(watcher.fileno(), moment):
-            if self._happened(watcher):
+        while readable(watcher.fileno(), moment, also):
+            happened = self._happened(watcher)
+            if also >= 0 and readable(also, Deadline(0)):
+                return
+            if happened:
                 # It comes a little before what it is about can be used: a socket is bound, and not yet listened at.
                 self._pause = self._first
                 return
@@ -318,11 +319,6 @@ class Hint:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _sleep(moment: Deadline) -> None:
-    left = moment.left()
-    time.sleep(left if left != math.inf else 1.0)
 
 
 def wait_for_file(path: str | os.PathLike[str], timeout: float | None = None) -> None:

@@ -22,7 +22,7 @@ from shmkit.log.layout import (
     read_left,
     record_size,
 )
-from shmkit.waiting import Deadline
+from shmkit.waiting import Deadline, readable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -232,8 +232,11 @@ class LogReader:
             self._check_end()
         return data
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the log has grown, or somebody begins or ends to append to it; False: the time is up."""
+    def wait(self, timeout: float | None = None, *, also: int = -1) -> bool:
+        """Waits until the log has grown, or somebody begins or ends to append to it; False: the time is up.
+
+        ``also`` is a descriptor that ends the wait, too, by becoming readable.
+        """
         deadline = Deadline(timeout)
         before = self._seen
         if self._hint is None:
@@ -246,7 +249,9 @@ class LogReader:
                 return True
             if deadline.passed:
                 return False
-            self._hint.pause(deadline)
+            self._hint.pause(deadline, also)
+            if also >= 0 and readable(also, Deadline(0)):
+                return True
 
     def _check_end(self) -> None:
         """Nobody appends: whether that is an end, or only the beginning."""

@@ -110,7 +110,7 @@ def running(target: Callable[..., Any], *args: Any) -> Iterator[list[Any]]:
         except BaseException as error:
             result.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     yield result
     thread.join(WATCHDOG)
