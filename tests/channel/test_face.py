@@ -258,6 +258,14 @@ def test_a_receive_that_times_out_has_received_nothing(kind: Kind, tmp_path: Pat
         assert receiver.try_recv("nothing") is None
 
 
+def sends_in_time(sender: channel.Channel, message: bytes) -> bool:
+    try:
+        sender.send(message, timeout=0.001)
+    except TimeoutError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.bounded], ids=str)
 def test_a_send_that_times_out_has_sent_nothing(kind: Kind, tmp_path: Path, name: str) -> None:
     """Though half of it may have gone into the stream: the receiver never sees it, and sees all else."""
@@ -270,9 +278,13 @@ def test_a_send_that_times_out_has_sent_nothing(kind: Kind, tmp_path: Path, name
             except TimeoutError:
                 break
             accepted += 1
-        for _ in range(3):
-            with pytest.raises(TimeoutError):
-                sender.send(b"never" * (size // 5), timeout=0.001)
+        refused = 0
+        while refused < 3:
+            # TCP may find room after all, when what was under way has arrived.
+            if sends_in_time(sender, accepted.to_bytes(4, "little") + b"never" * (size // 5)):
+                accepted, refused = accepted + 1, 0
+            else:
+                refused += 1
         for number in range(accepted):
             assert receiver.recv(WATCHDOG)[:4] == number.to_bytes(4, "little")
         with running(sender.send, "after", WATCHDOG) as result:
