@@ -5,7 +5,9 @@
 #include "_layout.h"
 #include "_watch.h"
 
-static __attribute__((noinline)) void ring_rouse(ring_bell_t *bell, uint64_t *sender, uint64_t *wakes) {
+/* Kept out of the way of those who find nobody. */
+static inline void ring_rouse(ring_bell_t *bell, uint64_t *sender, uint64_t *wakes) __attribute__((cold));
+static inline void ring_rouse(ring_bell_t *bell, uint64_t *sender, uint64_t *wakes) {
     const uint32_t was = exchange_seq_u32(&bell->word, BELL_AWAKE);
     if (was == BELL_AWAKE)
         return;
