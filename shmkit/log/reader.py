@@ -202,6 +202,11 @@ class LogReader:
         if not follows:
             self._torn = tail
             return False
+        # Records are written one after the other: if one follows now, then this one, too, has been written to its end,
+        # perhaps since it was looked at.
+        record = self._header()
+        if record is not None and self._payload(record) is not None:
+            return True
         if not self._skip:
             raise corrupt(self._path, self._place, self._sequence, follows)
         record = parse_record(os.pread(self._fd, RECORD.size, follows), self._identity)

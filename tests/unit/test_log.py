@@ -207,6 +207,31 @@ def test_one_appends(path: Path) -> None:
         log.append(b"y")
 
 
+def test_a_record_that_is_finished_while_it_is_looked_at_is_not_corrupt(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer was slow, so that the record seemed torn at two looks, and then fast: it and the next one are there."""
+    from shmkit.log import reader as reading
+
+    write(path, [b"first", b"slow" * 1000, b"fast"])
+    whole = path.read_bytes()
+    end_of_slow = bounds([b"first", b"slow" * 1000, b"fast"])[2]
+    with LogWriter(path):  # somebody appends
+        path.write_bytes(whole[: end_of_slow - 100])
+        find_whole = reading.find_whole
+
+        def finished(*args: Any) -> int:
+            path.write_bytes(whole)
+            return find_whole(*args)
+
+        monkeypatch.setattr(reading, "find_whole", finished)
+        with LogReader(path) as log:
+            assert log.try_read() == b"first"
+            assert log.try_read() is None
+            assert log.try_read() == b"slow" * 1000
+            assert log.try_read() == b"fast"
+
+
 def test_a_reader_follows(path: Path) -> None:
     """It waits for what comes, and is told of the end."""
     LogWriter.create(path)
