@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-import harness
-import machine
 import suite
+from shmkit.cli.bench import harness, machine
 
 HERE = Path(__file__).parent
 

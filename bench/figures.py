@@ -25,7 +25,7 @@ import suite
 from patterns import size_name
 
 RESULTS = Path(__file__).parent / "results"
-OURS, CYTHON, RING, FUTEX = "shmkit", "LIMIT bare Cython ring", "LIMIT C ring", "LIMIT C futex"
+OURS, CYTHON, RING, FUTEX = "shmkit.Ring", "LIMIT bare Cython ring", "LIMIT C ring", "LIMIT C futex"
 QUEUE = "shmkit.Queue"
 NAMED, WARM = "shmkit.Segment, reserve=False", "shmkit.empty, warm pool"
 FAR_NS = 200  # a cache-line round trip above this: the two CPUs are far apart
@@ -366,8 +366,7 @@ def disturbance(run: dict[str, Any]) -> str:
 
 
 def measure(setups: list[suite.Setup], plan: suite.Plan) -> dict[str, Any]:
-    import harness
-    import machine
+    from shmkit.cli.bench import harness, machine
 
     run: dict[str, Any] = {"machine": machine.facts(), "plan": vars(plan), "setups": {}, "skipped": {}}
     start = time.monotonic()
@@ -408,8 +407,8 @@ def main() -> int:
         print(table(json.loads(options.table.read_text())))
         return 0
 
-    import harness
     import plot
+    from shmkit.cli.bench import harness
 
     plan = suite.FULL if options.full else suite.QUICK
     plan = suite.Plan(plan.seconds, options.repetitions or plan.repetitions, plan.parked)

@@ -9,7 +9,7 @@ from typing import Any
 
 import contenders
 import patterns as p
-from face import Contender, Job
+from shmkit.cli.bench.face import Contender, Job
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from contenders import limit, locks, ours, peers, segments, stdlib
-from face import Contender, Job
+from contenders import limit, locks, segments
+from shmkit.cli.bench.contenders import POOLS, SEGMENTS, WAYS
+from shmkit.cli.bench.face import Contender, Job
+
+_ways = {contender.name: contender for contender in WAYS}
 
 ALL: list[Contender] = [
-    ours.Shmkit(),
-    ours.ShmkitQueue(),
+    _ways.pop("shmkit.Ring"),
+    _ways.pop("shmkit.Queue"),
     limit.BareCython(),
     limit.NativeRing(),
     limit.NativeFutex(),
-    stdlib.OsPipe(),
+    _ways.pop("os.pipe"),
     limit.LingeringCython(),
     limit.NativeLine(),
-    stdlib.Queue(),
-    stdlib.SimpleQueue(),
-    stdlib.Pipe(),
-    stdlib.HandRing(),
-    peers.FasterFifo(),
-    peers.Zmq(),
-    peers.Iceoryx(),
-    segments.ShmkitNamed(),
+    *_ways.values(),
+    SEGMENTS[0],
     segments.NativeReserved(),
-    segments.ShmkitUnreserved(),
+    SEGMENTS[1],
     segments.NativePosix(),
-    segments.ShmkitAnonymous(),
-    segments.ShmkitArray(),
+    *SEGMENTS[2:4],
     segments.NativeMemfd(),
-    segments.ByHandMemfd(),
-    segments.ByHandPosix(),
-    segments.StdlibSharedMemory(),
+    *SEGMENTS[4:],
+    *POOLS,
     *locks.LOCKS,
     *locks.SIGNALS,
     *locks.ASKING,

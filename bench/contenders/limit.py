@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import patterns as p
-from face import Channel, Contender, Job
 from limits import compiled
+from shmkit.cli.bench.face import Channel, Contender, Job
 
 Samples = Callable[[int], Any]
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from face import Channel, Contender, Job
 from limits import compiled
+from shmkit.cli.bench.face import Channel, Contender, Job
 
 _context = multiprocessing.get_context("fork")
 

@@ -12,9 +12,11 @@ import time
 from itertools import repeat
 from typing import Any
 
-from face import Job
-from patterns.base import End, Measured, Pattern, WrongMessage
-from patterns.waits import RoundTrip, WakeUp
+from shmkit.cli.bench.face import Job
+from shmkit.cli.bench.patterns.base import End, Measured, Pattern, WrongMessage
+from shmkit.cli.bench.patterns.waits import RoundTrip, WakeUp
+
+__all__ = ["Asking", "Contended", "Pairs", "SignalRoundTrip", "SignalWakeUp", "WithBlocks"]
 
 CHECKED = 64  # contended acquisitions between two that are checked
 

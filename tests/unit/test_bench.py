@@ -1,83 +1,173 @@
-"""``shmkit bench``: every mechanism is measured by both patterns, and what goes wrong is said."""
+"""``shmkit bench``: every way is measured by every pattern, and what goes wrong is said."""
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from shmkit.cli.bench import cell, report
-from shmkit.cli.bench.mechanisms import MECHANISMS, Mechanism, installed
+from shmkit.cli.bench import calls, contenders, harness, report, suite
+from shmkit.cli.bench import patterns as p
+from shmkit.cli.bench.face import Channel, Contender, Job
 from support import Processes
 from unit.cli_support import program_says, shmkit_says
 
+PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
+    (p.RoundTrip, [8]),
+    (p.OneByOne, [8]),
+    (p.Frames, [1024, 100_000]),
+    (p.FrameTrips, [100_000]),
+    (p.WakeUp, [8]),
+    (p.Objects, [64]),
+    (p.Crowd, [64]),
+    (p.Cycles, [1 << 20]),
+    (p.Attaches, [1 << 20]),
+    (p.Tasks, [0, 8192]),
+]
+AGAINST = "os.pipe,shmkit.Ring,unix://"
+# Whom the library itself, or what it needs, brings along; others are tried in bench/.
+KNOWN = [one for one in suite.EVERYBODY if one.family != "peer"]
 
-@pytest.mark.parametrize("pattern", cell.PATTERNS)
-@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.name)
-def test_every_mechanism_is_measured(mechanism: Mechanism, pattern: cell.Pattern, process: Processes) -> None:
-    """With messages that are smaller and larger than what a pipe holds."""
-    if not installed(mechanism):
-        pytest.skip(f"{mechanism.name} is not installed")
+
+@pytest.mark.parametrize("contender", KNOWN, ids=lambda one: one.name)
+def test_every_way_is_measured(contender: Contender, process: Processes) -> None:
+    """By each pattern that it knows; every message is checked by the pattern."""
+    if contender.missing():
+        pytest.skip(str(contender.missing()))
     # In a child: some libraries keep memory for as long as their process lives.
-    child = process(_measured, mechanism, pattern)
+    child = process(_measured, contender.name)
     child.join()
     assert child.exitcode == 0
 
 
-def _measured(mechanism: Mechanism, pattern: cell.Pattern) -> None:
-    for size in (cell.LEAST, 100_000):
-        found = cell.measure(mechanism, pattern, size, 0.002)
-        assert found.error is None, found.error
-        assert found.seconds > 0
-        assert found.messages >= 1
+def _measured(name: str) -> None:
+    (contender,) = (one for one in KNOWN if one.name == name)
+    tried = 0
+    with harness.no_helpers_left():
+        for kind, sizes in PATTERNS:
+            for size in sizes:
+                pattern, job = kind(0.002), Job(size, max(1 << 16, 4 * size))
+                pattern.laps = False
+                if contender.supports(pattern, job):
+                    found = harness.run_cell(contender, pattern, job, watchdog=30)
+                    assert found.error is None, (pattern.title(job), found.error)
+                    assert found.seconds > 0
+                    assert found.count >= 1
+                    tried += 1
+    assert tried
 
 
-class _Broken:
-    """Sends what was never stamped, or ends its process."""
+class _Broken(Channel):
+    """Sends what was not sent, or ends its process."""
 
     def __init__(self, ends: bool) -> None:
         self.ends = ends
         self.reader, self.writer = os.pipe()
 
-    def send(self, stamp: object) -> None:
+    def sender(self) -> Any:
+        return self
+
+    receiver = sender
+
+    def send(self, message: bytes) -> None:
         if self.ends:
             os._exit(3)
-        os.write(self.writer, bytes(64))
+        os.write(self.writer, bytes(len(message)))
 
-    def recv(self, look: object) -> None:
-        look(os.read(self.reader, 64))  # type: ignore[operator]
+    def recv(self) -> bytes:
+        return os.read(self.reader, 64)
+
+    def send_array(self, array: np.ndarray[Any, Any]) -> None:
+        os.write(self.writer, struct.pack("<8d", 17, *array[1:8]))
+
+    def arrays(self, count: int) -> Any:
+        for _ in range(count):
+            yield np.frombuffer(os.read(self.reader, 64))
 
     def close(self) -> None:
         os.close(self.reader)
         os.close(self.writer)
 
 
-@pytest.mark.parametrize(("ends", "words"), [(False, "message 1 bears"), (True, "ended before")])
-def test_a_wrong_message_and_a_dead_process_are_told(ends: bool, words: str) -> None:
+class _Breaks(Contender):
+    name = "broken"
+    kinds = frozenset({"one by one", "frames"})
+
+    def __init__(self, ends: bool) -> None:
+        self.ends = ends
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Broken(self.ends)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends", "words"),
+    [
+        (p.OneByOne, False, "lost, doubled, torn or out of order"),
+        (p.Frames, False, "does not begin and end with its number"),
+        (p.OneByOne, True, "died: exit code 3"),
+    ],
+)
+def test_a_wrong_message_and_a_dead_process_are_told(kind: type[p.Pattern], ends: bool, words: str) -> None:
     """No hang, and no figure."""
-    found = cell.measure(Mechanism("broken", lambda size: _Broken(ends)), "throughput", 64, 0.01)
-    assert found.error is not None
-    assert words in found.error
+    found = harness.run_cell(_Breaks(ends), kind(0.01), Job(64))
+    assert words in str(found.error)
+
+
+def _way(name: str) -> Contender:
+    return next(one for one in contenders.WAYS if one.name == name)
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("os.pipe", 4.0, 4.0), ("mp.Queue", 8.0, 1000.0)])
+def test_system_calls_are_counted(name: str, least: float, most: float, process: Processes) -> None:
+    """A round trip through two pipes is two writes and two reads; the thread of a queue counts too."""
+    if reason := calls.why_not():
+        pytest.skip(reason)
+    child = process(_counted, name, least, most)
+    child.join()
+    assert child.exitcode == 0
+
+
+def _counted(name: str, least: float, most: float) -> None:
+    found = harness.traced_cell(_way(name), p.RoundTrip(0.01), Job(8))
+    assert found is not None
+    assert least <= found <= most
+
+
+def _row(name: str, group: str, rounds: list[float], **more: Any) -> report.Row:
+    return report.Row(name, group, more.pop("copies", True), "throughput", 64, rounds, 1e-6, **more)
 
 
 def test_the_table_names_the_best_and_leaves_the_failed_for_last() -> None:
     """What moves no bytes is not the best, but is compared."""
     rows = [
-        report.Row("slow", "kernel", True, "throughput", 64, [cell.Cell(4e-6, 10, 1e-6), cell.Cell(2e-6, 10, 1e-6)]),
-        report.Row("fast", "kernel", True, "throughput", 64, [cell.Cell(1e-6, 10, 1e-6)]),
-        report.Row("none", "shmkit", False, "throughput", 64, [cell.Cell(5e-7, 10, 1e-6)]),
-        report.Row("bad", "kernel", True, "throughput", 64, [cell.Cell(error="no")]),
-        report.Row(report.MEMCPY, "limit", True, "throughput", 64, [cell.Cell(1e-8, 10, 1e-8)]),
+        _row("slow", "kernel", [4e-6, 2e-6], calls=2.0, sleeps=0.5),
+        _row("fast", "kernel", [1e-6]),
+        _row("none", "shmkit", [5e-7], copies=False),
+        _row("bad", "kernel", [], error="no"),
+        _row(report.MEMCPY, "limit", [1e-8]),
     ]
     lines = report.table(rows, None, None).splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["memcpy", "none", "fast", "slow", "bad"]
     assert "best" in lines[2]
-    assert "3.00 µs" in lines[3]
-    assert "67 %" in lines[3]
-    assert "3.0 ×" in lines[3]
+    for words in ("3.00 µs", "67 %", "2.0", "0.5", "3.0 ×"):
+        assert words in lines[3]
     assert "failed" in lines[4]
+    assert all(len(line) <= 80 for line in report.table(rows, 80, None).splitlines())
+
+
+def test_a_run_that_was_written_is_read_again() -> None:
+    """With everything that tables and pictures need."""
+    rows = [
+        _row("slow", "kernel", [4e-6, 2e-6], calls=2.0, extra={"balance": 0.9}),
+        _row("bad", "peer", [], error="no"),
+    ]
+    assert report.from_json(json.loads(json.dumps(report.as_json(rows, {})))) == rows
 
 
 @pytest.mark.parametrize(
@@ -90,29 +180,40 @@ def test_times_have_three_digits(seconds: float, words: str) -> None:
 
 
 def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> None:
-    """A table for people; JSON and a picture where they are asked for."""
+    """A table for people; JSON and a picture where they are asked for; and all of it again from the JSON."""
     pytest.importorskip("matplotlib")
-    arguments = ("bench", "--sizes", "8,4KiB", "--rounds", "1", "--quick", "--against", "os.pipe")
-    said = program_says(process, *arguments, "--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.svg"))
+    pytest.importorskip("plotext")
+    arguments = ("bench", "--sizes", "8,4KiB", "--rounds", "1", "--quick", "--against", AGAINST, "--only")
+    stored = str(tmp_path / "a.json")
+    said = program_says(process, *arguments, "round trip,throughput", "--json", stored)
     assert (said.status, said.err) == (0, "")
-    assert "Round trip, 8 B" in said.out
-    assert "Throughput, 4 KiB" in said.out
-    assert "× MEMCPY" in said.out
+    for words in ("Round trip, 8 B", "Throughput, 4 KiB", "× MEMCPY", "Throughput, all sizes"):
+        assert words in said.out
     results = json.loads((tmp_path / "a.json").read_text())["results"]
-    assert {row["mechanism"] for row in results} >= {"shmkit.Ring", "os.pipe", "memcpy"}
-    assert "shmkit.Ring" in (tmp_path / "a.svg").read_text()
+    assert {row["mechanism"] for row in results} >= {"shmkit.Ring", "unix://", "os.pipe", "memcpy"}
+    again = program_says(process, "bench", "--from", stored, "--plot", str(tmp_path / "a.svg"))
+    assert (again.status, again.out) == (0, said.out)
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    drawn = program_says(process, "bench", "--from", stored, "--plot", "-")
+    assert "higher is better" in drawn.out
+    assert "R shmkit.Ring" in drawn.out
+    assert all(len(line) <= 80 for line in drawn.out[drawn.out.index("lower is better") :].splitlines())
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--against", "carrier pigeon"), "there is no 'carrier pigeon'"),
-        (("--sizes", "7"), "8 bytes to 1 GiB"),
+        (("--only", "gossip"), "there is no pattern 'gossip'"),
+        (("--sizes", "4"), "8 bytes to 1 GiB"),
+        (("--sizes", "12"), "numbers of 8 bytes"),
         (("--sizes", "many"), "many"),
         (("--rounds", "0"), "must be positive"),
         (("--plot", "picture.doc"), "a picture is a .png"),
         (("--plot", "/nowhere/at/all.png"), "there is no folder"),
         (("--json", "/nowhere/at/all.json"), "there is no folder"),
+        (("--from", "/nowhere/at/all.json"), "cannot be read"),
+        (("--from", __file__), "not what shmkit bench --json has written"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_measured(arguments: tuple[str, ...], words: str) -> None:

@@ -1,7 +1,8 @@
 """Compare, on this machine, the ways from one process to another: shmkit, the standard library, the kernel, others.
 
-Round trips, and throughput, of messages of several sizes, each way in a pair of processes of its own, in turn.  Every
-message is checked.  A rate tells something only beside another one of the same run.
+Round trips, and throughput, of messages of several sizes; waking up who waits; several producers and consumers; making
+and attaching to shared memory; pools.  Each way has processes of its own, in turn.  Every message is checked.  A rate
+tells something only beside another one of the same run.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import argparse
 import json
 import os
 import sys
+import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shmkit.cli.command import CommandError, nothing_to_tidy_up
+from shmkit.cli.table import painter, width_of_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .mechanisms import Mechanism
+    from .face import Contender
     from .report import Row
+    from .suite import Plan
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -29,24 +33,32 @@ HELP = "compare the ways from one process to another"
 
 EXAMPLES = """\
   shmkit bench --quick                     half a minute
-  shmkit bench --plot bench.png            and a picture
+  shmkit bench --plot bench.png            everything, some minutes, and a picture
   shmkit bench --against os.pipe,pyzmq     beside these only
-  shmkit bench --sizes 64,1MiB --json -    for a program"""
+  shmkit bench --only throughput --sizes 64,1MiB
+  shmkit bench --quick --plot -            drawn in the terminal
+  shmkit bench --json run.json             kept, and shown again with
+  shmkit bench --from run.json --plot run.svg"""
 
-SIZES = "8,512,4KiB,32KiB,256KiB,2MiB,16MiB"
+SIZES = "8,1KiB,64KiB,1MiB,8MiB,64MiB"
 QUICK_SIZES = "64,4KiB,256KiB,4MiB"
-ROUNDS, QUICK_ROUNDS = 5, 3
-SECONDS, QUICK_SECONDS = 0.25, 0.06
-LARGEST = 1 << 30
+ROUNDS, QUICK_ROUNDS = 3, 2
+SECONDS, QUICK_SECONDS = 0.12, 0.03
+LEAST, LARGEST = 8, 1 << 30
+# What a quick run leaves out.
+_SLOW = ("tasks", "array tasks", "attach")
 # The load of the minute before, above which others compete for the cores.
 BUSY = 0.7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``shmkit bench``."""
-    parser.add_argument("--quick", action="store_true", help="fewer sizes, shorter and fewer rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer sizes, patterns and others, shorter and fewer rounds"
+    )
     parser.add_argument("--sizes", type=_sizes, metavar="SIZE,…", help=f"of a message (default: {SIZES})")
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"of everything (default: {ROUNDS})")
+    parser.add_argument("--only", metavar="PATTERN,…", help="round trip, throughput, wake-up, many to many, create, …")
     parser.add_argument(
         "--against", metavar="NAME,…", help="beside these only: mp.Queue, os.pipe, faster-fifo, … (default: all)"
     )
@@ -54,32 +66,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anywhere", action="store_true", help="let the kernel place the processes; else each has a core"
     )
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured; -: print it instead")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a picture (.png, .svg or .pdf)")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="draw a picture (.png, .svg or .pdf); -: in the terminal, with characters"
+    )
+    parser.add_argument(
+        "--from", dest="stored", type=Path, metavar="FILE", help="measure nothing, and show what --json wrote"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure and tell; 0 if everything that was tried worked."""
-    chosen, absent = _chosen(options.against)
+    if options.stored:
+        _check(options)
+        rows, told = _stored(options.stored)
+        return _finish(options, rows, told)
+    plan = _plan(options)
+    chosen = _chosen(options.against)
     _check(options)
-    sizes: list[int] = options.sizes or _sizes(QUICK_SIZES if options.quick else SIZES)
-    rounds: int = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     load = os.getloadavg()[0]
     # Ctrl-C: the pair that runs is killed as this process ends.
     with nothing_to_tidy_up():
-        rows = _measure(chosen, sizes, rounds, QUICK_SECONDS if options.quick else SECONDS, _cores(options.anywhere))
+        rows, told = _measure(plan, chosen)
+    told["load_before"] = round(load, 2)
+    return _finish(options, rows, told)
+
+
+def _finish(options: argparse.Namespace, rows: list[Row], told: dict[str, Any]) -> int:
     if options.json == "-":
-        print(_json(rows, rounds, load))
+        print(_json(rows, told))
     else:
-        _tell(rows, absent)
-        if load > BUSY:
-            print(f"\nOther programs were running (load {load:.1f}): another run will tell other figures.")
+        _tell(rows, told)
         if options.json:
-            _write(Path(options.json), _json(rows, rounds, load))
-    if options.plot:
+            _write(Path(options.json), _json(rows, told))
+    if options.plot == "-" or (options.plot is None and options.json != "-" and sys.stdout.isatty()):
+        from .terminal import draw as draw_here
+
+        drawn = draw_here(rows, width_of_terminal() or 80, colours=sys.stdout.isatty())
+        if drawn is not None:
+            print(f"\n{drawn}")
+        elif options.plot == "-":
+            raise CommandError("a picture in the terminal needs plotext: pip install 'shmkit[cli]'")
+    if options.plot and options.plot != "-":
         from .picture import draw
 
         try:
-            draw(rows, options.plot)
+            draw(rows, told["machine"], Path(options.plot))
         except OSError as error:
             raise CommandError(f"the picture cannot be written: {error.strerror}: {options.plot}") from None
     failed = [row for row in rows if row.error is not None]
@@ -88,93 +119,155 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _plan(options: argparse.Namespace) -> Plan:
+    from .suite import PATTERNS, Plan
+
+    wanted = [name for name in PATTERNS if not options.quick or name not in _SLOW]
+    if options.only:
+        names = [name.strip().lower() for name in options.only.split(",") if name.strip()]
+        for name in names:
+            if name not in PATTERNS:
+                raise CommandError(f"there is no pattern {name!r}: there are {', '.join(PATTERNS)}", usage=True)
+        wanted = [name for name in PATTERNS if name in names]
+    return Plan(
+        QUICK_SECONDS if options.quick else SECONDS,
+        options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
+        options.sizes or _sizes(QUICK_SIZES if options.quick else SIZES),
+        tuple(wanted),
+        not options.anywhere,
+        options.quick,
+    )
+
+
 def _check(options: argparse.Namespace) -> None:
     """Before minutes are spent: whether the results can be written."""
-    for path in (options.plot, options.json and options.json != "-" and Path(options.json)):
-        if path and not path.parent.is_dir():
-            raise CommandError(f"there is no folder for it: {path}")
-    if options.plot:
-        if options.plot.suffix not in (".png", ".svg", ".pdf"):
+    for name in (options.plot, options.json):
+        if name and name != "-" and not Path(name).parent.is_dir():
+            raise CommandError(f"there is no folder for it: {name}")
+    if options.plot and options.plot != "-":
+        if Path(options.plot).suffix not in (".png", ".svg", ".pdf"):
             raise CommandError(f"a picture is a .png, .svg or .pdf: got {options.plot}", usage=True)
         if find_spec("matplotlib") is None:
             raise CommandError("a picture needs matplotlib: pip install 'shmkit[bench]'")
 
 
-def _cores(anywhere: bool) -> tuple[int, int] | None:
-    there = sorted(os.sched_getaffinity(0))
-    return None if anywhere or len(there) < 2 else (there[0], there[1])
+def _stored(path: Path) -> tuple[list[Row], dict[str, Any]]:
+    from .report import from_json
+
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return from_json(told), {key: value for key, value in told.items() if key not in ("schema", "results")}
+    except OSError as error:
+        raise CommandError(f"it cannot be read: {error.strerror}: {path}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CommandError(f"it is not what shmkit bench --json has written: {path}: {error}") from None
 
 
-def _chosen(against: str | None) -> tuple[list[Mechanism], list[str]]:
-    from .mechanisms import MECHANISMS, installed
-
+def _chosen(against: str | None) -> list[Contender] | None:
+    """Who takes part; None: everybody that is there."""
     if against is None:
-        return [known for known in MECHANISMS if installed(known)], [
-            known.name for known in MECHANISMS if not installed(known)
-        ]
-    wanted = [name.strip() for name in against.split(",") if name.strip()]
-    names = {known.name.lower(): known for known in MECHANISMS if known.group != "shmkit"}
-    for name in wanted:
-        if name.lower() not in names:
-            others = ", ".join(known.name for known in names.values())
-            raise CommandError(f"there is no {name!r} to compare with: there are {others}", usage=True)
-        if not installed(names[name.lower()]):
-            raise CommandError(f"{name} is not installed: pip install 'shmkit[bench]'")
-    ours = [known for known in MECHANISMS if known.group == "shmkit"]
-    return [*ours, *(names[name.lower()] for name in wanted)], []
+        return None
+    from .suite import EVERYBODY, knows
+
+    ours = [one for one in EVERYBODY if one.family == "shmkit"]
+    chosen: list[Contender] = []
+    for name in against.split(","):
+        if not name.strip():
+            continue
+        known = knows(name.strip())
+        if not known:
+            others = ", ".join(one.name for one in EVERYBODY if one not in ours)
+            raise CommandError(f"there is no {name.strip()!r} to compare with: there are {others}", usage=True)
+        if all(one.missing() for one in known):
+            raise CommandError(f"{name.strip()} is not installed: pip install {known[0].package}")
+        chosen += known
+    # Beside all of ours, unless it was said which.
+    return chosen if any(one.family == "shmkit" for one in chosen) else [*ours, *chosen]
 
 
-def _measure(
-    chosen: list[Mechanism], sizes: list[int], rounds: int, seconds: float, cores: tuple[int, int] | None
-) -> list[Row]:
-    from .cell import PATTERNS, Cell, copying, measure
-    from .report import MEMCPY, Row
-
-    rows: list[Row] = []
-    with _progress(rounds * len(PATTERNS) * sum(len(chosen) for _ in sizes)) as step:
-        for pattern in PATTERNS:
-            for size in sizes:
-                able = [known for known in chosen if size <= known.most]
-                cells: dict[str, list[Cell]] = {known.name: [] for known in able}
-                copies = []
-                for number in range(rounds):
-                    # In turn, and each time another one first: no one has the quieter machine.
-                    first = number % max(1, len(able))
-                    for known in able[first:] + able[:first]:
-                        step(f"{pattern}, {size} bytes: {known.name}")
-                        cells[known.name].append(measure(known, pattern, size, seconds, cores))
-                    if pattern == "throughput":
-                        copies.append(copying(size, seconds / 4))
-                rows += [Row(it.name, it.group, it.copies, pattern, size, cells[it.name]) for it in able]
-                if copies:
-                    rows.append(Row(MEMCPY, "limit", True, pattern, size, copies))
-    return rows
-
-
-def _tell(rows: list[Row], absent: list[str]) -> None:
-    from shmkit.cli.table import painter, width_of_terminal
-
-    from .report import machine, table, volume
-
-    print(f"On {machine()}.")
-    width, paint = width_of_terminal(), painter()
-    for pattern, size in dict.fromkeys((row.pattern, row.size) for row in rows):
-        print(f"\n{pattern.capitalize()}, {volume(size)}\n")
-        print(table([row for row in rows if (row.pattern, row.size) == (pattern, size)], width, paint))
-    print("\n*        no bytes are moved: written in place, or handed on by reference")
-    print("SPREAD   from the fastest to the slowest round     CPU   of both processes, for each message")
-    if absent:
-        print(f"\nNot installed: {', '.join(absent)} (pip install 'shmkit[bench]').")
-
-
-def _json(rows: list[Row], rounds: int, load: float) -> str:
+def _measure(plan: Plan, chosen: list[Contender] | None) -> tuple[list[Row], dict[str, Any]]:
     from shmkit import __version__
 
+    from . import calls, harness, machine
+    from .report import MEMCPY, Row, rows_of
+    from .suite import EVERYBODY, setups
+
+    planned = setups(plan, chosen)
+    absent = {one.name: reason for one in EVERYBODY if (reason := one.missing()) is not None}
+    uncounted = calls.why_not()
+    rows: list[Row] = []
+    present = [setup._replace(contenders=[one for one in setup.contenders if not one.missing()]) for setup in planned]
+    total = sum(len(setup.contenders) * (plan.rounds + (setup.traced and not uncounted)) for setup in present)
+    began = time.monotonic()
+    with harness.no_helpers_left(), _progress(total) as step:
+        for setup in present:
+            copies = []
+            found = harness.compare(
+                setup.pattern, setup.job, setup.contenders, plan.rounds, step, traced=setup.traced and not uncounted
+            )
+            rows += rows_of(found, setup)
+            if setup.name == "throughput":
+                copies = [_copying(setup.size, plan.seconds / 4) for _ in range(plan.rounds)]
+                rows.append(Row(MEMCPY, "limit", True, setup.name, setup.size, copies, sum(copies) / len(copies)))
+    told = {
+        "shmkit": __version__,
+        "machine": machine.in_words(),
+        "facts": machine.facts(),
+        "rounds": plan.rounds,
+        "seconds": round(time.monotonic() - began, 1),
+        "absent": [name for name in absent if chosen is None],
+        "uncounted": uncounted,
+    }
+    return rows, told
+
+
+def _copying(size: int, seconds: float) -> float:
+    """Seconds for the same bytes, copied by one process to two places in turn: a bound for one copy."""
+    import numpy as np
+
+    source = np.full(size, 7, "uint8")
+    places = [np.zeros(size, "uint8") for _ in range(2)]
+    count = 0
+    start = time.perf_counter()
+    while (took := time.perf_counter() - start) < seconds or not count:
+        for _ in range(32 if size < 1 << 20 else 1):
+            for place in places:
+                np.copyto(place, source)
+                count += 1
+    return took / count
+
+
+def _tell(rows: list[Row], told: dict[str, Any]) -> None:
+    from .report import overview, table, volume
+    from .suite import TITLES
+
+    print(f"On {told['machine']}.")
+    width, paint = width_of_terminal(), painter()
+    for pattern, size in dict.fromkeys((row.pattern, row.size) for row in rows):
+        sized = pattern in ("round trip", "throughput", "array tasks", "create", "attach")
+        print(f"\n{TITLES[pattern]}{f', {volume(size)}' if sized else ''}\n")
+        print(table([row for row in rows if (row.pattern, row.size) == (pattern, size)], width, paint))
+    for pattern in dict.fromkeys(row.pattern for row in rows):
+        mine = [row for row in rows if row.pattern == pattern]
+        if len({row.size for row in mine}) > 1:
+            print(f"\n{TITLES[pattern]}, all sizes\n")
+            print(overview(mine, width, paint))
+    print("\n*        no bytes are moved: written in place, or handed on by reference")
+    print("SPREAD   from the fastest to the slowest round     CPU   of all processes, for each message")
+    if told.get("uncounted"):
+        print(f"SLEEPS   for each message.  {told['uncounted'][0].upper()}{told['uncounted'][1:]}.")
+    else:
+        print("CALLS    system calls for each message     SLEEPS   how often one gave its core away to wait")
+    if told.get("absent"):
+        print(f"\nNot installed: {', '.join(told['absent'])} (pip install 'shmkit[bench,peers]').")
+    if told.get("load_before", 0) > BUSY:
+        print(f"\nOther programs were running (load {told['load_before']:.1f}): another run will tell other figures.")
+
+
+def _json(rows: list[Row], told: dict[str, Any]) -> str:
     from .report import as_json
 
-    return json.dumps(
-        as_json(rows, {"shmkit": __version__, "rounds": rounds, "load_before": load}), indent=1, ensure_ascii=False
-    )
+    return json.dumps(as_json(rows, told), ensure_ascii=False).replace('{"mechanism"', '\n {"mechanism"')
 
 
 def _write(path: Path, text: str) -> None:
@@ -228,8 +321,6 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 def _sizes(text: str) -> list[int]:
     from shmkit.sizes import parse_size
 
-    from .cell import LEAST
-
     sizes = []
     for part in text.split(","):
         try:
@@ -238,6 +329,8 @@ def _sizes(text: str) -> list[int]:
             raise argparse.ArgumentTypeError(str(error)) from None
         if not LEAST <= size <= LARGEST:
             raise argparse.ArgumentTypeError(f"a message has {LEAST} bytes to 1 GiB: got {part.strip()}")
+        if size % 8:
+            raise argparse.ArgumentTypeError(f"a message consists of numbers of 8 bytes: got {part.strip()}")
         sizes.append(size)
     return sorted(set(sizes))
 

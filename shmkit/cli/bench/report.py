@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,49 +10,69 @@ from shmkit.cli.table import Cell, Column, format_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import cell
+    from .harness import Comparison
+    from .suite import Setup
 
-__all__ = ["MEMCPY", "Row", "as_json", "machine", "span", "speed", "table", "volume"]
+__all__ = ["MEMCPY", "Row", "as_json", "from_json", "overview", "rows_of", "span", "speed", "table", "volume"]
 
 MEMCPY = "memcpy"
+# Below this size throughput is told as time: bytes per second say little of small messages.
+_SAID_AS_TIME = 1024
 _UNITS = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
 class Row(NamedTuple):
-    """All rounds of a mechanism with one pattern and size."""
+    """All rounds of a mechanism with one pattern and size, in seconds per message (trip, cycle, task)."""
 
     mechanism: str
     group: str
     copies: bool
     pattern: str
     size: int
-    cells: list[cell.Cell]
-
-    @property
-    def good(self) -> list[cell.Cell]:
-        """The rounds in which nothing went wrong."""
-        return [found for found in self.cells if found.error is None]
+    rounds: list[float]
+    cpu: float = 0.0
+    """Seconds of all processors for each message."""
+    sleeps: float | None = None
+    """How often a process gave its processor away to wait."""
+    calls: float | None = None
+    """System calls; None: they were not counted."""
+    extra: dict[str, float] = {}  # noqa: RUF012  # nobody changes it
+    error: str | None = None
 
     @property
     def seconds(self) -> float | None:
         """The median; None if nothing could be measured."""
-        return statistics.median(found.seconds for found in self.good) if self.good else None
+        return statistics.median(self.rounds) if self.rounds else None
 
     @property
     def spread(self) -> float:
         """How far the slowest and the fastest round are apart, as a share of the median."""
-        times = [found.seconds for found in self.good]
-        return (max(times) - min(times)) / (self.seconds or 1.0) if times else 0.0
+        return (max(self.rounds) - min(self.rounds)) / (self.seconds or 1.0) if self.rounds else 0.0
 
-    @property
-    def cpu(self) -> float:
-        """Seconds of both processors for each message."""
-        return statistics.median(found.cpu for found in self.good) if self.good else 0.0
 
-    @property
-    def error(self) -> str | None:
-        """What went wrong, if it never went well."""
-        return None if self.good or not self.cells else self.cells[0].error
+def rows_of(comparison: Comparison, setup: Setup) -> list[Row]:
+    """What a comparison found, a row for each contender."""
+    rows = []
+    for one in setup.contenders:
+        cells = comparison.cells.get(one.name, [])
+        good = comparison.good(one.name)
+        failed = cells and not good
+        rows.append(
+            Row(
+                one.name,
+                one.family,
+                one.copies,
+                setup.name,
+                setup.size,
+                [cell.seconds for cell in good],
+                statistics.median(sum(cell.cpu) / cell.count for cell in good) if good else 0.0,
+                statistics.median(cell.sleeps for cell in good) if good else None,
+                comparison.calls.get(one.name),
+                {key: statistics.median(cell.extra[key] for cell in good) for key in good[0].extra} if good else {},
+                (cells[0].error or "").strip().splitlines()[-1] if failed else None,
+            )
+        )
+    return rows
 
 
 def span(seconds: float) -> str:
@@ -92,22 +110,30 @@ def _rate(per_second: float) -> str:
     return f"{_three(per_second)} /s"
 
 
+# What a message is called in a pattern, and over the column of its time.
+_TIMES = {
+    "round trip": "ROUND TRIP", "wake-up": "WAKE-UP", "create": "CYCLE", "attach": "CYCLE", "tasks": "PER TASK",
+    "array tasks": "PER TASK",
+}  # fmt: skip
+
+
 def table(rows: list[Row], width: int | None, paint: Callable[[str, str], str] | None) -> str:
     """One pattern, one size: the fastest first."""
     pattern = rows[0].pattern
     measured = [row for row in rows if row.mechanism != MEMCPY]
     best = min((row.seconds for row in measured if row.seconds is not None and row.copies), default=None)
     copied = next((row.seconds for row in rows if row.mechanism == MEMCPY), None)
+    streams = pattern in ("throughput", "many to many")
     columns = [
         Column("MECHANISM", least=14),
-        Column("ROUND TRIP" if pattern == "round trip" else "PER MESSAGE", right=True),
-        *(
-            [Column("MESSAGES", right=True, goes=2), Column("THROUGHPUT", right=True)]
-            if pattern == "throughput"
-            else []
-        ),
+        Column(_TIMES.get(pattern, "PER MESSAGE"), right=True),
+        *([Column("MESSAGES", right=True, goes=2)] if streams else []),
+        *([Column("THROUGHPUT", right=True)] if pattern == "throughput" else []),
         Column("SPREAD", right=True, goes=3),
         Column("CPU", right=True, goes=4),
+        *([Column("CALLS", right=True, goes=5)] if any(row.calls is not None for row in rows) else []),
+        Column("SLEEPS", right=True, goes=6),
+        *([Column("SHARES", right=True, goes=7)] if any("balance" in row.extra for row in rows) else []),
         Column("× BEST", right=True),
         *([Column("× MEMCPY", right=True, goes=1)] if copied else []),
     ]
@@ -120,44 +146,77 @@ def table(rows: list[Row], width: int | None, paint: Callable[[str, str], str] |
             lines.append([Cell(name, style), Cell("failed", "red"), *[Cell("")] * (len(columns) - 2)])
             continue
         is_best = seconds == best and row.copies and row.mechanism != MEMCPY
+        found = {
+            "MESSAGES": _rate(1 / seconds),
+            "THROUGHPUT": speed(row.size / seconds),
+            "SPREAD": f"{100 * row.spread:.0f} %",
+            "CPU": span(row.cpu),
+            "CALLS": "" if row.calls is None else _few(row.calls),
+            "SLEEPS": "" if row.sleeps is None else _few(row.sleeps),
+            "SHARES": f"{row.extra['balance']:.2f}" if "balance" in row.extra else "",
+            "× BEST": "best" if is_best else _times(seconds / best) if best and row.mechanism != MEMCPY else "",
+            "× MEMCPY": _times(seconds / copied) if copied and row.mechanism != MEMCPY else "",
+        }
         lines.append(
             [
                 Cell(name, f"bold {style}".strip() if is_best else style),
                 Cell(span(seconds)),
-                *([Cell(_rate(1 / seconds)), Cell(speed(row.size / seconds))] if pattern == "throughput" else []),
-                Cell(f"{100 * row.spread:.0f} %"),
-                Cell(span(row.cpu)),
-                Cell("best" if is_best else _times(seconds / best) if best and row.mechanism != MEMCPY else ""),
-                *([Cell("" if row.mechanism == MEMCPY else _times(seconds / copied))] if copied else []),
+                *(Cell(found[column.title]) for column in columns[2:]),
             ]
         )
     return format_table(columns, lines, width, paint)
+
+
+def overview(rows: list[Row], width: int | None, paint: Callable[[str, str], str] | None) -> str:
+    """One pattern, a column for each size: the fastest in the middle one first."""
+    sizes = sorted({row.size for row in rows})
+    value = (lambda row: speed(row.size / row.seconds)) if rows[0].pattern == "throughput" and len(sizes) > 1 else None
+    cells = {(row.mechanism, row.size): row for row in rows if row.seconds is not None}
+    best = {
+        size: min((row.seconds or 0.0 for row in cells.values() if row.size == size and row.copies), default=0.0)
+        for size in sizes
+    }
+    middle = sizes[len(sizes) // 2]
+    names = list(dict.fromkeys(row.mechanism for row in rows if row.mechanism != MEMCPY))
+
+    def place(name: str) -> tuple[bool, float]:
+        row = cells.get((name, middle))
+        return row is None, (row.seconds if row and row.seconds is not None else 0.0)
+
+    lines = []
+    for name in sorted(names, key=place):
+        row = next(row for row in rows if row.mechanism == name)
+        style = "green" if row.group == "shmkit" else ""
+        line = [Cell(name if row.copies else f"{name} *", style)]
+        for size in sizes:
+            found = cells.get((name, size))
+            if found is None or found.seconds is None:
+                line.append(Cell("–", "dim"))
+                continue
+            text = span(found.seconds) if value is None or size < _SAID_AS_TIME else value(found)
+            line.append(Cell(text, "bold" if found.seconds == best[size] else ""))
+        lines.append(line)
+    columns = [
+        Column("MECHANISM", least=14),
+        *(Column(volume(size), right=True, goes=1 + abs(at - len(sizes) // 2)) for at, size in enumerate(sizes)),
+    ]
+    return format_table(columns, lines, width, paint)
+
+
+def _few(number: float) -> str:
+    """A count per message."""
+    return f"{number:.0f}" if number >= 9.95 else f"{number:.1f}" if number >= 0.05 else "0"
 
 
 def _times(ratio: float) -> str:
     return f"{ratio:.0f} ×" if ratio >= 9.95 else f"{ratio:.1f} ×" if ratio >= 0.95 else f"{ratio:.2g} ×"
 
 
-def machine() -> str:
-    """What it was measured on, in a line."""
-    model = platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
-    except OSError:
-        pass
-    cores = len(os.sched_getaffinity(0))
-    many = "s" if cores != 1 else ""
-    return f"{model}, {cores} core{many}, Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def as_json(rows: list[Row], facts: dict[str, Any]) -> dict[str, Any]:
     """Everything, in seconds and bytes."""
     return {
-        "schema": 1,
+        "schema": 2,
         **facts,
-        "machine": machine(),
         "results": [
             {
                 "mechanism": row.mechanism,
@@ -166,11 +225,36 @@ def as_json(rows: list[Row], facts: dict[str, Any]) -> dict[str, Any]:
                 "pattern": row.pattern,
                 "size": row.size,
                 "seconds": row.seconds,
-                "spread": row.spread,
+                "spread": round(row.spread, 3),
                 "cpu": row.cpu,
-                "rounds": [found.seconds for found in row.good],
+                "sleeps": row.sleeps,
+                "calls": row.calls,
+                "extra": row.extra,
+                "rounds": row.rounds,
                 "error": row.error,
             }
             for row in rows
         ],
     }
+
+
+def from_json(run: dict[str, Any]) -> list[Row]:
+    """The rows of a run that was written."""
+    if run.get("schema") != 2:
+        raise ValueError(f"this reads runs of schema 2: got {run.get('schema')!r}")
+    return [
+        Row(
+            found["mechanism"],
+            found["group"],
+            found["copies"],
+            found["pattern"],
+            found["size"],
+            found["rounds"],
+            found["cpu"],
+            found["sleeps"],
+            found["calls"],
+            found["extra"],
+            found["error"],
+        )
+        for found in run["results"]
+    ]

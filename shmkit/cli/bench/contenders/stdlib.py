@@ -1,19 +1,18 @@
-"""What Python brings along: multiprocessing's queues and pipe, a pipe by hand, and a ring by hand on SharedMemory."""
+"""What Python brings along: multiprocessing's queues and pipe, and a ring by hand on SharedMemory."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 
-from face import Channel, Contender, Job
+from shmkit.cli.bench.face import Channel, Contender, Job
 
 _context = multiprocessing.get_context("fork")
-_WAITS = frozenset({"one by one", "round trip", "sleeps", "frames"})
+_WAITS = frozenset({"one by one", "round trip", "sleeps", "frames", "frame trips"})
 _OBJECTS = frozenset({"objects", "crowd"})
 
 
@@ -60,11 +59,13 @@ class Queue(Contender):
     kinds = _WAITS | _OBJECTS
 
     def channel(self, job: Job, pattern: Any) -> Channel:
-        bounded = job.slots if pattern.kind == "frames" else 0
+        bounded = job.slots if pattern.kind in ("frames", "frame trips") else 0
         return _Queue(_context.Queue(bounded), late=True)
 
 
 class SimpleQueue(Contender):
+    """``multiprocessing.SimpleQueue``."""
+
     name = "mp.SimpleQueue"
     family = "stdlib"
     kinds = _WAITS | _OBJECTS
@@ -108,54 +109,6 @@ class Pipe(Contender):
         return _Pipe(job.size)
 
 
-class _OsPipe(Channel):
-    def __init__(self, size: int) -> None:
-        self.reader, self.writer = os.pipe()
-        self.size = size
-
-    def sender(self) -> Any:
-        return self
-
-    receiver = sender
-
-    def send(self, message: bytes) -> None:
-        os.write(self.writer, message)
-
-    def recv(self) -> bytes:
-        return os.read(self.reader, self.size)
-
-    def send_array(self, array: np.ndarray[Any, Any]) -> None:
-        rest = memoryview(array).cast("B")
-        while rest:
-            rest = rest[os.write(self.writer, rest) :]
-
-    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
-        frame = np.zeros(self.size // 8)
-        whole = memoryview(frame).cast("B")
-        for _ in range(count):
-            rest = whole
-            while rest:
-                rest = rest[os.readv(self.reader, [rest]) :]
-            yield frame
-
-    def close(self) -> None:
-        if self.reader >= 0:
-            os.close(self.reader)
-            os.close(self.writer)
-            self.reader = -1
-
-
-class OsPipe(Contender):
-    """``os.write`` and ``os.read`` of whole messages; frames are read into one buffer."""
-
-    name = "os.pipe"
-    family = "stdlib"
-    kinds = _WAITS
-
-    def channel(self, job: Job, pattern: Any) -> Channel:
-        return _OsPipe(job.size)
-
-
 class _HandRing(Channel):
     """A ring of slots in Python: two indices, 128 bytes apart, and slots behind them.
 
@@ -166,7 +119,7 @@ class _HandRing(Channel):
         self.depth, self.size = job.slots, job.size
         self.warm = 2 * self.depth + 2
         self.stride = (self.size + 63) // 64 * 64
-        self.memory = SharedMemory(create=True, size=256 + self.depth * self.stride)
+        self.memory: Any = SharedMemory(create=True, size=256 + self.depth * self.stride)
         self.position = self.seen = 0
 
     def _open(self) -> Any:
@@ -239,7 +192,70 @@ class HandRing(Contender):
 
     name = "hand-made ring"
     family = "stdlib"
-    kinds = frozenset({"one by one", "polled", "frames", "in place"})
+    kinds = frozenset({"one by one", "polled", "round trip", "frames", "frame trips", "in place"})
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _HandRing(job)
+
+
+class _Alternate(Channel):
+    """One message at a time in a SharedMemory; a semaphore tells that it is there, another that it was taken."""
+
+    def __init__(self, job: Job) -> None:
+        self.size = job.size
+        self.slots = min(4, job.slots)
+        self.memory: Any = SharedMemory(create=True, size=self.slots * job.size)
+        self.there, self.taken = _context.Semaphore(0), _context.Semaphore(self.slots)
+        self.number = 0
+        self.warm = 2 * self.slots
+
+    def _open(self) -> Any:
+        size, buffer = self.size, self.memory.buf
+        self.places = [buffer[at * size : (at + 1) * size] for at in range(self.slots)]
+        if size % 8 == 0:
+            self.frames = [np.frombuffer(place, np.float64) for place in self.places]
+        return self
+
+    sender = receiver = _open
+
+    def _next(self) -> int:
+        number = self.number % self.slots
+        self.number += 1
+        return number
+
+    def send(self, message: bytes) -> None:
+        self.taken.acquire()
+        self.places[self._next()][:] = message
+        self.there.release()
+
+    def recv(self) -> bytes:
+        self.there.acquire()
+        message = bytes(self.places[self._next()])
+        self.taken.release()
+        return message
+
+    def send_array(self, array: np.ndarray[Any, Any]) -> None:
+        self.taken.acquire()
+        self.frames[self._next()][:] = array
+        self.there.release()
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        for _ in range(count):
+            self.there.acquire()
+            yield self.frames[self._next()]
+            self.taken.release()
+
+    def close(self) -> None:
+        self.memory.close()
+        self.memory.unlink()
+
+
+class Semaphores(Contender):
+    """``SharedMemory`` and two ``multiprocessing.Semaphore``, as programs are written by hand."""
+
+    name = "SharedMemory, semaphores"
+    family = "stdlib"
+    kinds = _WAITS
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Alternate(job)

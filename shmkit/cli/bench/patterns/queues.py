@@ -13,9 +13,9 @@ import struct
 from itertools import repeat
 from typing import Any
 
-from face import Job
-from patterns.base import DISTINCT, End, Measured, Pattern, WrongMessage
-from patterns.streams import OneByOne
+from shmkit.cli.bench.face import Job
+from shmkit.cli.bench.patterns.base import DISTINCT, End, Measured, Pattern, WrongMessage
+from shmkit.cli.bench.patterns.streams import OneByOne
 
 
 class Record:
@@ -84,7 +84,7 @@ class Crowd(Pattern):
             produce(me)
             end.sender.flush()
 
-        helpers = [_fork(lambda me=me: help_out(me)) for me in range(1, self.workers)]  # type: ignore[misc]
+        helpers = [_fork(lambda me=me: help_out(me)) for me in range(1, self.workers)]
         produce(0)
         for helper in helpers:
             _wait(*helper)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import itertools
 import os
 import shutil
@@ -14,21 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from face import Channel, Contender, Job
+from shmkit.cli.bench.face import Channel, Contender, Job
 
 _serial = itertools.count()
 _FOREVER = 1e6  # seconds: faster-fifo wants a number
-
-
-class _Optional(Contender):
-    module = ""
-
-    def missing(self) -> str | None:
-        try:
-            importlib.import_module(self.module)
-        except ImportError as error:
-            return f"{self.name} is not installed: {error}"
-        return None
+_WAITS = frozenset({"one by one", "round trip", "sleeps", "frames", "frame trips"})
 
 
 # -- faster-fifo --------------------------------------------------------------------------------------------------
@@ -67,12 +56,12 @@ class _FasterFifo(Channel):
             yield np.frombuffer(self.queue.get(True, _FOREVER))
 
 
-class FasterFifo(_Optional):
+class FasterFifo(Contender):
     """Without its pickling, which halves its rate, where bytes are sent."""
 
     name = "faster-fifo"
-    module = "faster_fifo"
-    kinds = frozenset({"one by one", "round trip", "sleeps", "lists", "frames", "objects", "crowd"})
+    module, package = "faster_fifo", "faster-fifo"
+    kinds = frozenset({"one by one", "round trip", "sleeps", "lists", "frames", "frame trips", "objects", "crowd"})
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _FasterFifo(job, pickles=pattern.kind in ("objects", "crowd"))
@@ -119,10 +108,12 @@ class _Zmq(Channel):
         self.context.term()
 
 
-class Zmq(_Optional):
+class Zmq(Contender):
+    """PUSH and PULL; frames are received without a copy."""
+
     name = "pyzmq"
-    module = "zmq"
-    kinds = frozenset({"one by one", "round trip", "sleeps", "frames"})
+    module, package = "zmq", "pyzmq"
+    kinds = _WAITS
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Zmq(job)
@@ -221,12 +212,12 @@ class _Iceoryx(Channel):
             file.unlink(missing_ok=True)
 
 
-class Iceoryx(_Optional):
+class Iceoryx(Contender):
     """Loans and samples; its subscriber only polls, so both sides spin."""
 
     name = "iceoryx2"
-    module = "iceoryx2"
-    kinds = frozenset({"one by one", "polled", "frames", "in place"})
+    module = package = "iceoryx2"
+    kinds = frozenset({"one by one", "polled", "round trip", "frames", "frame trips", "in place"})
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Iceoryx(job)

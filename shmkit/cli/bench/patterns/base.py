@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from face import Job, Link
+from shmkit.cli.bench.face import Job, Link
 
 # Distinct messages in a row; a prime, so that a ring that loses or repeats a lap is found out.
 DISTINCT = 1021
@@ -23,6 +23,8 @@ class WrongMessage(AssertionError):
 
 @dataclass
 class Measured:
+    """What a round's figures mean."""
+
     seconds: float
     samples: list[float] = field(default_factory=list)  # seconds, for percentiles
     extra: dict[str, float] = field(default_factory=dict)  # what else the pattern measures
@@ -52,6 +54,7 @@ class Pattern:
     group = ""
     both_ways = False
     calibrated = True
+    traceable = True  # system calls can be counted for a number of messages
     laps = True  # rounds until every page of the buffer has been touched
     first_count = 16
     multiple = 1
@@ -106,6 +109,7 @@ class Pattern:
 
 
 def size_name(size: int) -> str:
+    """In the largest unit that divides it."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size >= factor and size % factor == 0:
             return f"{size // factor} {unit}"

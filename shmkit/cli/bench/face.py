@@ -1,4 +1,4 @@
-"""What every contender looks like to the loops in patterns.py.
+"""What every contender looks like to the loops in ``patterns``.
 
 A contender makes one-way channels.  A channel is made before the fork; one child takes its sender, the other its
 receiver.  A sender or receiver has only the methods of the patterns that its contender names:
@@ -15,6 +15,8 @@ kind of pattern  sender                              receiver
 ``lists``        ``send_many(list[bytes])``          ``recv_many(most) -> list[bytes]``
 ``blocks``       ``send_block(uint8 array)``         ``recv_block(uint8 array) -> messages``
 ``frames``       ``send_array(float64 array)``       ``arrays(count)`` yields them, each valid until the next
+``frame trips``  the same, both ways
+``tasks``        ``runs(work, arguments)``           none
 ``in place``     ``slots(count)`` yields arrays      ``arrays(count)``
 ``cycles``       ``cycles(count)``                   none
 ``attaches``     ``cycles(count)``                   none
@@ -30,8 +32,11 @@ own documentation does it (a ``with`` block, a ``release`` call, nothing) and th
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+__all__ = ["Channel", "Contender", "Job", "Link"]
 
 
 class Job(NamedTuple):
@@ -76,19 +81,30 @@ class Channel:
 
 
 class Contender:
-    """One way to do it.  ``family`` is shmkit, limit, stdlib or peer."""
+    """One way to do it.  ``family`` is shmkit, limit, stdlib, kernel or peer."""
 
     name = ""
     family = "peer"
     kinds: frozenset[str] = frozenset()
     # The largest message that it takes.
     largest = 1 << 40
+    # Whether the bytes of a message are moved at all.
+    copies = True
+    # The module without which it cannot run, and what pip calls that.
+    module: str | None = None
+    package: str | None = None
 
     def supports(self, pattern: Any, job: Job) -> bool:
         return pattern.kind in self.kinds and job.size <= self.largest
 
     def missing(self) -> str | None:
         """Why it cannot run here, or None."""
+        if self.module is None:
+            return None
+        try:
+            importlib.import_module(self.module)
+        except ImportError as error:
+            return f"{self.name} is not installed: {error}"
         return None
 
     def channel(self, job: Job, pattern: Any) -> Channel:

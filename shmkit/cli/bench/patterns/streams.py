@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from face import Job
-from limits import compiled
-from patterns.base import End, Pattern, WrongMessage, messages, size_name
-
-stamp, is_stamped, same_bytes = compiled.stamp, compiled.is_stamped, compiled.same_bytes
+from shmkit.cli.bench.face import Job
+from shmkit.cli.bench.patterns import checks
+from shmkit.cli.bench.patterns.base import End, Pattern, WrongMessage, messages, size_name
 
 
 class OneByOne(Pattern):
+    """Small messages, a call for each."""
+
     kind = "one by one"
     first_count = 256
 
@@ -113,7 +113,7 @@ class Blocks(Pattern):
         size, received = end.job.size, 0
         while received < count:
             got = recv_block(into)
-            if not same_bytes(into, expected[received % self.batch * size :], got * size):
+            if not checks.same_bytes(into, expected[received % self.batch * size :], got * size):
                 raise WrongMessage("lost, doubled, torn or out of order")
             received += got
 
@@ -147,14 +147,14 @@ class Frames(Pattern):
         return self.source(job)
 
     def first(self, end: End, count: int) -> Any:
-        send, (source, _) = end.sender.send_array, end.data
+        send, (source, _), stamp = end.sender.send_array, end.data, checks.stamp
         for number in range(end.number, end.number + count):
             stamp(source, number)
             send(source)
         end.number += count
 
     def second(self, end: End, count: int) -> Any:
-        items, number = end.job.size // 8, end.number
+        items, number, is_stamped = end.job.size // 8, end.number, checks.is_stamped
         for frame in end.receiver.arrays(count):
             if not is_stamped(frame, number, items):
                 raise WrongMessage(f"frame {number} does not begin and end with its number")
@@ -162,7 +162,7 @@ class Frames(Pattern):
         self._all_came(end, number, count)
 
     def second_summed(self, end: End, count: int) -> Any:
-        items, number, (_, inner) = end.job.size // 8, end.number, end.data
+        items, number, (_, inner), is_stamped = end.job.size // 8, end.number, end.data, checks.is_stamped
         for frame in end.receiver.arrays(count):
             if not is_stamped(frame, number, items) or frame.sum() != inner + 2 * number:
                 raise WrongMessage(f"frame {number} is not what was sent")
@@ -174,6 +174,42 @@ class Frames(Pattern):
         if number != end.number + count:
             raise WrongMessage(f"{number - end.number} frames of {count}")
         end.number = number
+
+
+class FrameTrips(Frames):
+    """Arrays to and fro, each answered at once by another one; the first and the last number of both are checked."""
+
+    kind = "frame trips"
+    both_ways = True
+
+    def title(self, job: Job) -> str:
+        return f"round trip of frames of {size_name(job.size)}"
+
+    def prepare(self, job: Job) -> Any:
+        return self.source(job)[0]
+
+    def first(self, end: End, count: int) -> Any:
+        self._there_and_back(end, count, leads=True)
+
+    def second(self, end: End, count: int) -> Any:
+        self._there_and_back(end, count, leads=False)
+
+    @staticmethod
+    def _there_and_back(end: End, count: int, *, leads: bool) -> None:
+        send, source, items = end.sender.send_array, end.data, end.job.size // 8
+        stamp, is_stamped = checks.stamp, checks.is_stamped
+        frames = end.receiver.arrays(count)
+        for number in range(end.number, end.number + count):
+            if leads:
+                stamp(source, number)
+                send(source)
+            if not is_stamped(next(frames), number, items):
+                raise WrongMessage(f"frame {number} does not begin and end with its number")
+            if not leads:
+                stamp(source, number)
+                send(source)
+        next(frames, None)  # so that the last one is given back
+        end.number += count
 
 
 class InPlace(Frames):
@@ -188,7 +224,7 @@ class InPlace(Frames):
         return None
 
     def first(self, end: End, count: int) -> Any:
-        number = end.number
+        number, stamp = end.number, checks.stamp
         for slot in end.sender.slots(count):
             stamp(slot, number)
             number += 1

@@ -10,20 +10,36 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from limits import compiled
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CPUS", "PACKAGES", "SPLIT", "Busy", "core_distance", "facts", "in_words", "use_probe"]
 
 CPUS = sorted(os.sched_getaffinity(0))
 # Producer and consumer of a pinned run; one CPU alone has no "split".
 SPLIT: tuple[int, int] | None = (CPUS[0], CPUS[1]) if len(CPUS) > 1 else None
 
+# What may be compared, by the names under which it is installed.
+PACKAGES = (
+    "shmkit", "numpy", "Cython", "faster-fifo", "pyzmq", "iceoryx2", "posix_ipc", "sysv_ipc", "kickmsg", "momentumx",
+    "subetha-ipc", "cloudtoid-interprocess", "py-sharedmemory", "SharedArray", "torch", "joblib", "loky",
+)  # fmt: skip
+
 _TICKS = os.sysconf("SC_CLK_TCK")
+_probe: Callable[[int, int], float] | None = None
+
+
+def use_probe(probe: Callable[[int, int], float]) -> None:
+    """Lets ``core_distance`` ask this, given two CPUs: it takes compiled code, which is not here."""
+    global _probe  # noqa: PLW0603
+    _probe = probe
 
 
 def core_distance() -> float | None:
-    """Nanoseconds of a cache line's way between the two CPUs and back; None where there is one CPU."""
-    return None if SPLIT is None else float(compiled.line_ns(*SPLIT))
+    """Nanoseconds of a cache line's way between the two CPUs and back; None: there is one CPU, or no probe."""
+    return None if SPLIT is None or _probe is None else float(_probe(*SPLIT))
 
 
 class Busy:
@@ -36,7 +52,7 @@ class Busy:
     def _read() -> tuple[float, float, float]:
         """Instant, busy seconds of our CPUs, and seconds used by this process and its reaped children."""
         busy = 0.0
-        with open("/proc/stat") as lines:
+        with open("/proc/stat", encoding="utf-8") as lines:
             for line in lines:
                 name, *fields = line.split()
                 if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in CPUS[:2]:
@@ -70,15 +86,27 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
     return platform.processor() or platform.machine()
+
+
+def in_words() -> str:
+    """What is measured on, in a line."""
+    many = "s" if len(CPUS) != 1 else ""
+    return (
+        f"{_cpu_model()}, {len(CPUS)} core{many}, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
 
 
 def facts() -> dict[str, Any]:
     """Machine, kernel, Python, compiler, commit and the versions of everything that is compared."""
-    packages = ("shmkit", "numpy", "Cython", "faster-fifo", "pyzmq", "iceoryx2", "posix_ipc")
     compiler = _output(os.environ.get("CC", "cc"), "--version").splitlines()
     return {
         "machine": f"{platform.machine()}, {_cpu_model()}, {len(CPUS)} CPUs",
@@ -88,7 +116,7 @@ def facts() -> dict[str, Any]:
         "python_compiler": platform.python_compiler(),
         "compiler": compiler[0] if compiler else None,
         "commit": _output("git", "rev-parse", "--short=12", "HEAD") or None,
-        "modified": bool(_output("git", "status", "--porcelain", "--", "../shmkit")),
-        "packages": {name: version for name in packages if (version := _version(name))},
+        "modified": bool(_output("git", "status", "--porcelain", "--", "../..")),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
     }

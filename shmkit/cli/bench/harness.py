@@ -31,9 +31,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import machine
-from face import Contender, Job, Link
-from patterns import Pattern
+from shmkit.cli.bench import calls, machine
+from shmkit.cli.bench.face import Contender, Job, Link
+from shmkit.cli.bench.patterns import Pattern
+
+__all__ = ["Cell", "Comparison", "compare", "no_helpers_left", "percentiles", "run_cell", "traced_cell"]
 
 _context = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +44,8 @@ _PR_SET_PDEATHSIG = 1
 class Control:
     """The words through which the two children of a cell agree on rounds."""
 
-    _AT, _COUNT, _START, _STOP = 0, 2, 3, 4  # _AT and _STOP have a word for each role
+    # _AT, _STOP and _COUNTED have a word for each role
+    _AT, _COUNT, _START, _STOP, _COUNTED, _GO = 0, 2, 3, 4, 6, 8
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
@@ -61,6 +64,21 @@ class Control:
 
     def stop(self, role: int) -> None:
         self._words[self._STOP + role] = time.monotonic_ns()
+
+    def counted(self, role: int) -> bool:
+        """Whether the role's system calls count just now."""
+        return bool(self._words[self._COUNTED + role])
+
+    def set_counted(self, role: int, value: bool) -> None:
+        self._words[self._COUNTED + role] = value
+
+    def let_go(self) -> None:
+        """Whoever awaits it may begin."""
+        self._words[self._GO] = 1
+
+    def await_go(self) -> None:
+        while not self._words[self._GO]:
+            time.sleep(0.001)
 
     @property
     def elapsed(self) -> float:
@@ -86,6 +104,7 @@ class Cell:
     elapsed: float = 0.0
     faults: float = 0.0  # minor page faults per message, both processes
     cpu: tuple[float, float] = (0.0, 0.0)  # CPU seconds of both roles in the timed round
+    sleeps: float = 0.0  # how often one of the two gave its CPU away to wait, per message
     percentiles: dict[str, float] = field(default_factory=dict)  # seconds
     core_ns: tuple[float | None, float | None] = (None, None)  # cache-line round trip before and after
     extra: dict[str, float] = field(default_factory=dict)  # what else the pattern measured
@@ -97,6 +116,7 @@ class Cell:
 
 
 def percentiles(samples: Iterable[float]) -> dict[str, float]:
+    """The 50th, the 99th and the 99.9th."""
     ordered = sorted(samples)
     if not ordered:
         return {}
@@ -107,16 +127,25 @@ def percentiles(samples: Iterable[float]) -> dict[str, float]:
 # -- in a child ---------------------------------------------------------------------------------------------------
 
 
-def _usage() -> tuple[int, float]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_minflt, time.process_time()
+def _usage() -> tuple[int, int, float]:
+    """Minor page faults, sleeps and CPU seconds of this process and of the children that it has waited for."""
+    used, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.process_time() + theirs.ru_utime + theirs.ru_stime
+    return used.ru_minflt + theirs.ru_minflt, used.ru_nvcsw + theirs.ru_nvcsw, seconds
 
 
-def _child(role: int, parent: int, pattern: Pattern, link: Link, control: Control, cpu: int | None, pipe: Any) -> None:
+def _child(
+    role: int, parent: int, pattern: Pattern, link: Link, control: Control, cpu: int | None, pipe: Any, traced: int
+) -> None:
+    """``traced``: so many messages, whose system calls are counted; 0: as many as take the time, timed."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+    # Ctrl-C is the parent's affair, which then kills this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        if traced:
+            control.await_go()
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         gc.collect()
@@ -124,19 +153,28 @@ def _child(role: int, parent: int, pattern: Pattern, link: Link, control: Contro
         end = pattern.open(role, link)
         run = pattern.roles[role]
 
-        def one_round() -> tuple[Any, int, float]:
+        def one_round() -> tuple[Any, int, int, float]:
             control.meet(role)
             if role == 0:
                 control.start()
-            faults, seconds = _usage()
+            faults, sleeps, seconds = _usage()
             found = run(end, control.count)
-            faults_after, seconds_after = _usage()
+            faults_after, sleeps_after, seconds_after = _usage()
             control.stop(role)
             control.meet(role)
-            return found, faults_after - faults, seconds_after - seconds
+            return found, faults_after - faults, sleeps_after - sleeps, seconds_after - seconds
 
         if role == 0:
-            control.count = pattern.first_count
+            control.count = traced or pattern.first_count
+        if traced:
+            one_round()
+            control.set_counted(role, True)
+            run(end, traced)
+            control.set_counted(role, False)
+            pipe.send({"n": traced})
+            end.leave()
+            control.meet(role)
+            return
         warm = 0
         while pattern.calibrated:
             one_round()
@@ -148,9 +186,9 @@ def _child(role: int, parent: int, pattern: Pattern, link: Link, control: Contro
                 control.count = pattern.next_count(count, elapsed, done=done)
             if done:
                 break
-        samples, faults, seconds = one_round()
+        samples, faults, sleeps, seconds = one_round()
         timed = {"elapsed": control.elapsed, "n": control.count}
-        pipe.send({"samples": samples, "faults": faults, "cpu": seconds, **timed})
+        pipe.send({"samples": samples, "faults": faults, "sleeps": sleeps, "cpu": seconds, **timed})
         end.leave()
         control.meet(role)  # nobody leaves while the other still needs it
     except BaseException:
@@ -161,19 +199,29 @@ def _child(role: int, parent: int, pattern: Pattern, link: Link, control: Contro
 # -- in the parent ------------------------------------------------------------------------------------------------
 
 
-def _collect(children: list[Any], pipes: list[Any], seconds: float) -> list[dict[str, Any]]:
+def _collect(
+    children: list[Any], pipes: list[Any], seconds: float, tracer: calls.Tracer | None = None
+) -> list[dict[str, Any]]:
     """What each child reported; raises when one failed, died or took too long."""
     found: dict[int, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
     while len(found) < 2:
         waiting = [pipes[role] for role in (0, 1) if role not in found]
-        ready = multiprocessing.connection.wait(waiting, max(0.0, deadline - time.monotonic()))
+        patience = max(0.0, deadline - time.monotonic())
+        if tracer is None:
+            ready = multiprocessing.connection.wait(waiting, patience)
+        else:
+            tracer.serve()
+            ready = multiprocessing.connection.wait(waiting, 0)
+            if not ready and patience:
+                signal.sigtimedwait([signal.SIGCHLD], min(patience, 0.05))
+                continue
         if not ready:
             raise TimeoutError(f"no result within {seconds:g} s")
         for pipe in ready:
             role = pipes.index(pipe)
             try:
-                found[role] = pipe.recv()
+                found[role] = pipes[role].recv()
             except EOFError:
                 children[role].join(1)
                 raise RuntimeError(f"role {role} died: exit code {children[role].exitcode}") from None
@@ -182,11 +230,9 @@ def _collect(children: list[Any], pipes: list[Any], seconds: float) -> list[dict
     return [found[0], found[1]]
 
 
-def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float = 90.0) -> Cell:
-    """One pair of processes, one timed round."""
-    cell = Cell(contender.name)
-    before = machine.core_distance()
-    busy = machine.Busy()
+@contextlib.contextmanager
+def _pair(contender: Contender, pattern: Pattern, job: Job, traced: int = 0) -> Iterator[tuple[Any, ...]]:
+    """The link, the control words, both children and their pipes; whatever happens, they are gone afterwards."""
     children: list[Any] = []
     pipes: list[Any] = []
     link = None
@@ -197,23 +243,11 @@ def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float =
             mine, theirs = _context.Pipe(duplex=False)
             pipes.append(mine)
             cpu = machine.SPLIT[role] if pattern.split and machine.SPLIT else None
-            arguments = (role, os.getpid(), pattern, link, control, cpu, theirs)
+            arguments = (role, os.getpid(), pattern, link, control, cpu, theirs, traced)
             children.append(_context.Process(target=_child, args=arguments, daemon=True))
             children[-1].start()
             theirs.close()
-        first, second = _collect(children, pipes, watchdog)
-        for child in children:
-            child.join(5)
-        cell.count = first["n"]
-        cell.elapsed = first["elapsed"]
-        cell.faults = (first["faults"] + second["faults"]) / cell.count
-        cell.cpu = (first["cpu"], second["cpu"])
-        result = pattern.tally(link.forth) or pattern.result(cell.count, cell.elapsed, first, second)
-        cell.seconds = result.seconds
-        cell.extra = result.extra
-        cell.percentiles = percentiles(result.samples)
-    except Exception as error:
-        cell.error = f"{type(error).__name__}: {error}".strip()
+        yield link, control, children, pipes
     finally:
         for child in children:
             child.kill()
@@ -223,9 +257,57 @@ def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float =
             pipe.close()
         if link is not None:
             link.close()
+
+
+def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float = 90.0) -> Cell:
+    """One pair of processes, one timed round."""
+    cell = Cell(contender.name)
+    before = machine.core_distance()
+    busy = machine.Busy()
+    try:
+        with _pair(contender, pattern, job) as (link, _, children, pipes):
+            first, second = _collect(children, pipes, watchdog)
+            for child in children:
+                child.join(5)
+            cell.count = first["n"]
+            cell.elapsed = first["elapsed"]
+            cell.faults = (first["faults"] + second["faults"]) / cell.count
+            cell.sleeps = (first["sleeps"] + second["sleeps"]) / cell.count
+            cell.cpu = (first["cpu"], second["cpu"])
+            result = pattern.tally(link.forth) or pattern.result(cell.count, cell.elapsed, first, second)
+            cell.seconds = result.seconds
+            cell.extra = result.extra
+            cell.percentiles = percentiles(result.samples)
+    except Exception as error:
+        cell.error = f"{type(error).__name__}: {error}".strip()
     cell.others = busy.stop()
     cell.core_ns = (before, machine.core_distance())
     return cell
+
+
+def traced_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float = 30.0) -> float | None:
+    """System calls per message, of both processes and their threads; None: they cannot be counted.
+
+    So many messages that what is done once hardly shows; a first round, of as many, does not count.
+    """
+    count = math.ceil((4 if job.size >= 1 << 20 else 128) / pattern.multiple) * pattern.multiple
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        with _pair(contender, pattern, job, count) as (_, control, children, pipes):
+            tracer = calls.Tracer(control.counted)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+            try:
+                for role, child in enumerate(children):
+                    tracer.seize(child.pid, role)
+                control.let_go()
+                _collect(children, pipes, watchdog, tracer)
+            finally:
+                tracer.end()
+            return tracer.calls / count
+    except Exception:
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @dataclass
@@ -235,6 +317,7 @@ class Comparison:
     title: str
     job: Job
     cells: dict[str, list[Cell]]
+    calls: dict[str, float] = field(default_factory=dict)  # system calls per message
 
     def good(self, name: str) -> list[Cell]:
         return [cell for cell in self.cells.get(name, []) if cell.error is None]
@@ -251,7 +334,7 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         cells = {name: [cell.record() for cell in cells] for name, cells in self.cells.items()}
-        return {"title": self.title, "job": self.job._asdict(), "cells": cells}
+        return {"title": self.title, "job": self.job._asdict(), "cells": cells, "calls": self.calls}
 
 
 def compare(
@@ -260,15 +343,27 @@ def compare(
     contenders: list[Contender],
     repetitions: int,
     progress: Callable[[str], None] = lambda _: None,
+    traced: bool = False,
 ) -> Comparison:
-    """Repetitions in turn (A B C, B C A, …), so that no contender has a quieter machine than another."""
+    """Repetitions in turn (A B C, B C A, …), so that no contender has a quieter machine than another.
+
+    ``traced``: and one more of each, whose system calls are counted.
+    """
     cells: dict[str, list[Cell]] = {contender.name: [] for contender in contenders}
     for repetition in range(repetitions):
         shift = repetition % max(1, len(contenders))
         for contender in contenders[shift:] + contenders[:shift]:
             progress(f"{pattern.title(job)}: {contender.name} ({repetition + 1} of {repetitions})")
             cells[contender.name].append(run_cell(contender, pattern, job))
-    return Comparison(pattern.title(job), job, cells)
+    comparison = Comparison(pattern.title(job), job, cells)
+    if traced and pattern.traceable:
+        for contender in contenders:
+            progress(f"{pattern.title(job)}: {contender.name}, system calls")
+            if comparison.good(contender.name):
+                found = traced_cell(contender, pattern, job)
+                if found is not None:
+                    comparison.calls[contender.name] = found
+    return comparison
 
 
 @contextlib.contextmanager
@@ -279,6 +374,6 @@ def no_helpers_left() -> Iterator[None]:
     try:
         yield
     finally:
-        tracker = resource_tracker._resource_tracker
+        tracker: Any = resource_tracker._resource_tracker
         if getattr(tracker, "_pid", None) is not None:
             tracker._stop()

@@ -13,8 +13,8 @@ import time
 from itertools import repeat
 from typing import Any
 
-from face import Job, Link
-from patterns.base import End, Measured, Pattern, WrongMessage, messages
+from shmkit.cli.bench.face import Job, Link
+from shmkit.cli.bench.patterns.base import End, Measured, Pattern, WrongMessage, messages
 
 clock = time.monotonic_ns
 
@@ -101,7 +101,7 @@ class _Spinning:
         try_recv = self._try_recv
         while (message := try_recv()) is None:
             pass
-        return message
+        return message  # type: ignore[no-any-return]
 
     def leave(self) -> None:
         self._receiver.leave()
