@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import suite
-from shmkit.cli.bench import harness, machine
+from shmkit.cli.bench import calls, harness, machine
 
 HERE = Path(__file__).parent
 
@@ -57,7 +57,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    machine_info.update(machine.facts())
+    # What differs from run to run is no difference between machines: runs are compared over commits.
+    changing = ("command", "commit", "modified")
+    machine_info.update({name: value for name, value in machine.facts().items() if name not in changing})
 
 
 def _case(item: pytest.Item) -> suite.Case | None:
@@ -89,7 +91,9 @@ def report(request: pytest.FixtureRequest, benchmark: Any, plan: suite.Plan) -> 
         if setup not in known:
             selected = [case for item in request.session.items if (case := _case(item)) and case.setup == setup]
             present = [case.contender for case in selected if case.contender.missing() is None]
-            known[setup] = harness.compare(setup.make(plan), setup.job, present, plan.repetitions)
+            known[setup] = harness.compare(
+                setup.make(plan), setup.job, present, plan.repetitions, traced=calls.why_not() is None
+            )
         return known[setup]
 
     def report(case: suite.Case) -> None:
@@ -110,6 +114,9 @@ def report(request: pytest.FixtureRequest, benchmark: Any, plan: suite.Plan) -> 
             contender=case.contender.name,
             family=case.contender.family,
             message_bytes=case.setup.job.size,
+            cpu_per_message=comparison.median(case.contender.name, lambda cell: sum(cell.cpu) / cell.count),
+            sleeps_per_message=comparison.median(case.contender.name, lambda cell: cell.sleeps),
+            system_calls_per_message=comparison.calls.get(case.contender.name),
             faults_per_message=comparison.median(case.contender.name, lambda cell: cell.faults),
             cells=[cell.record() for cell in comparison.cells[case.contender.name]],
         )

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 import suite
-from figures import good, per_second, rate, seconds, span
 from patterns import size_name
+from targets import good, per_second, rate, seconds, span
 
 OURS = "#d1495b"
 LIMIT = "#9aa0a6"

@@ -14,6 +14,10 @@ from shmkit.cli.bench.face import Contender, Job
 KIB, MIB = 1 << 10, 1 << 20
 
 
+_BY_HAND = ("UNIX socket", "UNIX socket, seqpacket", "TCP socket", "POSIX queue", "System V queue")
+_STREAMS = ("LIMIT C pipe", "LIMIT C UNIX socket", "LIMIT C TCP socket")
+
+
 @dataclass(frozen=True)
 class Plan:
     """How thorough: seconds of a timed round, rounds of every contender, seconds that a receiver stays parked."""
@@ -35,6 +39,7 @@ class Setup:
     job: Job
     options: tuple[tuple[str, Any], ...] = field(default=())
     quick: bool = True  # measured without being asked for everything
+    among: tuple[str, ...] = ()  # these only; its title says so
 
     def make(self, plan: Plan) -> p.Pattern:
         seconds = plan.parked if self.pattern is p.Parked else plan.seconds
@@ -42,15 +47,30 @@ class Setup:
 
     def contenders(self) -> list[Contender]:
         """Who can do this at all, installed or not."""
-        return contenders.supporting(self.make(QUICK), self.job)
+        able = contenders.supporting(self.make(QUICK), self.job)
+        return [one for one in able if one.name in self.among] if self.among else able
+
+    def judged(self) -> list[Contender]:
+        """Those of them that figures.py needs: addresses and bare calls are compared with each other, elsewhere."""
+        return [one for one in self.contenders() if self.among or one.name not in _ADDRESSES]
 
     @property
     def title(self) -> str:
-        return self.make(QUICK).title(self.job)
+        return self.make(QUICK).title(self.job) + (", addresses and bare calls" if self.among else "")
 
 
-def _setup(pattern: type[p.Pattern], job: Job, *, quick: bool = True, **options: Any) -> Setup:
-    return Setup(pattern, job, tuple(options.items()), quick)
+def _setup(
+    pattern: type[p.Pattern], job: Job, *, quick: bool = True, among: tuple[str, ...] = (), **options: Any
+) -> Setup:
+    return Setup(pattern, job, tuple(options.items()), quick, among)
+
+
+# What goes by an address, the same by hand, and in C; os.pipe is a measure of other things, too.
+_ADDRESSES = tuple(
+    one.name
+    for one in contenders.ALL
+    if "://" in one.name or one.name in ("pipe:", *_BY_HAND) or (one.name in _STREAMS)
+)
 
 
 # A page or two for what goes to and fro; a quarter of a core's second-level cache for small messages; for frames as
@@ -92,11 +112,22 @@ CROWDS = [
     _setup(p.Crowd, _SMALL),
     _setup(p.Crowd, _SMALL, pickled=True),
     _setup(p.Crowd, _SMALL, workers=4),
+    _setup(p.Crowd, _SMALL, maxsize=4),
+]
+TASKS = [_setup(p.Tasks, _NOTHING), _setup(p.Tasks, Job(MIB))]
+CHANNELS = [
+    _setup(p.RoundTrip, _WORD, among=(*_ADDRESSES, "os.pipe")),
+    _setup(p.OneByOne, _SMALL, among=(*_ADDRESSES, "os.pipe")),
+    *(
+        _setup(p.Frames, job, among=(*_ADDRESSES, "os.pipe"))
+        for job in (Job(4 * KIB, 256 * KIB), Job(64 * KIB, MIB), Job(MIB, 8 * MIB), Job(8 * MIB, 64 * MIB))
+    ),
 ]
 
 PRIMITIVES = LOCKS + CONTENDED + SIGNALS + ASKING
 QUEUES = OBJECTS + CROWDS
 EVERYTHING = ROUND_TRIPS + SMALL_MESSAGES + FRAMES + SUMMED + IN_PLACE + PARKED + SEGMENTS + PRIMITIVES + QUEUES
+EVERYTHING += TASKS + CHANNELS
 
 
 @dataclass(frozen=True)

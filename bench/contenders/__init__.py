@@ -27,6 +27,7 @@ ALL: list[Contender] = [
     *SEGMENTS[2:4],
     segments.NativeMemfd(),
     *SEGMENTS[4:],
+    *limit.STREAMS,
     *POOLS,
     *locks.LOCKS,
     *locks.SIGNALS,

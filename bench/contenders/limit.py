@@ -10,6 +10,7 @@ import numpy as np
 
 import patterns as p
 from limits import compiled
+from shmkit.cli.bench.contenders import kernel
 from shmkit.cli.bench.face import Channel, Contender, Job
 
 Samples = Callable[[int], Any]
@@ -204,3 +205,55 @@ class NativeFutex(Contender):
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Words()
+
+
+# -- system calls in C --------------------------------------------------------------------------------------------
+
+
+class _Descriptors(Channel):
+    """Both ends of a way of another contender, whose descriptors the loops in C read and write."""
+
+    def __init__(self, way: Any, job: Job) -> None:
+        self.way, self.job = way, job
+        self.number = 0
+
+    def native(self, pattern: Any, role: int, back: Any) -> Samples:
+        source, _ = p.Frames.source(self.job)
+        end = self.way.writer if role == 0 else self.way.reader
+        fd = end if isinstance(end, int) else end.fileno()
+
+        def loop(count: int) -> None:
+            if role == 0:
+                compiled.stream_send(fd, source, count, self.number)
+            else:
+                _right(compiled.stream_receive(fd, source, count, self.number))
+            self.number += count
+
+        return loop
+
+    def close(self) -> None:
+        self.way.close()
+
+
+class NativeStream(Contender):
+    """``write`` and ``read`` in C, on the descriptors of a contender that makes them by hand."""
+
+    family = "limit"
+    kinds = frozenset({"frames"})
+
+    def __init__(self, name: str, by_hand: Contender) -> None:
+        self.name = name
+        self.by_hand = by_hand
+
+    def supports(self, pattern: Any, job: Job) -> bool:
+        return super().supports(pattern, job) and not pattern.summed
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Descriptors(self.by_hand.channel(job, pattern), job)
+
+
+STREAMS: list[Contender] = [
+    NativeStream("LIMIT C pipe", kernel.OsPipe()),
+    NativeStream("LIMIT C UNIX socket", kernel.UnixSocket()),
+    NativeStream("LIMIT C TCP socket", kernel.TcpSocket()),
+]

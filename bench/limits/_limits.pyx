@@ -20,6 +20,8 @@ cnp.import_array()
 
 
 cdef extern from "bare.h" nogil:
+    int c_stream_send "stream_send"(int fd, double *source, uint64_t items, uint64_t count, double first)
+    long long c_stream_receive "stream_receive"(int fd, double *into, uint64_t items, uint64_t count, double first)
     ctypedef struct end_t:
         uint64_t *tail
         uint64_t *head
@@ -300,6 +302,25 @@ cdef class BareLock:
 
     def __exit__(self, kind, error, traceback):
         bare_release(self.word)
+
+
+def stream_send(int fd, double[::1] source, uint64_t count, double first):
+    """Frames into a descriptor, each stamped with its number."""
+    cdef int error
+    with nogil:
+        error = c_stream_send(fd, &source[0], source.shape[0], count, first)
+    if error:
+        raise OSError(error, "stream_send")
+
+
+def stream_receive(int fd, double[::1] into, uint64_t count, double first):
+    """As many out of it; how many of them were wrong."""
+    cdef long long wrong
+    with nogil:
+        wrong = c_stream_receive(fd, &into[0], into.shape[0], count, first)
+    if wrong < 0:
+        raise OSError("stream_receive: the stream has ended")
+    return wrong
 
 
 def line_ns(int cpu_a, int cpu_b, int blocks=15, int block=200):

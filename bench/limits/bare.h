@@ -39,6 +39,34 @@ static inline uint64_t now_ns(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* -- pipes and sockets: nothing but the system calls ---------------------------------------------------------- */
+
+static inline int write_whole(int fd, const unsigned char *data, uint64_t size) {
+    while (size != 0) {
+        const ssize_t done = write(fd, data, size);
+        if (done < 0 && errno != EINTR)
+            return errno;
+        if (done > 0) {
+            data += done;
+            size -= (uint64_t)done;
+        }
+    }
+    return 0;
+}
+
+static inline int read_whole(int fd, unsigned char *data, uint64_t size) {
+    while (size != 0) {
+        const ssize_t done = read(fd, data, size);
+        if (done == 0 || (done < 0 && errno != EINTR))
+            return done == 0 ? EPIPE : errno;
+        if (done > 0) {
+            data += done;
+            size -= (uint64_t)done;
+        }
+    }
+    return 0;
+}
+
 /* -- the ring ------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -125,6 +153,27 @@ static inline int ends_are(const double *data, uint64_t items, double value) {
 
 /* Eight sums side by side, as the compiler may not reorder additions of doubles; the values are small integers, so
  * that every order gives the same sum. */
+/* Returns 0, or what went wrong. */
+static inline int stream_send(int fd, double *source, uint64_t items, uint64_t count, double first) {
+    int error = 0;
+    for (uint64_t at = 0; at < count && error == 0; at++) {
+        stamp_ends(source, items, first + (double)at);
+        error = write_whole(fd, (const unsigned char *)source, items * sizeof *source);
+    }
+    return error;
+}
+
+/* Returns how many frames were not what was sent; -1: the stream has failed. */
+static inline int64_t stream_receive(int fd, double *into, uint64_t items, uint64_t count, double first) {
+    int64_t wrong = 0;
+    for (uint64_t at = 0; at < count; at++) {
+        if (read_whole(fd, (unsigned char *)into, items * sizeof *into) != 0)
+            return -1;
+        wrong += !ends_are(into, items, first + (double)at);
+    }
+    return wrong;
+}
+
 static inline double sum_doubles(const double *data, uint64_t items) {
     double part[8] = {0};
     uint64_t i = 0;

@@ -61,7 +61,7 @@ class Contended(Pattern):
     """
 
     kind = "contended"
-    calibrated = False
+    calibrated = traceable = False
     first_count = 1
 
     def __init__(self, seconds: float = 0.15, *, split: bool = True, workers: int = 2) -> None:

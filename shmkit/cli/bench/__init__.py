@@ -44,7 +44,7 @@ SIZES = "8,1KiB,64KiB,1MiB,8MiB,64MiB"
 QUICK_SIZES = "64,4KiB,256KiB,4MiB"
 ROUNDS, QUICK_ROUNDS = 3, 2
 SECONDS, QUICK_SECONDS = 0.12, 0.03
-LEAST, LARGEST = 8, 1 << 30
+LEAST, LARGEST, LONGEST_TRIP = 8, 1 << 30, 8 << 20
 # What a quick run leaves out.
 _SLOW = ("tasks", "array tasks", "attach")
 # The load of the minute before, above which others compete for the cores.
@@ -136,6 +136,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         tuple(wanted),
         not options.anywhere,
         options.quick,
+        LARGEST if options.sizes else LONGEST_TRIP,
     )
 
 
@@ -197,17 +198,17 @@ def _measure(plan: Plan, chosen: list[Contender] | None) -> tuple[list[Row], dic
     uncounted = calls.why_not()
     rows: list[Row] = []
     present = [setup._replace(contenders=[one for one in setup.contenders if not one.missing()]) for setup in planned]
-    total = sum(len(setup.contenders) * (plan.rounds + (setup.traced and not uncounted)) for setup in present)
+    total = sum(len(setup.contenders) * (setup.rounds + (setup.traced and not uncounted)) for setup in present)
     began = time.monotonic()
     with harness.no_helpers_left(), _progress(total) as step:
         for setup in present:
             copies = []
             found = harness.compare(
-                setup.pattern, setup.job, setup.contenders, plan.rounds, step, traced=setup.traced and not uncounted
+                setup.pattern, setup.job, setup.contenders, setup.rounds, step, traced=setup.traced and not uncounted
             )
             rows += rows_of(found, setup)
             if setup.name == "throughput":
-                copies = [_copying(setup.size, plan.seconds / 4) for _ in range(plan.rounds)]
+                copies = [_copying(setup.size, plan.seconds / 4) for _ in range(setup.rounds)]
                 rows.append(Row(MEMCPY, "limit", True, setup.name, setup.size, copies, sum(copies) / len(copies)))
     told = {
         "shmkit": __version__,

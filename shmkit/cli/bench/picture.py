@@ -26,6 +26,8 @@ LIBRARIES = {
     "shmkit.Queue": "#2e7d32",
     "SharedArray by Queue": "#81c784",
     "shmkit.Topic": "#00838f",
+    "drop-in Queue": "#aed581",
+    "drop-in Pipe": "#4db6ac",
     "mp.Queue": "#c62828",
     "mp.SimpleQueue": "#e57373",
     "mp.Pipe": "#ef6c00",

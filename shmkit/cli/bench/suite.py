@@ -46,6 +46,8 @@ class Plan(NamedTuple):
     patterns: tuple[str, ...]
     split: bool = True
     quick: bool = False
+    longest_trip: int = 1 << 40
+    """Round trips are not made with anything larger."""
 
 
 class Setup(NamedTuple):
@@ -56,6 +58,7 @@ class Setup(NamedTuple):
     pattern: p.Pattern
     job: Job
     contenders: list[Contender]
+    rounds: int
     traced: bool
 
 
@@ -88,8 +91,9 @@ def setups(plan: Plan, chosen: list[Contender] | None) -> list[Setup]:
     """Everything that is to be measured, in order; ``chosen``: these only."""
     found = []
     for name in plan.patterns:
+        trips = [size for size in plan.sizes if size <= plan.longest_trip]
         sizes = {
-            "round trip": plan.sizes, "throughput": plan.sizes, "wake-up": [8], "many to many": [64],
+            "round trip": trips, "throughput": plan.sizes, "wake-up": [8], "many to many": [64],
             "create": [SEGMENT], "attach": [SEGMENT], "tasks": [0], "array tasks": [SEGMENT],
         }[name]  # fmt: skip
         for at, size in enumerate(sizes):
@@ -97,8 +101,10 @@ def setups(plan: Plan, chosen: list[Contender] | None) -> list[Setup]:
             able = [one for one in (EVERYBODY if chosen is None else chosen) if one.supports(pattern, job)]
             if plan.quick and chosen is None:
                 able = [one for one in able if one.name in _QUICK]
-            traced = name != "many to many" and "tasks" not in name and (at == 0 or not plan.quick)
-            found.append(Setup(name, size, pattern, job, able, traced))
+            # Of large ones the system calls say little, and each round takes its time.
+            traced = name not in ("many to many", "tasks", "array tasks") and size <= 1 << 20
+            rounds = min(plan.rounds, 2) if size >= 32 << 20 else plan.rounds
+            found.append(Setup(name, size, pattern, job, able, rounds, traced and (at == 0 or not plan.quick)))
     return found
 
 

@@ -24,6 +24,7 @@ WAYS: list[Contender] = [
     kernel.TcpSocket(),
     kernel.PosixQueue(),
     kernel.SysVQueue(),
+    *stdlib.DROP_INS,
     stdlib.Queue(),
     stdlib.SimpleQueue(),
     stdlib.Pipe(),

@@ -140,7 +140,7 @@ class Queue(Contender):
     kinds = frozenset({"one by one", "round trip", "sleeps", "lists", "frames", "frame trips", "objects", "crowd"})
 
     def channel(self, job: Job, pattern: Any) -> Channel:
-        return _Queue(job.slots if pattern.kind in ("frames", "frame trips") else 0)
+        return _Queue(job.slots if pattern.kind in ("frames", "frame trips") else getattr(pattern, "maxsize", 0))
 
 
 class _QueueByReference(_Queue):

@@ -59,7 +59,7 @@ class Queue(Contender):
     kinds = _WAITS | _OBJECTS
 
     def channel(self, job: Job, pattern: Any) -> Channel:
-        bounded = job.slots if pattern.kind in ("frames", "frame trips") else 0
+        bounded = job.slots if pattern.kind in ("frames", "frame trips") else getattr(pattern, "maxsize", 0)
         return _Queue(_context.Queue(bounded), late=True)
 
 
@@ -75,8 +75,8 @@ class SimpleQueue(Contender):
 
 
 class _Pipe(Channel):
-    def __init__(self, size: int) -> None:
-        self.reader, self.writer = _context.Pipe(duplex=False)
+    def __init__(self, size: int, context: Any = _context) -> None:
+        self.reader, self.writer = context.Pipe(duplex=False)
         self.size = size
 
     def sender(self) -> Any:
@@ -107,6 +107,45 @@ class Pipe(Contender):
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _Pipe(job.size)
+
+
+class _DropInPipe(_Pipe):
+    """Arrays go as objects: those that are sent as bytes are copied by the receiver."""
+
+    def sender(self) -> Any:
+        self.send, self.send_array = self.writer.send_bytes, self.writer.send
+        return self
+
+    def arrays(self, count: int) -> Iterator[np.ndarray[Any, Any]]:
+        recv = self.reader.recv
+        for _ in range(count):
+            yield recv()
+
+
+class DropIn(Contender):
+    """``shmkit.multiprocessing``, called as what it stands for."""
+
+    family = "shmkit"
+    module = "shmkit"
+
+    def __init__(self, name: str, kinds: frozenset[str]) -> None:
+        self.name = name
+        self.kinds = kinds
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        from shmkit import multiprocessing as ours
+
+        context: Any = ours.get_context("fork")
+        if "Pipe" in self.name:
+            return _DropInPipe(job.size, context)
+        bounded = job.slots if pattern.kind in ("frames", "frame trips") else getattr(pattern, "maxsize", 0)
+        return _Queue(context.Queue(bounded), late=False)
+
+
+DROP_INS: list[Contender] = [
+    DropIn("drop-in Queue", _WAITS | _OBJECTS),
+    DropIn("drop-in Pipe", _WAITS),
+]
 
 
 class _HandRing(Channel):

@@ -50,21 +50,34 @@ class Objects(OneByOne):
 
 
 class Crowd(Pattern):
-    """Several producers and as many consumers at one queue; each item arrives once, each producer's in order."""
+    """Several producers and as many consumers at one queue; each item arrives once, each producer's in order.
+
+    ``maxsize``: so many items fit, so that everybody has to wait now and then.
+    """
 
     kind = "crowd"
     first_count = 20_000
     laps = False
 
-    def __init__(self, seconds: float = 0.15, *, split: bool = False, workers: int = 2, pickled: bool = False) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.15,
+        *,
+        split: bool = False,
+        workers: int = 2,
+        pickled: bool = False,
+        maxsize: int = 0,
+    ) -> None:
         super().__init__(seconds, split=split)
         self.workers = workers
+        self.maxsize = maxsize
         self.pickled = pickled
         self.multiple = workers
 
     def title(self, job: Job) -> str:
         what = "pickled objects" if self.pickled else "tuples"
-        return f"{what}, {self.workers} producers, {self.workers} consumers"
+        room = f", room for {self.maxsize}" if self.maxsize else ""
+        return f"{what}, {self.workers} producers, {self.workers} consumers{room}"
 
     def first(self, end: End, count: int) -> Any:
         mine, put = count // self.workers, end.sender.send

@@ -197,7 +197,7 @@ class Parked(Pattern):
     """
 
     kind = "sleeps"
-    calibrated = False
+    calibrated = traceable = False
     first_count = 1
 
     def title(self, job: Job) -> str:
