@@ -210,7 +210,7 @@ def test_one_appends(path: Path) -> None:
 def test_a_record_that_is_finished_while_it_is_looked_at_is_not_corrupt(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer was slow, so that the record seemed torn at two looks, and then fast: it and the next one are there."""
+    """The writer was slow, so that the record seemed torn at two looks, and then fast: both records are there."""
     from shmkit.log import reader as reading
 
     write(path, [b"first", b"slow" * 1000, b"fast"])
