@@ -45,6 +45,7 @@ QUICK_SIZES = "64,4KiB,256KiB,4MiB"
 ROUNDS, QUICK_ROUNDS = 3, 2
 SECONDS, QUICK_SECONDS = 0.12, 0.03
 LEAST, LARGEST, LONGEST_TRIP = 8, 1 << 30, 8 << 20
+WATCHDOG = 40.0  # seconds, for a round of one of them
 # What a quick run leaves out.
 _SLOW = ("tasks", "array tasks", "attach")
 # The load of the minute before, above which others compete for the cores.
@@ -200,11 +201,19 @@ def _measure(plan: Plan, chosen: list[Contender] | None) -> tuple[list[Row], dic
     present = [setup._replace(contenders=[one for one in setup.contenders if not one.missing()]) for setup in planned]
     total = sum(len(setup.contenders) * (setup.rounds + (setup.traced and not uncounted)) for setup in present)
     began = time.monotonic()
+    # Of the standard library's helper, about what a killed process has left: what made it removes it.
+    os.environ["PYTHONWARNINGS"] = "ignore"
     with harness.no_helpers_left(), _progress(total) as step:
         for setup in present:
             copies = []
             found = harness.compare(
-                setup.pattern, setup.job, setup.contenders, setup.rounds, step, traced=setup.traced and not uncounted
+                setup.pattern,
+                setup.job,
+                setup.contenders,
+                setup.rounds,
+                step,
+                traced=setup.traced and not uncounted,
+                watchdog=WATCHDOG,
             )
             rows += rows_of(found, setup)
             if setup.name == "throughput":
@@ -254,11 +263,10 @@ def _tell(rows: list[Row], told: dict[str, Any]) -> None:
             print(f"\n{TITLES[pattern]}, all sizes\n")
             print(overview(mine, width, paint))
     print("\n*        no bytes are moved: written in place, or handed on by reference")
-    print("SPREAD   from the fastest to the slowest round     CPU   of all processes, for each message")
-    if told.get("uncounted"):
-        print(f"SLEEPS   for each message.  {told['uncounted'][0].upper()}{told['uncounted'][1:]}.")
-    else:
-        print("CALLS    system calls for each message     SLEEPS   how often one gave its core away to wait")
+    print("SPREAD   from the fastest to the slowest round")
+    print("CPU      of all processes, for each message")
+    print(f"CALLS    {told.get('uncounted') or 'system calls for each message'}")
+    print("SLEEPS   how often a process gave its core away to wait, for each message")
     if told.get("absent"):
         print(f"\nNot installed: {', '.join(told['absent'])} (pip install 'shmkit[bench,peers]').")
     if told.get("load_before", 0) > BUSY:

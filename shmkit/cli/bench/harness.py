@@ -51,13 +51,16 @@ class Control:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._words = memoryview(self._memory).cast("Q")
 
-    def meet(self, role: int) -> None:
-        """Returns when the other role has come to the same meeting."""
+    def meet(self, role: int, *, patiently: bool = False) -> None:
+        """Returns when the other role has come to the same meeting; ``patiently``: without asking all the time."""
         words = self._words
         words[self._AT + role] += 1
         mine = words[self._AT + role]
         while words[self._AT + 1 - role] < mine:
-            os.sched_yield()
+            if patiently:
+                time.sleep(0.001)
+            else:
+                os.sched_yield()
 
     def start(self) -> None:
         self._words[self._START] = time.monotonic_ns()
@@ -167,13 +170,15 @@ def _child(
         if role == 0:
             control.count = traced or pattern.first_count
         if traced:
-            one_round()
+            # Who is traced asks slowly.
+            run(end, traced)
+            control.meet(role, patiently=True)
             control.set_counted(role, True)
             run(end, traced)
             control.set_counted(role, False)
-            pipe.send({"n": traced})
+            control.meet(role, patiently=True)
             end.leave()
-            control.meet(role)
+            pipe.send({"n": traced})
             return
         warm = 0
         while pattern.calibrated:
@@ -344,6 +349,7 @@ def compare(
     repetitions: int,
     progress: Callable[[str], None] = lambda _: None,
     traced: bool = False,
+    watchdog: float = 90.0,
 ) -> Comparison:
     """Repetitions in turn (A B C, B C A, …), so that no contender has a quieter machine than another.
 
@@ -354,7 +360,7 @@ def compare(
         shift = repetition % max(1, len(contenders))
         for contender in contenders[shift:] + contenders[:shift]:
             progress(f"{pattern.title(job)}: {contender.name} ({repetition + 1} of {repetitions})")
-            cells[contender.name].append(run_cell(contender, pattern, job))
+            cells[contender.name].append(run_cell(contender, pattern, job, watchdog))
     comparison = Comparison(pattern.title(job), job, cells)
     if traced and pattern.traceable:
         for contender in contenders:

@@ -36,20 +36,21 @@ class _Cloudtoid(Channel):
 
     def __init__(self, job: Job) -> None:
         self.folder = tempfile.mkdtemp(prefix="shmkit-bench-", dir="/dev/shm")
+        self.name = _name()  # its semaphore is found by the name alone
         self.capacity = max(job.capacity, 4 * (job.size + 64))
         self.warm = 2 * job.slots
 
     def sender(self) -> Any:
         from cloudtoid_interprocess import Publisher
 
-        self.end: Any = Publisher("bench", self.capacity, self.folder)
+        self.end: Any = Publisher(self.name, self.capacity, self.folder)
         self.try_send = self.end.try_send
         return self
 
     def receiver(self) -> Any:
         from cloudtoid_interprocess import Subscriber
 
-        self.end = Subscriber("bench", self.capacity, self.folder)
+        self.end = Subscriber(self.name, self.capacity, self.folder)
         self.receive = self.end.receive
         return self
 
@@ -74,6 +75,8 @@ class _Cloudtoid(Channel):
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        for file in Path("/dev/shm").glob(f"*{self.name}*"):
+            file.unlink(missing_ok=True)
 
 
 class Cloudtoid(Contender):

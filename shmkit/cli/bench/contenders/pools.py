@@ -5,7 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import ctypes
 import multiprocessing
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,8 +30,12 @@ class _Pool(Channel):
 
     def __init__(self, make: Callable[[], tuple[Callable[..., Iterable[Any]], Callable[[], Any]]]) -> None:
         self.make = make
+        # Where joblib puts arrays, and leaves them when its process is killed.
+        self.folder = tempfile.mkdtemp(prefix="shmkit-bench-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
     def sender(self) -> Any:
+        os.environ["JOBLIB_TEMP_FOLDER"] = self.folder
+        os.environ["PYTHONWARNINGS"] = "ignore"  # of loky's helper, about what a killed process has left
         # The measured process is a daemon's like, so that it ends with its parent; those may not have children.
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
         self.runs, self.end = self.make()
@@ -40,6 +47,9 @@ class _Pool(Channel):
 
     def leave(self) -> None:
         self.end()
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Pool(Contender):
