@@ -36,6 +36,7 @@ class Tasks(Pattern):
 
     kind = "tasks"
     laps = False
+    traceable = False  # the helpers of some pools have to outlive them, and who is traced does not
     workers = 2
 
     def __init__(self, seconds: float = 0.15, *, split: bool = False) -> None:
