@@ -295,7 +295,8 @@ def traced_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: floa
 
     So many messages that what is done once hardly shows; a first round, of as many, does not count.
     """
-    count = math.ceil((4 if job.size >= 1 << 20 else 128) / pattern.multiple) * pattern.multiple
+    enough = 4 if job.size >= 1 << 20 else 16 if getattr(pattern, "gap", 0) else 128
+    count = math.ceil(enough / pattern.multiple) * pattern.multiple
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
         with _pair(contender, pattern, job, count) as (_, control, children, pipes):

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -134,6 +135,7 @@ def _loky() -> Any:
 
 def _joblib() -> Any:
     import joblib
+    from joblib.externals.loky import get_reusable_executor
 
     parallel = joblib.Parallel(n_jobs=_WORKERS, batch_size=1)
     parallel.__enter__()
@@ -141,7 +143,19 @@ def _joblib() -> Any:
     def run(work: Any, arguments: Any) -> Iterator[Any]:
         return iter(parallel(joblib.delayed(work)(argument) for argument in arguments))
 
-    return run, lambda: parallel.__exit__(None, None, None)
+    def end() -> None:
+        parallel.__exit__(None, None, None)
+        # It would keep its workers for the next one.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+    # Each worker ends with this process, which may be killed.
+    list(parallel(joblib.delayed(_tie)() for _ in range(64 * _WORKERS)))
+    return run, end
+
+
+def _tie() -> None:
+    end_with_parent()
+    time.sleep(0.001)
 
 
 class OurExecutor(Pool):
