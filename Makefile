@@ -14,7 +14,7 @@ tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 debug := build/debug/$(tag)
 sources := setup.py c_header.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name shmkit.h ! -name '*.pyc')
 
-.PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench docs wheel soak model clean
+.PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench figures docs wheel soak model clean
 
 help:
 	@echo "make demo     stream photographs through worker processes, beside multiprocessing.Queue"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint     ruff, mypy --strict, pyright, stubtest, cython-lint, clang-format"
 	@echo "make format   let ruff and clang-format rewrite the sources"
 	@echo "make bench    measure against the other libraries"
+	@echo "make figures  measure, and draw and write what the documentation says of it (alone on the machine)"
 	@echo "make docs     the documentation site, into build/docs"
 	@echo "make wheel    sdist and wheel, audited, and tried in an empty environment"
 	@echo "make soak     the tests that run for minutes"
@@ -44,6 +45,12 @@ soak: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(isolated) -m pytest bench $(ARGS)
+
+# Peers whose wheels do not fit here are left out.
+figures: $(VENV)/.installed $(VENV)/.bench
+	-$(pip) "shmkit[peers]"
+	$(isolated) -m shmkit bench --json docs/figures/run.json
+	$(isolated) docs/figures/draw.py
 
 # A warning is an error; the reference is made from the docstrings of the package that is installed.
 docs: $(VENV)/.installed $(VENV)/.docs
