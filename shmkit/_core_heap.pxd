@@ -8,6 +8,11 @@ from shmkit._core cimport lease_t, member_t, status_t, waiter_t
 cdef extern from "_lease.h" nogil:
     int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t byte, short type, int inherited)
     int lease_bequeath(const lease_t *lease)
+    int lease_take_span(
+        lease_t *lease, int fd, uint64_t key, int64_t byte, int64_t count, short type, int inherited
+    )
+    int lease_ask_span(int fd, uint64_t key, int64_t byte, int64_t count)
+    const int LEASE_FREE
 
 
 cdef extern from "_member.h" nogil:

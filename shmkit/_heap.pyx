@@ -449,6 +449,21 @@ def adopt(Heap heap) -> None:
         _own = weakref.ref(heap)
 
 
+def heap_by_key(uint64_t key, pid, fd) -> Heap:
+    """This process's Heap in the file of that key (``lease_key``), which is descriptor `fd` of process `pid`.
+
+    SegmentNotFound: this process has none there, and cannot get at it.
+    """
+    cdef Heap heap
+    for heap in list(_all):
+        if heap.c.key == key:
+            heap.enter()
+            return heap
+    raise errors.SegmentNotFound(
+        f"a message lies in memory that this process has never been given: descriptor {fd} of process {pid}"
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- forks
 
 

@@ -231,6 +231,51 @@ typedef struct {
     uint64_t watchers[QUEUE_WATCHERS];
 } queue_header_t;
 
+/* ---------------------------------------------------------------------------------------------------------------
+ * pair: what the two ends of a pipe have in common, in all processes: a block of use DATA, held by the pair's id.
+ *
+ *    line 0                  line 1    line 2
+ *   +-----------------------+---------+---------+
+ *   | id | made | taken     | gate 0  | gate 1  |
+ *   +-----------------------+---------+---------+
+ *     once, and all           who sends from end 0, and end 1, sleeps there until something was taken
+ *
+ * A process that has an end holds, with all others that have one, the leases of the ids id … id + PAIR_SPAN - 1: `id` is the pair's, the
+ * others are those of messages under way (_pair.h).
+ *
+ * note: what stands on the wire for a message that lies in a block.  Private bytes, but both ends have to understand them.
+ *
+ *   frame | kind: 8, side: 8, 0 | heap | offered | sent | size | block, pair | pid, fd     */
+#define PAIR_BYTES 1u  /* the block has the message's bytes */
+#define PAIR_PICKLE 2u /* a count, so many places (offset, size, writable?); the bytes of a pickle and of its buffers are there */
+#define PAIR_ARRAY 3u  /* an array's bytes; the head of an item (_codes.pxd); how many bytes that has: 8 */
+
+typedef struct {
+    uint64_t id;
+    uint64_t made, taken; /* references to it that were pickled, and unpickled */
+    uint8_t pad0[LINE - 24];
+    uint32_t gate0;
+    uint8_t pad1[LINE - 4];
+    uint32_t gate1;
+    uint8_t pad2[LINE - 4];
+} pair_header_t;
+
+typedef struct {
+    uint32_t frame; /* WIRE_NOTE, in network order */
+    uint8_t kind;   /* PAIR_… */
+    uint8_t side;   /* which end it was sent from */
+    uint16_t none;
+    uint64_t heap;    /* the key of its file (lease_key) */
+    uint64_t offered; /* what the block's word says until the note is written … */
+    uint64_t sent;    /* … and from then on */
+    uint64_t size;    /* bytes of the block that mean something */
+    uint32_t block;
+    uint32_t pair;    /* the pair's block */
+    uint32_t pid, fd; /* whose descriptor the heap's file is */
+} pair_note_t;
+
+SHMKIT_ASSERT(sizeof(pair_header_t) == 3 * LINE, "a line for each end");
+SHMKIT_ASSERT(sizeof(pair_note_t) == 56, "a note has no holes");
 SHMKIT_ASSERT(sizeof(cell_t) == LINE, "a cell owns a line");
 SHMKIT_ASSERT(sizeof(cell_ring_t) == LINE, "cells follow the ring's line");
 SHMKIT_ASSERT(offsetof(queue_header_t, tail) == 1 * LINE, "tail owns line 1");

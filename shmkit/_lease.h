@@ -41,11 +41,12 @@ static inline uint64_t lease_key_of(const struct stat *file) {
     return lease_key((uint64_t)file->st_dev, (uint64_t)file->st_ino);
 }
 
-/* Takes the lease on `byte` of the file behind `fd`: alone (F_WRLCK) or with others (F_RDLCK), for this process only or with the
- * children that it forks.  The file must be the one of that key.  Returns 0, EAGAIN (somebody else holds it),
+/* Takes the lease on `count` bytes from `byte` on of the file behind `fd`: alone (F_WRLCK) or with others (F_RDLCK), for this
+ * process only or with the children that it forks.  The file must be the one of that key.  Returns 0, EAGAIN (somebody else holds it),
  * EBADF (the descriptor was closed behind our back, and may name another file by now) or another errno.
  * Call it with the GIL held: a fork between the lock and the close would let the child share the lock. */
-static inline int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t byte, short type, int inherited) {
+static inline int lease_take_span(lease_t *lease, int fd, uint64_t key, int64_t byte, int64_t count, short type,
+                                  int inherited) {
     char path[40];
     struct stat file;
     int own, error;
@@ -63,7 +64,7 @@ static inline int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t by
     lock.l_type = type;
     lock.l_whence = SEEK_SET;
     lock.l_start = byte;
-    lock.l_len = 1;
+    lock.l_len = count;
     if (fcntl(own, F_OFD_SETLK, &lock) != 0) {
         error = errno == EACCES ? EAGAIN : errno;
         close(own);
@@ -87,6 +88,10 @@ static inline int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t by
     return 0;
 }
 
+static inline int lease_take_as(lease_t *lease, int fd, uint64_t key, int64_t byte, short type, int inherited) {
+    return lease_take_span(lease, fd, key, byte, 1, type, inherited);
+}
+
 static inline int lease_take(lease_t *lease, int fd, uint64_t key, int64_t byte) {
     return lease_take_as(lease, fd, key, byte, F_WRLCK, 0);
 }
@@ -105,8 +110,8 @@ static inline void lease_drop(lease_t *lease) {
 /* In a forked child the page does not exist, and its address may already be somebody else's: forget, do not unmap. */
 static inline void lease_forget(lease_t *lease) { lease->page = NULL; }
 
-/* Is `byte` leased by anybody?  The key guards against a descriptor that was closed and now names another file. */
-static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
+/* Is any of `count` bytes leased by anybody?  The key guards against a descriptor that was closed and now names another file. */
+static inline int lease_ask_span(int fd, uint64_t key, int64_t byte, int64_t count) {
     struct flock lock;
     struct stat file;
 
@@ -114,7 +119,7 @@ static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     lock.l_start = byte;
-    lock.l_len = 1;
+    lock.l_len = count;
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
         return LEASE_UNKNOWN;
     if (lock.l_type != F_UNLCK)
@@ -124,5 +129,7 @@ static inline int lease_ask(int fd, uint64_t key, int64_t byte) {
         return LEASE_UNKNOWN;
     return LEASE_FREE;
 }
+
+static inline int lease_ask(int fd, uint64_t key, int64_t byte) { return lease_ask_span(fd, key, byte, 1); }
 
 #endif

@@ -1,3 +1,3 @@
 """Pickles of items: see _pickling.pyx."""
 
-cdef bytes pickle_item(object item, list buffers)
+cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=*)

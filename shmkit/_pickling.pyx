@@ -35,6 +35,7 @@ cdef class Sink:
 
     cdef list written
     cdef list buffers
+    cdef Py_ssize_t least    # bytes of a buffer that go out of band
 
     def write(self, data):
         self.written.append(bytes(data))
@@ -47,7 +48,7 @@ cdef class Sink:
             view = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if view.nbytes < PART_LEAST:
+        if view.nbytes < self.least:
             return True
         self.buffers.append(view)
         return False
@@ -65,14 +66,14 @@ cdef class Machine:
         self.pickler.dispatch_table = Reducers()
 
 
-cdef bytes pickle_item(object item, list buffers):
-    """The pickle of `item`; its large buffers are appended to `buffers`, as memoryviews of bytes (None: they are in
-    the pickle)."""
+cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST):
+    """The pickle of `item`; its buffers of `least` bytes or more are appended to `buffers`, as memoryviews of bytes
+    (None: they are in the pickle)."""
     cdef Machine machine
     cdef Sink sink
     cdef list written
     if reduction.ForkingPickler is not ForkingPickler or "reducer_override" in ForkingPickler.__dict__:
-        return pickle_otherwise(item, buffers)
+        return pickle_otherwise(item, buffers, least)
     try:
         machine = _idle.pop()
     except IndexError:
@@ -80,6 +81,7 @@ cdef bytes pickle_item(object item, list buffers):
     sink = machine.sink
     sink.written = written = []
     sink.buffers = buffers
+    sink.least = least
     try:
         machine.pickler.dump(item)
     finally:
@@ -90,10 +92,11 @@ cdef bytes pickle_item(object item, list buffers):
     return written[0] if len(written) == 1 else b"".join(written)
 
 
-cdef bytes pickle_otherwise(object item, list buffers):
+cdef bytes pickle_otherwise(object item, list buffers, Py_ssize_t least):
     """With the pickler that somebody has put in ForkingPickler's place."""
     cdef Sink sink = Sink()
     sink.written = []
     sink.buffers = buffers
+    sink.least = least
     reduction.ForkingPickler(sink, 5, buffer_callback=sink.take).dump(item)
     return b"".join(sink.written)

@@ -2,7 +2,7 @@
 ``shmkit.install()`` go by.
 
 A replacement is a subclass of what it replaces, takes the same arguments, and stands in the module of the same name in
-this package.  A class is added here, and nowhere else.
+this package.  ``Pipe`` is a function, and so is what stands in its place.  A class is added here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ REPLACED = (
     Replaced("queue", "queues", "Queue"),
     Replaced("queue", "queues", "JoinableQueue"),
     Replaced("queue", "queues", "SimpleQueue"),
+    Replaced("pipe", "connection", "Connection"),
+    Replaced("pipe", "connection", "Pipe"),
     Replaced("shared_memory", "shared_memory", "SharedMemory"),
     Replaced("shared_memory", "shared_memory", "ShareableList"),
 )

@@ -31,7 +31,7 @@ class _State:
 def install(only: Iterable[str] | None = None) -> None:
     """Has the standard ``multiprocessing`` make shmkit's classes, in this process and in the children that it starts.
 
-    ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers), "queue" and
+    ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers), "queue", "pipe" and
     "shared_memory".  Called again, it adds to what is installed; nothing is done twice.  Whatever bound the standard
     library's classes, or derived from them, before, is reached too, as the classes themselves are changed.  Objects
     that exist stay what they are.  Raises ValueError for a word that is none of these.
@@ -91,14 +91,19 @@ def _theirs(entry: Replaced) -> Any:
 
 def _adopt(entry: Replaced) -> None:
     from shmkit.multiprocessing import _statistics
-    from shmkit.multiprocessing._adopt import adopt
+    from shmkit.multiprocessing._adopt import adopt, adopt_pipe
+
+    theirs = _theirs(entry)
+    if not isinstance(theirs, type):
+        adopt_pipe(theirs)
+        return
 
     # Not before the first is made: an import in a module that is just being imported could run in a circle.
     @cache
     def load() -> Any:
         return getattr(import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
 
-    adopt(_theirs(entry), load, partial(_statistics.add, entry.name) if _statistics.enabled() else None)
+    adopt(theirs, load, partial(_statistics.add, entry.name) if _statistics.enabled() else None)
 
 
 # -------------------------------------------------------------------------- modules that are imported only later

@@ -4,18 +4,22 @@
 empty, into one of the replacement, a subclass, and has that initialise it.  So it does not matter who bound the class,
 or derived from it, and when.  What was made before stays what it is, and so does what was made meanwhile when the
 method is put back: each instance has its own class, and is pickled by that.
+
+Of a function it is the code that is replaced, for the same reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
 from typing import Any
 
 __all__ = ["adopt", "release"]
 
 _variants: dict[tuple[type, type], type] = {}
 _KEPT = "_shmkit_original_init"
+_KEPT_CODE = "_shmkit_original_code"
 
 
 def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | None = None) -> None:
@@ -43,8 +47,24 @@ def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | Non
     theirs.__init__ = initialise  # type: ignore[misc]
 
 
-def release(theirs: type) -> None:
+def adopt_pipe(theirs: FunctionType) -> None:
+    """Has ``multiprocessing.connection.Pipe``, by whatever name it is called, make ours."""
+    if _KEPT_CODE not in vars(theirs):
+        setattr(theirs, _KEPT_CODE, theirs.__code__)
+        theirs.__code__ = _pipe.__code__
+
+
+def _pipe(duplex: bool = True) -> Any:
+    # In the other function's place: it sees that one's globals.
+    from shmkit.multiprocessing.connection import Pipe
+
+    return Pipe(duplex)
+
+
+def release(theirs: Any) -> None:
     """Has it make its own again."""
+    if _KEPT_CODE in vars(theirs):
+        theirs.__code__ = vars(theirs).pop(_KEPT_CODE)
     if _KEPT not in vars(theirs):
         return
     original = vars(theirs)[_KEPT]

@@ -1,5 +1,197 @@
-"""The standard library's ``multiprocessing.connection``."""
+"""``multiprocessing.connection`` with pipes whose large messages go through shared memory.
 
-from shmkit.multiprocessing._same import same
+A connection is its descriptor, as the standard library's is: what it writes and reads, and when it is readable or has
+ended, is the same, but for messages of more than 16 KiB between the two ends of a ``Pipe``, of which only a note goes
+that way.  A connection to whoever else (``Listener``, ``Client``, a descriptor from elsewhere) sends what the standard
+library's sends.
+"""
 
-same(__name__)
+from __future__ import annotations
+
+import io
+import multiprocessing.connection as _theirs
+import os
+import socket
+from multiprocessing import reduction
+from pickle import loads
+from typing import TYPE_CHECKING, Any
+
+from shmkit import _wire
+from shmkit.errors import ShmkitError
+from shmkit.multiprocessing import _statistics
+from shmkit.multiprocessing._same import attributes_of
+
+if TYPE_CHECKING:
+    from shmkit._pair import Pair
+
+__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+
+_get, __dir__ = attributes_of(_theirs)
+
+wait = _theirs.wait
+
+
+def __getattr__(name: str) -> Any:
+    return _get(name)
+
+
+class Connection(_theirs.Connection):
+    """One end of a pipe, or a connection to another process, by its descriptor."""
+
+    _pair: Pair | None = None  # what is known of the other end, if that is ours too
+    _side = 0  # which end of the pair this is
+    _counts = False
+
+    def send(self, obj: Any) -> None:
+        """Send an object."""
+        handle = self._handle
+        if handle is None or not self._writable:
+            self._check_closed()
+            self._check_writable()
+        pair = self._pair
+        if pair is None:
+            self._send_bytes(reduction.ForkingPickler.dumps(obj))
+        else:
+            pair.send(handle, self._side, obj)
+        if self._counts:
+            _statistics.add("messages")
+
+    def recv(self) -> Any:
+        """Receive an object."""
+        handle = self._handle
+        if handle is None or not self._readable:
+            self._check_closed()
+            self._check_readable()
+        pair = self._pair
+        if pair is not None:
+            return pair.recv(handle)
+        data = _wire.read(handle)
+        if data is None:
+            from shmkit._pair import recv_noted
+
+            return recv_noted(handle)
+        return loads(data)
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Receive bytes, or the pickle of an object; OSError if they are more than `maxlength`."""
+        handle = self._handle
+        if handle is None or not self._readable:
+            self._check_closed()
+            self._check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self._read(maxlength)
+        if data is None:
+            self._bad_message_length()
+        return data
+
+    def _read(self, most: int | None) -> Any:
+        """Bytes; None: there are more than `most`."""
+        pair = self._pair
+        if pair is not None:
+            return pair.recv_bytes(self._handle, most)
+        data = _wire.read(self._handle, most)
+        if data is None:
+            from shmkit._pair import recv_noted_bytes
+
+            return recv_noted_bytes(self._handle, most)
+        return None if data is True else data
+
+    # What the standard library's other methods stand on, and others use.
+
+    def _send_bytes(self, buf: Any) -> None:
+        pair = self._pair
+        if pair is None:
+            super()._send_bytes(buf)
+        else:
+            pair.send_bytes(self._handle, self._side, buf)
+
+    def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
+        data = self._read(maxsize)
+        if data is None:
+            return None
+        buffer = io.BytesIO(data)
+        buffer.seek(len(data))  # as after writing it
+        return buffer
+
+    def _poll(self, timeout: float | None) -> bool:
+        return _wire.poll(self._handle, timeout)
+
+    def _close(self, _close: Any = os.close) -> None:
+        self._pair = None
+        _close(self._handle)
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
+    """Two connections to each other; if not `duplex`, the first only reads, and the second only writes."""
+    if duplex:
+        one, other = socket.socketpair()
+        one.setblocking(True)
+        other.setblocking(True)
+        ends = Connection(one.detach()), Connection(other.detach())
+    else:
+        reader, writer = os.pipe()
+        ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    from shmkit._pair import new_pair
+
+    try:
+        pair = new_pair()
+    except (ShmkitError, OSError):
+        return ends  # without memory, or descriptors, for more than a pipe
+    counts = _statistics.enabled()
+    for side, end in enumerate(ends):
+        end._pair, end._side, end._counts = pair, side, counts
+    return ends
+
+
+class Listener(_theirs.Listener):
+    """Where others connect to."""
+
+    def accept(self) -> Any:
+        """A connection to the next who comes."""
+        return _ours(super().accept())
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Any:  # noqa: N802
+    """A connection to who listens there."""
+    return _ours(_theirs.Client(address, family, authkey))
+
+
+def _ours(made: Any) -> Any:
+    if type(made) is _theirs.Connection:
+        made.__class__ = Connection
+    return made
+
+
+# ------------------------------------------------------------------------------------------------- to another process
+
+
+def reduce_connection(conn: Connection) -> tuple[Any, ...]:
+    """What goes into a pickle: the descriptor, and what the ends have in common."""
+    given = None
+    if conn._pair is not None:
+        try:
+            given = conn._pair.give()
+        except ShmkitError:
+            given = None
+    descriptor = reduction.DupFd(conn.fileno())
+    return rebuild_connection, (descriptor, conn.readable, conn.writable, given, conn._side)
+
+
+def rebuild_connection(
+    descriptor: Any, readable: bool, writable: bool, given: tuple[Any, ...] | None, side: int
+) -> Connection:
+    """The connection that a pickle says."""
+    made = Connection(descriptor.detach(), readable, writable)
+    if given is not None:
+        from shmkit._pair import find_pair
+
+        try:
+            made._pair, made._side = find_pair(*given), side
+        except (ShmkitError, OSError):
+            return made  # what it sends goes through the pipe; what it is sent it can reach all the same, or says so
+        made._counts = _statistics.enabled()
+    return made
+
+
+reduction.register(Connection, reduce_connection)

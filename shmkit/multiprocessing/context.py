@@ -34,7 +34,9 @@ def _method(module: str, name: str) -> Any:
 
     def make(self: BaseContext, *args: Any, **options: Any) -> Any:
         replacement = getattr(import_module(f"shmkit.multiprocessing.{module}"), name)
-        return replacement(*args, ctx=self.get_context(), **options)
+        if isinstance(replacement, type):
+            options["ctx"] = self.get_context()
+        return replacement(*args, **options)
 
     make.__name__ = name
     make.__qualname__ = f"BaseContext.{name}"

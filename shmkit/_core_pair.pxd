@@ -1,0 +1,77 @@
+"""What the extension modules take from the C of pipes; see _core.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from shmkit._core cimport status_t, waiter_t
+from shmkit._core_heap cimport heap_t
+
+
+cdef extern from "_heap_layout.h" nogil:
+    enum:
+        PAIR_BYTES
+        PAIR_PICKLE
+        PAIR_ARRAY
+
+    ctypedef struct pair_header_t:
+        uint64_t id
+        uint64_t made
+        uint64_t taken
+        uint32_t gate0
+        uint32_t gate1
+
+    ctypedef struct pair_note_t:
+        uint32_t frame
+        uint8_t kind
+        uint8_t side
+        uint64_t heap
+        uint64_t offered
+        uint64_t sent
+        uint64_t size
+        uint32_t block
+        uint32_t pair
+        uint32_t pid
+        uint32_t fd
+
+
+cdef extern from "_wire.h" nogil:
+    const int WIRE_ENDED
+    const int WIRE_LONG
+    const int WIRE_NOTE
+
+    int wire_write(int fd, const void *data, size_t size, size_t *done)
+    int wire_read(int fd, void *data, size_t size, size_t *done)
+    int wire_poll(int fd, int timeout_ms)
+    bint wire_is_idle(int fd)
+
+
+cdef extern from "_pair.h" nogil:
+    const uint64_t PAIR_SPAN
+
+    ctypedef struct pair_sent_t:
+        uint64_t word
+        uint64_t size
+        uint64_t begun
+        uint64_t ended
+        uint32_t block
+
+    ctypedef struct pair_way_t:
+        pair_sent_t *sent
+        uint32_t count
+        uint32_t room
+        uint64_t bytes
+        uint64_t clock
+
+    ctypedef struct pair_wait_t:
+        const heap_t *heap
+        uint32_t *gate
+        uint64_t word
+        uint32_t block
+
+    bint pair_pass(const heap_t *heap, uint32_t block, uint64_t held, uint64_t to)
+    bint pair_offer(const heap_t *heap, uint32_t block, uint64_t held, uint64_t offered)
+    void pair_commit(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent)
+    bint pair_take(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent, uint64_t held)
+    void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held)
+    void pair_give_up(pair_way_t *way, heap_t *heap, uint64_t held)
+    status_t pair_round(pair_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
+    void pair_tell(uint32_t *gate)

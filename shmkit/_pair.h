@@ -1,0 +1,127 @@
+/* A message of a pipe that lies in a block of a heap, on its way ("pair" in _heap_layout.h).
+ *
+ *   offer    HELD by its sender's process → HELD by an id that this message alone has, and whose lease the sender's process has
+ *   write    the note, which names the block and both ids, to the descriptor
+ *   commit   → HELD by the pair's id of this message, whose lease whoever has an end of the pair has
+ *   take     either → HELD by the receiver's process
+ *
+ * Each is one compare-and-swap, and nobody waits for anybody's next one.  Killed before the write: a sweep frees the block, as its
+ * sender's lease is gone.  Killed in the write, or after it and before the commit: the same, unless it was taken by then; if
+ * it was not, whoever reads the note finds that the block is no longer the message's, and passes over it: the call had
+ * not returned.  Killed after the commit: the message is as safe as the descriptor, and goes with the last who has an end.
+ * A receiver that is killed after the take held the block; one that is killed between the read of the note and the take has left a
+ * block that nobody else knows of: its sender sees that a message was taken that it began to write after this one, so that this one
+ * must have been read before, and takes it back; with the pair it goes in any case.
+ *
+ * Ids are never used twice while anybody could remember them (there are PAIR_SPAN of each): who comes too late takes nothing. */
+#ifndef SHMKIT_PAIR_H
+#define SHMKIT_PAIR_H
+
+#include "_heap_take.h"
+
+#define PAIR_SPAN (1ll << 20) /* messages of one sender under way, and very many more */
+#define PAIR_PACE 4u /* pauses between two looks of a spinner */
+
+/* One message under way, as its sender knows it. */
+typedef struct {
+    uint64_t word;  /* what the block says as long as nobody has taken it */
+    uint64_t size;  /* bytes */
+    uint64_t begun; /* when writing began … */
+    uint64_t ended; /* … and ended, in beginnings and ends of this way */
+    uint32_t block;
+} pair_sent_t;
+
+/* One way, as a process that sends knows it; private to it. */
+typedef struct {
+    pair_sent_t *sent; /* in the order in which they were written */
+    uint32_t count, room;
+    uint64_t bytes; /* of all of them */
+    uint64_t clock; /* beginnings and ends */
+    uint64_t taken; /* the latest beginning of one that was taken */
+} pair_way_t;
+
+/* HELD by `from` → HELD by `to`.  Returns whether it was. */
+static inline int pair_pass(const heap_t *heap, uint32_t block, uint64_t from, uint64_t to) {
+    /* SYNC block-word: pairs with cas_seq(word) in pair_pass; its last holder is done with its bytes */
+    return block < heap->blocks_most && cas_seq_u64(&heap->blocks[block].word, &from, to);
+}
+
+static inline int pair_offer(const heap_t *heap, uint32_t block, uint64_t held, uint64_t offered) {
+    FAILPOINT("pair.offer");
+    const int passed = pair_pass(heap, block, held, offered);
+    FAILPOINT("pair.offered");
+    return passed;
+}
+
+static inline void pair_commit(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent) {
+    FAILPOINT("pair.written");
+    pair_pass(heap, block, offered, sent); /* if not, it was taken */
+    FAILPOINT("pair.committed");
+}
+
+/* Takes a message's block, as its note says; 0: it is no longer there. */
+static inline int pair_take(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent, uint64_t held) {
+    FAILPOINT("pair.noted");
+    /* It may be committed between the first two looks; never the other way round. */
+    const int taken = pair_pass(heap, block, sent, held) || pair_pass(heap, block, offered, held) ||
+                      pair_pass(heap, block, sent, held);
+    FAILPOINT("pair.taken");
+    return taken;
+}
+
+/* Strikes out what was taken, and what must have been lost: that is freed.  `held`: as which. */
+static inline void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held) {
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < way->count; i++) {
+        pair_sent_t *sent = &way->sent[i];
+        if (heap_word(heap, sent->block) != sent->word) {
+            if (sent->begun > way->taken)
+                way->taken = sent->begun;
+            way->bytes -= sent->size;
+        } else
+            way->sent[left++] = *sent;
+    }
+    way->count = left;
+    left = 0;
+    for (uint32_t i = 0; i < way->count; i++) {
+        pair_sent_t *sent = &way->sent[i];
+        if (sent->ended < way->taken) {
+            if (pair_pass(heap, sent->block, sent->word, held))
+                heap_drop(heap, sent->block, held);
+            way->bytes -= sent->size;
+        } else
+            way->sent[left++] = *sent;
+    }
+    way->count = left;
+}
+
+/* Nobody will read any more: all that was not taken is freed. */
+static inline void pair_give_up(pair_way_t *way, heap_t *heap, uint64_t held) {
+    for (uint32_t i = 0; i < way->count; i++)
+        if (pair_pass(heap, way->sent[i].block, way->sent[i].word, held))
+            heap_drop(heap, way->sent[i].block, held);
+    way->count = 0;
+    way->bytes = 0;
+}
+
+/* Waiting until one of those under way was taken. */
+typedef struct {
+    const heap_t *heap;
+    uint32_t *gate;
+    uint64_t word;
+    uint32_t block;
+} pair_wait_t;
+
+static inline int pair_is_taken(const void *of) {
+    const pair_wait_t *wait = (const pair_wait_t *)of;
+    return heap_word(wait->heap, wait->block) != wait->word;
+}
+
+static inline status_t pair_round(pair_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns) {
+    return gate_round(waiter, wait->gate, pair_is_taken, wait, deadline_ns, CPU_UNKNOWN, PAIR_PACE);
+}
+
+/* After a take: wakes senders that wait for it. */
+static inline void pair_tell(uint32_t *gate) { gate_wake(gate, GATE_ALL); }
+
+#endif

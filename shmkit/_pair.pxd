@@ -1,0 +1,38 @@
+"""Pair: what a process knows of the two ends of a pipe (see _pair.pyx)."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from shmkit._core cimport lease_t
+from shmkit._core_pair cimport pair_header_t, pair_note_t, pair_way_t
+from shmkit._heap cimport Block, Heap, Hold
+
+
+cdef class Names:
+    # The ids of messages that this process is writing: their lease ends with it.
+    cdef lease_t lease
+    cdef uint64_t first
+    cdef uint64_t next
+    cdef uint64_t generation
+
+
+cdef class Tie:
+    # The part of a process, and of the children that it forks, in keeping what is on its way.
+    cdef Heap heap
+    cdef uint64_t id
+    cdef uint32_t block
+    cdef pair_header_t *header
+    cdef lease_t lease
+    cdef uint64_t made_in     # the generation of the process that pickled references; 0: none were
+
+
+cdef class Pair:
+    cdef Heap heap
+    cdef Tie tie
+    cdef Names names
+    cdef pair_way_t ways[2]
+    cdef uint64_t generation
+
+    cdef int enter(self) except -1
+    cdef Hold holding(self)
+    cdef int wait_room(self, int fd, int side) except -1
+    cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1

@@ -1,0 +1,67 @@
+/* Messages on a descriptor, framed as the standard library's connections frame them.
+ *
+ *   int32 size, in network order, then so many bytes
+ *   -1, then uint64 size, in network order, then so many bytes
+ *   -2, then a note (pair_note_t in _heap_layout.h): the message lies in a block; never sent by the standard library
+ *
+ * These functions do nothing but system calls, without the GIL; each returns where a signal came, to be called again. */
+#ifndef SHMKIT_WIRE_H
+#define SHMKIT_WIRE_H
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "_failpoint.h"
+
+#define WIRE_ENDED (-1) /* the other end is closed */
+#define WIRE_LONG (-1)
+#define WIRE_NOTE (-2)
+
+/* Writes `size` bytes, of which *done are written already.  0 or an errno. */
+static inline int wire_write(int fd, const void *data, size_t size, size_t *done) {
+    while (*done < size) {
+        const ssize_t wrote = write(fd, (const char *)data + *done, size - *done);
+        if (wrote < 0)
+            return errno;
+        *done += (size_t)wrote;
+        FAILPOINT("wire.written");
+    }
+    return 0;
+}
+
+/* Reads `size` bytes, of which *done are there already.  0, WIRE_ENDED or an errno. */
+static inline int wire_read(int fd, void *data, size_t size, size_t *done) {
+    while (*done < size) {
+        const ssize_t got = read(fd, (char *)data + *done, size - *done);
+        if (got < 0)
+            return errno;
+        if (got == 0)
+            return WIRE_ENDED;
+        *done += (size_t)got;
+        FAILPOINT("wire.read");
+    }
+    return 0;
+}
+
+/* Waits for something to read, or the end; at most so many milliseconds, -1: for ever.  1, 0, or minus an errno. */
+static inline int wire_poll(int fd, int timeout_ms) {
+    struct pollfd on = {.fd = fd, .events = POLLIN};
+    const int found = poll(&on, 1, timeout_ms);
+    return found < 0 ? -errno : found;
+}
+
+/* Has the other end read everything, or gone?  Where the system cannot say: yes. */
+static inline int wire_is_idle(int fd) {
+    struct pollfd on = {.fd = fd, .events = 0};
+    int unread = 0;
+    if (poll(&on, 1, 0) != 0)
+        return 1; /* nobody is left who could read: a write will say so */
+    if (ioctl(fd, TIOCOUTQ, &unread) != 0 && ioctl(fd, FIONREAD, &unread) != 0)
+        return 1;
+    return unread == 0;
+}
+
+#endif
