@@ -42,7 +42,7 @@ typedef struct {
 
 /* HELD by `from` → HELD by `to`.  Returns whether it was. */
 static inline int pair_pass(const heap_t *heap, uint32_t block, uint64_t from, uint64_t to) {
-    /* SYNC block-word: pairs with cas_seq(word) in pair_pass; its last holder is done with its bytes */
+    /* (SYNC block-word): whoever held it is done with its bytes */
     return block < heap->blocks_most && cas_seq_u64(&heap->blocks[block].word, &from, to);
 }
 

@@ -1,20 +1,14 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
-"""Pair: the two ends of a pipe, whose large messages lie in blocks of a heap while a note of each is on the wire.
+"""Pair: what goes through a pipe, as messages of the standard library's and as blocks that only a note speaks of.
 
-The descriptors, who reads and who writes, and all small messages are the standard library's (``_wire.h``).  How a
-block goes from one process to another, and what becomes of it where somebody is killed: ``_pair.h``.
-
-Whoever has an end has a share in keeping what is on its way: a lease that all of them hold together.  Forked children
-have it from their parents, others take it when they are given an end.
+Small messages are on the wire as they are there.  A large array is copied into a block, with a few bytes that say what
+it is; of whatever else the pickle is, with its large buffers beside it.  What is received in a block is that block's
+for as long as it is kept.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset, strerror
-from posix.fcntl cimport F_RDLCK, F_WRLCK
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
 
 cimport cython
 cimport numpy as cnp
@@ -24,154 +18,39 @@ from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
 from shmkit._decode cimport unpack
 from shmkit._encode cimport pack_lent
-from shmkit._heap cimport Block, Heap, Hold, heap_in, heap_of_process
-from shmkit._map cimport fork_generation
+from shmkit._heap cimport Block, Heap, Hold
+from shmkit._pair_end cimport PairEnd, find_tie, new_tie, pair_of
 from shmkit._pickling cimport pickle_item
 from shmkit._record cimport copy
-from shmkit._wire cimport get_all, get_body, get_size, put_all, put_frame
+from shmkit._wire cimport get_all, get_body, get_size, put_frame
 
 import copyreg
-import os
 import pickle
-import weakref
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 
 from shmkit import errors
-from shmkit._heap import adopt, heap_by_key
+from shmkit._heap import heap_by_key
 
 cnp.import_array()
-
-cdef const uint64_t *generation = fork_generation()
 
 cdef enum:
     LARGE_LEAST = 16385        # bytes of a message that is worth a block: the standard library writes it in two calls
     HEAD_ROOM = 104
-    UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before a sender waits; two in any case
-    LOOK_MOST = 64             # messages, before their sender looks what became of them
 
 LARGE = LARGE_LEAST
 
-cdef uint64_t NEVER = <uint64_t>-1
 cdef object _loads = pickle.loads
 cdef dict _reducers = ForkingPickler._extra_reducers
 cdef dict _common_reducers = copyreg.dispatch_table
-cdef object _names = weakref.WeakKeyDictionary()  # heap → this process's Names
-cdef list _parked = []  # ties whose references are still on their way to a receiver
-
-
-# --------------------------------------------------------------------------------------------------------------- ids
 
 
 @cython.final
 @cython.no_gc_clear
-cdef class Names:
-    """Ids for messages while they are written."""
-
-    def __dealloc__(self):
-        if self.generation == generation[0]:
-            lease_drop(&self.lease)
-        else:
-            lease_forget(&self.lease)
-
-
-cdef uint64_t new_ids(Heap heap, lease_t *lease, short type, bint inherited) except 0:
-    """Takes the lease of PAIR_SPAN ids that nobody has; returns the first."""
-    cdef uint64_t first
-    cdef int error = EAGAIN
-    cdef int64_t byte
-    for _tries in range(100):
-        first = member_new_id(os.getpid()) & ~(PAIR_SPAN - 1)
-        byte = LEASE_MEMBERS + <int64_t>first
-        if lease_ask_span(heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN) == LEASE_FREE:
-            error = lease_take_span(
-                lease, heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN, type, inherited
-            )
-            if error != EAGAIN:
-                break
-    if error:
-        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
-    return first
-
-
-cdef Names names_in(Heap heap):
-    """This process's Names in a heap."""
-    cdef Names names = _names.get(heap)
-    if names is None or names.generation != generation[0]:
-        names = Names.__new__(Names)
-        names.first = new_ids(heap, &names.lease, F_WRLCK, False)
-        names.generation = generation[0]
-        _names[heap] = names
-    return names
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class Tie:
-    """A part in keeping what is on its way between two ends."""
-
-    def __dealloc__(self):
-        lease_drop(&self.lease)
-
-
-cdef int park(Tie tie) except -1:
-    """Keeps a tie until the references that were pickled have been unpickled, or the process ends."""
-    cdef Tie kept
-    if tie is not None and tie.made_in == generation[0] + 1 and tie.header.taken < tie.header.made:
-        _parked.append(tie)
-    for kept in list(_parked):
-        if kept.made_in != generation[0] + 1 or kept.header.taken >= kept.header.made:
-            _parked.remove(kept)
-    return 0
-
-
-# -------------------------------------------------------------------------------------------------------------- pair
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class Pair:
+cdef class Pair(PairEnd):
     """What this process knows of the two ends of a pipe, of which it has one or both."""
-
-    def __init__(self):
-        raise TypeError("a Pair is made by new_pair, or found by find_pair")
-
-    def __cinit__(self):
-        self.generation = NEVER
-
-    def __dealloc__(self):
-        free(self.ways[0].sent)
-        free(self.ways[1].sent)
-        if self.tie is not None and (self.tie.made_in or _parked):
-            park(self.tie)
-
-    cdef int enter(self) except -1:
-        """Takes note of who this process is, anew in a forked child: what its parent sent is its parent's."""
-        if self.generation == generation[0]:
-            return 0
-        self.heap.enter()
-        self.names = None
-        for side in range(2):
-            self.ways[side].count = 0
-            self.ways[side].bytes = 0
-        self.generation = generation[0]
-        return 0
-
-    cdef Hold holding(self):
-        if self.generation != generation[0]:
-            self.enter()
-        return self.heap.hold if self.heap.hold is not None else self.heap.holding()
-
-    def give(self):
-        """What `find_pair` takes in another process: it goes into a pickle, once."""
-        if self.generation != generation[0]:
-            self.enter()
-        if self.tie.made_in != generation[0] + 1:
-            self.tie.made_in = generation[0] + 1
-        add_relaxed_u64(&self.tie.header.made, 1)  # relaxed: a count
-        return self.heap.segment, self.tie.block, self.tie.id
 
     def send(self, int fd, int side, obj) -> None:
         """Sends an object from the end that has this descriptor."""
@@ -189,144 +68,15 @@ cdef class Pair:
         """Receives bytes, or the pickle of an object; None: there are more than `most`."""
         return recv_bytes(fd, self, most)
 
-    def waiting(self, side):
-        """How many messages that were sent from one end, by this process, are in memory and not taken, and their
-        bytes: as of now."""
-        cdef Hold hold = self.holding()
-        pair_settle(&self.ways[side], &self.heap.c, hold.word)
-        return self.ways[side].count, self.ways[side].bytes
-
-    cdef int wait_room(self, int fd, int side) except -1:
-        """Waits while much is under way that nobody has taken, as a full pipe would have its writer wait."""
-        cdef pair_way_t *way = &self.ways[side]
-        cdef pair_wait_t wait
-        cdef waiter_t waiter
-        cdef pair_sent_t *halfway
-        waiter_init(&waiter)
-        while way.count >= 2:
-            pair_settle(way, &self.heap.c, self.holding().word)
-            # What was read and is not taken yet will be at once, or is lost: then nothing is to be waited for.
-            if way.count < 2 or way.bytes <= UNDER_WAY_MOST or wire_is_idle(fd):
-                break
-            halfway = &way.sent[(way.count - 1) // 2]
-            wait.heap = &self.heap.c
-            wait.gate = &self.tie.header.gate0 if side == 0 else &self.tie.header.gate1
-            wait.word = halfway.word
-            wait.block = halfway.block
-            with nogil:
-                pair_round(&wait, &waiter, FOREVER)
-            PyErr_CheckSignals()
-        return 0
-
-    cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1:
-        """Sends a block, which is filled, and this process's no more."""
-        cdef Hold hold = block.hold
-        cdef pair_note_t note
-        cdef pair_way_t *way = &self.ways[side]
-        cdef pair_sent_t *sent
-        cdef uint64_t begun
-        cdef uint32_t number = block.number
-        if self.names is None:
-            self.names = names_in(self.heap)
-        if way.count == way.room:
-            sent = <pair_sent_t *>realloc(way.sent, (2 * way.room + 16) * sizeof(pair_sent_t))
-            if sent == NULL:
-                raise MemoryError()
-            way.sent = sent
-            way.room = 2 * way.room + 16
-        self.names.next += 1
-        memset(&note, 0, sizeof(note))
-        note.frame = 0xfeffffff  # -2, in network order
-        note.kind = kind
-        note.side = side
-        note.heap = self.heap.c.key
-        note.offered = block_held(self.names.first + self.names.next % PAIR_SPAN)
-        # The pair's own id holds its header.
-        note.sent = block_held(self.tie.id + 1 + self.names.next % (PAIR_SPAN - 1))
-        note.size = size
-        note.block = number
-        note.pair = self.tie.block
-        note.pid = os.getpid()
-        note.fd = self.heap.c.fd
-        if not pair_offer(&self.heap.c, number, hold.word, note.offered):
-            raise errors.RecordCorrupt(f"block {number} of a heap was not this process's")
-        block.number = 0
-        hold.blocks -= 1
-        way.clock += 1
-        begun = way.clock
-        try:
-            put_all(fd, &note, sizeof(note))
-        except BaseException as error:
-            hold = self.holding()
-            if pair_pass(&self.heap.c, number, note.offered, hold.word):
-                heap_drop(&self.heap.c, number, hold.word)
-            if isinstance(error, BrokenPipeError):
-                pair_give_up(way, &self.heap.c, hold.word)
-            raise
-        pair_commit(&self.heap.c, number, note.offered, note.sent)
-        way.clock += 1
-        if way.count == way.room:  # another thread sent meanwhile
-            return 0
-        sent = &way.sent[way.count]
-        sent.word = note.sent
-        sent.size = size
-        sent.begun = begun
-        sent.ended = way.clock
-        sent.block = number
-        way.count += 1
-        way.bytes += size
-        if way.count >= LOOK_MOST or way.bytes > UNDER_WAY_MOST:
-            pair_settle(way, &self.heap.c, self.holding().word)
-        return 0
-
 
 def new_pair() -> Pair:
     """For a pipe that is being made."""
-    cdef Heap heap = heap_of_process()
-    cdef Hold hold
-    cdef Tie tie = Tie.__new__(Tie)
-    cdef uint64_t size
-    park(None)
-    hold = heap.holding()
-    tie.heap = heap
-    tie.id = new_ids(heap, &tie.lease, F_RDLCK, True)
-    tie.block = heap.take(sizeof(pair_header_t), hold, clock_ns())
-    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
-    memset(tie.header, 0, sizeof(pair_header_t))
-    tie.header.id = tie.id
-    hold.blocks -= 1
-    pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
-    return pair_of(tie)
+    return pair_of(Pair.__new__(Pair), new_tie())
 
 
 def find_pair(segment, block, id) -> Pair:
     """The pair that `Pair.give` gave away.  SegmentNotFound: nobody had it any more."""
-    cdef Heap heap = heap_in(segment)
-    cdef Tie tie = Tie.__new__(Tie)
-    cdef uint64_t size
-    cdef int error
-    adopt(heap)
-    tie.heap = heap
-    tie.id = id
-    tie.block = block
-    error = lease_take_span(
-        &tie.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>tie.id, PAIR_SPAN, F_RDLCK, True
-    )
-    if error:
-        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
-    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
-    if tie.header == NULL or size < sizeof(pair_header_t) or heap_word(&heap.c, tie.block) != block_held(tie.id):
-        raise errors.SegmentNotFound("what a pipe's ends have in common is gone: nobody had it any more")
-    add_relaxed_u64(&tie.header.taken, 1)  # relaxed: a count
-    return pair_of(tie)
-
-
-cdef Pair pair_of(Tie tie):
-    cdef Pair pair = Pair.__new__(Pair)
-    pair.heap = tie.heap
-    pair.tie = tie
-    pair.enter()
-    return pair
+    return pair_of(Pair.__new__(Pair), find_tie(segment, block, id))
 
 
 # ----------------------------------------------------------------------------------------------------------- sending
@@ -355,23 +105,11 @@ cdef int send_bytes(Pair pair, int fd, int side, object data) except -1:
     cdef const uint8_t *at = &view[0] if size else <const uint8_t *>""
     cdef Block block
     if size >= LARGE_LEAST:
-        block = room_for(pair, fd, side, size)
+        block = pair.room(fd, side, size)
         if block is not None:
             copy(block.at, at, size)
             return pair.post(fd, side, block, PAIR_BYTES, size)
     return put_frame(fd, at, size)
-
-
-cdef Block room_for(Pair pair, int fd, int side, uint64_t size):
-    """A block; None: there is no memory, so that the message is to go through the pipe."""
-    cdef Hold hold
-    if pair.ways[side].bytes + size > UNDER_WAY_MOST:
-        pair.wait_room(fd, side)
-    try:
-        hold = pair.holding()
-        return pair.heap.block(pair.heap.take(size, hold, clock_ns()), hold)
-    except (errors.ShmkitError, OSError):
-        return None
 
 
 cdef bint send_array(Pair pair, int fd, int side, cnp.ndarray array) except -1:
@@ -388,7 +126,7 @@ cdef bint send_array(Pair pair, int fd, int side, cnp.ndarray array) except -1:
     if packed < 0:
         return False
     head_size = packed
-    block = room_for(pair, fd, side, at + head_size + 8)
+    block = pair.room(fd, side, at + head_size + 8)
     if block is None:
         return False
     copy(block.at, cnp.PyArray_DATA(array), size)
@@ -408,7 +146,7 @@ cdef bint send_pickle(Pair pair, int fd, int side, bytes data, list buffers) exc
     cdef int index
     for view in buffers:
         end = ((end + 63) & ~<uint64_t>63) + <uint64_t>view.nbytes
-    block = room_for(pair, fd, side, end)
+    block = pair.room(fd, side, end)
     if block is None:
         return False
     memcpy(block.at, &count, 8)

@@ -21,9 +21,9 @@ FLOORS: dict[int, list[list[str]]] = {
             *["errors", "sizes", "_ending", "waiting", "include"],
         ],
         ["_awaiting"],  # for an event loop, what a descriptor says
-        # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; an
-        # alarm has a deadline
-        ["_futex.h", "_file.h", "_fork.h", "_poll.h", "alarm"],
+        # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; what goes
+        # over a wire is laid out; an alarm has a deadline
+        ["_futex.h", "_file.h", "_fork.h", "_poll.h", "_wire.h", "alarm"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
@@ -34,7 +34,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_heap_layout.h"],  # has a lock's cell in it
         ["_heap.h"],  # blocks whose words name members
         ["_heap_take.h"],  # how they are found
-        ["_queue_rings.h"],  # queues are blocks of a heap …
+        ["_queue_rings.h", "_pair.h"],  # queues are blocks of a heap, and pipes' messages are …
         ["_cells.h"],  # … and hand blocks on
         ["_sweep.h"],  # knows what the dead can leave in either
         ["_queue_wait.h"],  # how queues, and memory, are waited for
@@ -48,6 +48,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
         ["_core_topic", "_core_watch"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
+        ["_core_pair"],  # those of pipes, in terms of heaps
     ],
     1: [
         ["_map", "_describe"],
@@ -71,14 +72,15 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
-        ["_codes", "_heap", "_watch"],
+        ["_codes", "_heap", "_watch", "_wire"],
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
         ["_dtypes"],  # some of which are pickled
         ["_decode"],  # what arrays are made of
         ["_writing"],  # copies arrays
         ["_encode"],  # writes
-        ["_topic_end", "_queue_end", "_codec"],  # a queue lies in a heap; what becomes of an item, for Python
-        ["_subscriber", "_queue_put"],
+        # a queue lies in a heap, and so do a pipe's messages; what becomes of an item, for Python
+        ["_topic_end", "_queue_end", "_pair_end", "_codec"],
+        ["_subscriber", "_queue_put", "_pair"],
         ["_publisher"],  # makes subscribers
         ["_queue"],  # adds getting to putting
         ["queue"],  # the standard library's words

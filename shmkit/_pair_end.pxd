@@ -1,4 +1,4 @@
-"""Pair: what a process knows of the two ends of a pipe (see _pair.pyx)."""
+"""PairEnd: what a process knows of the two ends of a pipe (see _pair_end.pyx)."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -25,7 +25,7 @@ cdef class Tie:
     cdef uint64_t made_in     # the generation of the process that pickled references; 0: none were
 
 
-cdef class Pair:
+cdef class PairEnd:
     cdef Heap heap
     cdef Tie tie
     cdef Names names
@@ -34,5 +34,11 @@ cdef class Pair:
 
     cdef int enter(self) except -1
     cdef Hold holding(self)
+    cdef Block room(self, int fd, int side, uint64_t size)
     cdef int wait_room(self, int fd, int side) except -1
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1
+
+
+cdef Tie new_tie()
+cdef Tie find_tie(object segment, uint32_t block, uint64_t id)
+cdef PairEnd pair_of(PairEnd pair, Tie tie)

@@ -1,0 +1,13 @@
+from typing import final
+
+from shmkit.segment import Segment
+
+@final
+class Names: ...
+
+@final
+class Tie: ...
+
+class PairEnd:
+    def give(self) -> tuple[Segment, int, int]: ...
+    def waiting(self, side: int) -> tuple[int, int]: ...

@@ -1,0 +1,302 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
+"""PairEnd: what a process has of a pipe whose large messages lie in blocks of a heap: who keeps them, and how they go.
+
+The descriptors, who reads and who writes, and all small messages are the standard library's (``_wire.h``).  How a
+block goes from one process to another, and what becomes of it where somebody is killed: ``_pair.h``.
+
+Whoever has an end has a share in keeping what is on its way: a lease that all of them hold together.  Forked children
+have it from their parents, others take it when they are given an end.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset, strerror
+from posix.fcntl cimport F_RDLCK, F_WRLCK
+
+cimport cython
+
+from shmkit._core cimport *
+from shmkit._core_heap cimport *
+from shmkit._core_pair cimport *
+from shmkit._heap cimport Block, Heap, Hold, heap_in, heap_of_process
+from shmkit._map cimport fork_generation
+from shmkit._wire cimport put_all
+
+import os
+import weakref
+
+from shmkit import errors
+from shmkit._heap import adopt
+
+cdef const uint64_t *generation = fork_generation()
+
+cdef enum:
+    UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before a sender waits; two in any case
+    LOOK_MOST = 64             # messages, before their sender looks what became of them
+
+cdef uint64_t NEVER = <uint64_t>-1
+cdef object _names = weakref.WeakKeyDictionary()  # heap → this process's Names
+cdef list _parked = []  # ties whose references are still on their way to a receiver
+
+
+# --------------------------------------------------------------------------------------------------------------- ids
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Names:
+    """Ids for messages while they are written."""
+
+    def __dealloc__(self):
+        if self.generation == generation[0]:
+            lease_drop(&self.lease)
+        else:
+            lease_forget(&self.lease)
+
+
+cdef uint64_t new_ids(Heap heap, lease_t *lease, short type, bint inherited) except 0:
+    """Takes the lease of PAIR_SPAN ids that nobody has; returns the first."""
+    cdef uint64_t first
+    cdef int error = EAGAIN
+    cdef int64_t byte
+    for _tries in range(100):
+        first = member_new_id(os.getpid()) & ~(PAIR_SPAN - 1)
+        byte = LEASE_MEMBERS + <int64_t>first
+        if lease_ask_span(heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN) == LEASE_FREE:
+            error = lease_take_span(
+                lease, heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN, type, inherited
+            )
+            if error != EAGAIN:
+                break
+    if error:
+        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
+    return first
+
+
+cdef Names names_in(Heap heap):
+    """This process's Names in a heap."""
+    cdef Names names = _names.get(heap)
+    if names is None or names.generation != generation[0]:
+        names = Names.__new__(Names)
+        names.first = new_ids(heap, &names.lease, F_WRLCK, False)
+        names.generation = generation[0]
+        _names[heap] = names
+    return names
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Tie:
+    """A part in keeping what is on its way between two ends."""
+
+    def __dealloc__(self):
+        lease_drop(&self.lease)
+
+
+cdef int park(Tie tie) except -1:
+    """Keeps a tie until the references that were pickled have been unpickled, or the process ends."""
+    cdef Tie kept
+    if tie is not None and tie.made_in == generation[0] + 1 and tie.header.taken < tie.header.made:
+        _parked.append(tie)
+    for kept in list(_parked):
+        if kept.made_in != generation[0] + 1 or kept.header.taken >= kept.header.made:
+            _parked.remove(kept)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------------- pair
+
+
+@cython.no_gc_clear
+cdef class PairEnd:
+    """The base of Pair."""
+
+    def __init__(self):
+        raise TypeError("a Pair is made by new_pair, or found by find_pair")
+
+    def __cinit__(self):
+        self.generation = NEVER
+
+    def __dealloc__(self):
+        free(self.ways[0].sent)
+        free(self.ways[1].sent)
+        if self.tie is not None and (self.tie.made_in or _parked):
+            park(self.tie)
+
+    cdef int enter(self) except -1:
+        """Takes note of who this process is, anew in a forked child: what its parent sent is its parent's."""
+        if self.generation == generation[0]:
+            return 0
+        self.heap.enter()
+        self.names = None
+        for side in range(2):
+            self.ways[side].count = 0
+            self.ways[side].bytes = 0
+        self.generation = generation[0]
+        return 0
+
+    cdef Hold holding(self):
+        if self.generation != generation[0]:
+            self.enter()
+        return self.heap.hold if self.heap.hold is not None else self.heap.holding()
+
+    def give(self):
+        """What `find_pair` takes in another process: it goes into a pickle, once."""
+        if self.generation != generation[0]:
+            self.enter()
+        if self.tie.made_in != generation[0] + 1:
+            self.tie.made_in = generation[0] + 1
+        add_relaxed_u64(&self.tie.header.made, 1)  # relaxed: a count
+        return self.heap.segment, self.tie.block, self.tie.id
+
+    def waiting(self, side):
+        """How many messages that were sent from one end, by this process, are in memory and not taken, and their
+        bytes: as of now."""
+        cdef Hold hold = self.holding()
+        pair_settle(&self.ways[side], &self.heap.c, hold.word)
+        return self.ways[side].count, self.ways[side].bytes
+
+    cdef Block room(self, int fd, int side, uint64_t size):
+        """A block for a message, once there is not too much under way; None: there is no memory for it."""
+        cdef Hold hold
+        if self.ways[side].bytes + size > UNDER_WAY_MOST:
+            self.wait_room(fd, side)
+        try:
+            hold = self.holding()
+            return self.heap.block(self.heap.take(size, hold, clock_ns()), hold)
+        except (errors.ShmkitError, OSError):
+            return None
+
+    cdef int wait_room(self, int fd, int side) except -1:
+        """Waits while much is under way that nobody has taken, as a full pipe would have its writer wait."""
+        cdef pair_way_t *way = &self.ways[side]
+        cdef pair_wait_t wait
+        cdef waiter_t waiter
+        cdef pair_sent_t *halfway
+        waiter_init(&waiter)
+        while way.count >= 2:
+            pair_settle(way, &self.heap.c, self.holding().word)
+            # What was read and is not taken yet will be at once, or is lost: then nothing is to be waited for.
+            if way.count < 2 or way.bytes <= UNDER_WAY_MOST or wire_is_idle(fd):
+                break
+            halfway = &way.sent[(way.count - 1) // 2]
+            wait.heap = &self.heap.c
+            wait.gate = &self.tie.header.gate0 if side == 0 else &self.tie.header.gate1
+            wait.word = halfway.word
+            wait.block = halfway.block
+            with nogil:
+                pair_round(&wait, &waiter, FOREVER)
+            PyErr_CheckSignals()
+        return 0
+
+    cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1:
+        """Sends a block, which is filled, and this process's no more."""
+        cdef Hold hold = block.hold
+        cdef pair_note_t note
+        cdef pair_way_t *way = &self.ways[side]
+        cdef pair_sent_t *sent
+        cdef uint64_t begun
+        cdef uint32_t number = block.number
+        if self.names is None:
+            self.names = names_in(self.heap)
+        if way.count == way.room:
+            sent = <pair_sent_t *>realloc(way.sent, (2 * way.room + 16) * sizeof(pair_sent_t))
+            if sent == NULL:
+                raise MemoryError()
+            way.sent = sent
+            way.room = 2 * way.room + 16
+        self.names.next += 1
+        memset(&note, 0, sizeof(note))
+        note.frame = 0xfeffffff  # -2, in network order
+        note.kind = kind
+        note.side = side
+        note.heap = self.heap.c.key
+        note.offered = block_held(self.names.first + self.names.next % PAIR_SPAN)
+        # The pair's own id holds its header.
+        note.sent = block_held(self.tie.id + 1 + self.names.next % (PAIR_SPAN - 1))
+        note.size = size
+        note.block = number
+        note.pair = self.tie.block
+        note.pid = os.getpid()
+        note.fd = self.heap.c.fd
+        if not pair_offer(&self.heap.c, number, hold.word, note.offered):
+            raise errors.RecordCorrupt(f"block {number} of a heap was not this process's")
+        block.number = 0
+        hold.blocks -= 1
+        way.clock += 1
+        begun = way.clock
+        try:
+            put_all(fd, &note, sizeof(note))
+        except BaseException as error:
+            hold = self.holding()
+            if pair_pass(&self.heap.c, number, note.offered, hold.word):
+                heap_drop(&self.heap.c, number, hold.word)
+            if isinstance(error, BrokenPipeError):
+                pair_give_up(way, &self.heap.c, hold.word)
+            raise
+        pair_commit(&self.heap.c, number, note.offered, note.sent)
+        way.clock += 1
+        if way.count == way.room:  # another thread sent meanwhile
+            return 0
+        sent = &way.sent[way.count]
+        sent.word = note.sent
+        sent.size = size
+        sent.begun = begun
+        sent.ended = way.clock
+        sent.block = number
+        way.count += 1
+        way.bytes += size
+        if way.count >= LOOK_MOST or way.bytes > UNDER_WAY_MOST:
+            pair_settle(way, &self.heap.c, self.holding().word)
+        return 0
+
+
+cdef Tie new_tie():
+    """For a pipe that is being made."""
+    cdef Heap heap = heap_of_process()
+    cdef Hold hold
+    cdef Tie tie = Tie.__new__(Tie)
+    cdef uint64_t size
+    park(None)
+    hold = heap.holding()
+    tie.heap = heap
+    tie.id = new_ids(heap, &tie.lease, F_RDLCK, True)
+    tie.block = heap.take(sizeof(pair_header_t), hold, clock_ns())
+    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
+    memset(tie.header, 0, sizeof(pair_header_t))
+    tie.header.id = tie.id
+    hold.blocks -= 1
+    pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
+    return tie
+
+
+cdef Tie find_tie(object segment, uint32_t block, uint64_t id):
+    """A part in what somebody else has, who gave it away.  SegmentNotFound: nobody had it any more."""
+    cdef Heap heap = heap_in(segment)
+    cdef Tie tie = Tie.__new__(Tie)
+    cdef uint64_t size
+    cdef int error
+    adopt(heap)
+    tie.heap = heap
+    tie.id = id
+    tie.block = block
+    error = lease_take_span(
+        &tie.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>tie.id, PAIR_SPAN, F_RDLCK, True
+    )
+    if error:
+        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
+    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
+    if tie.header == NULL or size < sizeof(pair_header_t) or heap_word(&heap.c, tie.block) != block_held(tie.id):
+        raise errors.SegmentNotFound("what a pipe's ends have in common is gone: nobody had it any more")
+    add_relaxed_u64(&tie.header.taken, 1)  # relaxed: a count
+    return tie
+
+
+cdef PairEnd pair_of(PairEnd pair, Tie tie):
+    """What a tie is for."""
+    pair.heap = tie.heap
+    pair.tie = tie
+    pair.enter()
+    return pair
