@@ -41,7 +41,9 @@ cdef extern from "_wire.h" nogil:
     int wire_write(int fd, const void *data, size_t size, size_t *done)
     int wire_read(int fd, void *data, size_t size, size_t *done)
     int wire_poll(int fd, int timeout_ms)
-    bint wire_is_idle(int fd)
+    const int WIRE_BUSY
+    const int WIRE_GONE
+    int wire_state(int fd)
 
 
 cdef extern from "_pair.h" nogil:

@@ -35,7 +35,7 @@ cdef class PairEnd:
     cdef int enter(self) except -1
     cdef Hold holding(self)
     cdef Block room(self, int fd, int side, uint64_t size)
-    cdef int wait_room(self, int fd, int side) except -1
+    cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1
 
 

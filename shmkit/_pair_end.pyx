@@ -9,7 +9,7 @@ have it from their parents, others take it when they are given an end.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EPIPE
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strerror
@@ -33,7 +33,8 @@ from shmkit._heap import adopt
 cdef const uint64_t *generation = fork_generation()
 
 cdef enum:
-    UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before a sender waits; two in any case
+    UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before one more is sent; two in any case
+    AFTER_MOST = 16 << 20      # likewise, before a send returns: no pipe holds more
     LOOK_MOST = 64             # messages, before their sender looks what became of them
 
 cdef uint64_t NEVER = <uint64_t>-1
@@ -162,25 +163,30 @@ cdef class PairEnd:
         """A block for a message, once there is not too much under way; None: there is no memory for it."""
         cdef Hold hold
         if self.ways[side].bytes + size > UNDER_WAY_MOST:
-            self.wait_room(fd, side)
+            self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
         try:
             hold = self.holding()
             return self.heap.block(self.heap.take(size, hold, clock_ns()), hold)
         except (errors.ShmkitError, OSError):
             return None
 
-    cdef int wait_room(self, int fd, int side) except -1:
-        """Waits while much is under way that nobody has taken, as a full pipe would have its writer wait."""
+    cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1:
+        """Waits while more than `most` bytes are under way, in `count` messages or more: as a full pipe would have its
+        writer wait.  Returns what became of the wire."""
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_wait_t wait
         cdef waiter_t waiter
         cdef pair_sent_t *halfway
+        cdef int state
         waiter_init(&waiter)
-        while way.count >= 2:
+        while True:
             pair_settle(way, &self.heap.c, self.holding().word)
+            if way.count < count or way.bytes <= most:
+                return WIRE_BUSY
             # What was read and is not taken yet will be at once, or is lost: then nothing is to be waited for.
-            if way.count < 2 or way.bytes <= UNDER_WAY_MOST or wire_is_idle(fd):
-                break
+            state = wire_state(fd)
+            if state != WIRE_BUSY:
+                return state
             halfway = &way.sent[(way.count - 1) // 2]
             wait.heap = &self.heap.c
             wait.gate = &self.tie.header.gate0 if side == 0 else &self.tie.header.gate1
@@ -189,7 +195,6 @@ cdef class PairEnd:
             with nogil:
                 pair_round(&wait, &waiter, FOREVER)
             PyErr_CheckSignals()
-        return 0
 
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1:
         """Sends a block, which is filled, and this process's no more."""
@@ -248,7 +253,11 @@ cdef class PairEnd:
         sent.block = number
         way.count += 1
         way.bytes += size
-        if way.count >= LOOK_MOST or way.bytes > UNDER_WAY_MOST:
+        if way.bytes > AFTER_MOST:
+            if self.wait_taken(fd, side, AFTER_MOST, 1) == WIRE_GONE and heap_word(&self.heap.c, number) == note.sent:
+                pair_give_up(way, &self.heap.c, self.holding().word)
+                raise BrokenPipeError(EPIPE, os.strerror(EPIPE))
+        elif way.count >= LOOK_MOST:
             pair_settle(way, &self.heap.c, self.holding().word)
         return 0
 

@@ -53,15 +53,20 @@ static inline int wire_poll(int fd, int timeout_ms) {
     return found < 0 ? -errno : found;
 }
 
-/* Has the other end read everything, or gone?  Where the system cannot say: yes. */
-static inline int wire_is_idle(int fd) {
+/* What became of all that was written: WIRE_BUSY, some of it was not read yet; WIRE_IDLE; WIRE_GONE: nobody is left who could.
+ * Where the system cannot say, WIRE_IDLE. */
+#define WIRE_BUSY 0
+#define WIRE_IDLE 1
+#define WIRE_GONE 2
+
+static inline int wire_state(int fd) {
     struct pollfd on = {.fd = fd, .events = 0};
     int unread = 0;
     if (poll(&on, 1, 0) != 0)
-        return 1; /* nobody is left who could read: a write will say so */
+        return WIRE_GONE;
     if (ioctl(fd, TIOCOUTQ, &unread) != 0 && ioctl(fd, FIONREAD, &unread) != 0)
-        return 1;
-    return unread == 0;
+        return WIRE_IDLE;
+    return unread == 0 ? WIRE_IDLE : WIRE_BUSY;
 }
 
 #endif
