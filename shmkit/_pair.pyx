@@ -289,7 +289,7 @@ cdef bytes read_out(Block block, pair_note_t *note):
         if len(parts) == 1:
             return bytes(parts[0])
         return whole(bytes(parts[0]), [bytes(part) if part.readonly else bytearray(part) for part in parts[1:]])
-    return bytes(ForkingPickler.dumps(opened(block, note)))
+    return pickle_item(opened(block, note), None)
 
 
 cdef object array_in_block(Block block):
