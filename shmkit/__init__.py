@@ -81,7 +81,9 @@ if TYPE_CHECKING:
         SegmentPermission,
         ShmkitError,
         ShutDown,
+        WorkerDied,
     )
+    from shmkit.executor import Executor
     from shmkit.include import get_include
     from shmkit.install import install, uninstall
     from shmkit.queue import JoinableQueue, Queue, SimpleQueue
@@ -108,6 +110,7 @@ __all__ = [
     "Empty",
     "EndOfStream",
     "Event",
+    "Executor",
     "Full",
     "HeapFull",
     "InvalidPermits",
@@ -151,6 +154,7 @@ __all__ = [
     "SimpleQueue",
     "Subscriber",
     "SysVSemaphore",
+    "WorkerDied",
     "array",
     "asarray",
     "attach",
@@ -240,8 +244,10 @@ _WHERE = {
         "SegmentPermission",
         "ShmkitError",
         "ShutDown",
+        "WorkerDied",
     ),
     "shmkit.queue": ("JoinableQueue", "Queue", "SimpleQueue"),
+    "shmkit.executor": ("Executor",),
     "shmkit.include": ("get_include",),
     "shmkit.install": ("install", "uninstall"),
     "shmkit.segment": ("Segment", "SegmentInfo", "collect", "unlink"),

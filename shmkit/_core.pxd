@@ -39,11 +39,11 @@ cdef extern from "_layout.h" nogil:
 
 cdef extern from "_atomics.h" nogil:
     uint64_t add_relaxed_u64(uint64_t *word, uint64_t value)
+    int cas_seq_u64(uint64_t *word, uint64_t *expected, uint64_t value)
     uint64_t load_relaxed_u64(const uint64_t *word)
     uint64_t load_acquire_u64(const uint64_t *word)
     void store_relaxed_u32(uint32_t *word, uint32_t value)
     void store_release_u64(uint64_t *word, uint64_t value)
-
 
 cdef extern from "_fork.h" nogil:
     uint64_t fork_generation_word

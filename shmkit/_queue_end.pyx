@@ -314,6 +314,11 @@ cdef class QueueEnd:
         self.share = None
         park(share)
 
+    def _forget_references(self) -> None:
+        """What was pickled of it will not arrive any more: whoever was sent it has ended."""
+        if self.share is not None:
+            self.share.made = False
+
     @property
     def closed(self) -> bool:
         """Whether this handle was closed."""

@@ -12,7 +12,8 @@
     ├─ LockError        OwnerDied · NotRecoverable · NotOwner (RuntimeError, AssertionError)
     │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError)
     │                   BrokenBarrier (threading.BrokenBarrierError)
-    └─ RecordTooLarge   (ValueError)
+    ├─ RecordTooLarge   (ValueError)
+    └─ WorkerDied       (RuntimeError)
 
 A wait whose time is up raises the builtin ``TimeoutError``, or ``Full``/``Empty`` where the standard library does.
 """
@@ -62,6 +63,7 @@ __all__ = [
     "SegmentPermission",
     "ShmkitError",
     "ShutDown",
+    "WorkerDied",
 ]
 
 
@@ -246,3 +248,18 @@ class BrokenBarrier(LockError, threading.BrokenBarrierError):
 
 class RecordTooLarge(ShmkitError, ValueError):
     """The record can never fit, however long one waits."""
+
+
+class WorkerDied(ShmkitError, RuntimeError):
+    """The worker of a Pool ended while it ran this task (it was killed, say), which is not run again.
+
+    ``pid`` is the process id that it had, ``exitcode`` how it ended: its status, or a signal's number, negative.
+    """
+
+    def __init__(self, message: str, pid: int = 0, exitcode: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.pid, self.exitcode)

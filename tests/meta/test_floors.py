@@ -61,8 +61,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_membership"],  # who this process is
         ["_primitive"],  # what all primitives have in common
         ["_lock", "_sem", "_event", "_atomic"],
-        # go with a lock, are recovered like one, have one in them; and many atomics
-        ["_condition", "_rwlock", "_barrier", "_atomic_array"],
+        # go with a lock, are recovered like one, have one in them; and many atomics, or words of tasks
+        ["_condition", "_rwlock", "_barrier", "_atomic_array", "_claims"],
     ],
     3: [
         ["_record", "_ring_watch", "statistics"],
@@ -98,7 +98,15 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # The package itself: the public names, gathered from all floors below.
     # Before: what is replaced, the standard library's face, and what puts that into the standard library's place.
-    6: [["_replaced"], ["multiprocessing"], ["install"], ["__init__"]],
+    6: [
+        ["_replaced", "_tasks", "_future"],
+        ["_working"],  # does tasks
+        ["_executing"],  # sends them
+        ["executor"],  # the standard library's words
+        ["multiprocessing"],
+        ["install"],
+        ["__init__"],
+    ],
     7: [["cli"], ["__main__"]],
 }
 
