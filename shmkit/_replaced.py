@@ -12,25 +12,34 @@ from collections import namedtuple
 __all__ = ["REPLACED", "Replaced", "groups"]
 
 
-# ``multiprocessing.<module>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place; `group` is what
-# install(only={…}) calls it.  Not a typing.NamedTuple: a child that is spawned need not import typing for it.
-Replaced = namedtuple("Replaced", ["group", "module", "name"])  # noqa: PYI024
+# ``<theirs>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place; `group` is what install(only={…})
+# calls it.  Not a typing.NamedTuple: a child that is spawned need not import typing for it.
+# It may have a method `_stands_for`, of the class: whether it takes the place of one that is derived from the other.
+Replaced = namedtuple("Replaced", ["group", "module", "name", "theirs"])  # noqa: PYI024
+
+
+def _replaced(group: str, module: str, name: str) -> Replaced:
+    """Where both have the same module."""
+    return Replaced(group, module, name, f"multiprocessing.{module}")
+
 
 REPLACED = (
-    Replaced("lock", "synchronize", "Lock"),
-    Replaced("lock", "synchronize", "RLock"),
-    Replaced("lock", "synchronize", "Semaphore"),
-    Replaced("lock", "synchronize", "BoundedSemaphore"),
-    Replaced("lock", "synchronize", "Condition"),
-    Replaced("lock", "synchronize", "Event"),
-    Replaced("lock", "synchronize", "Barrier"),
-    Replaced("queue", "queues", "Queue"),
-    Replaced("queue", "queues", "JoinableQueue"),
-    Replaced("queue", "queues", "SimpleQueue"),
-    Replaced("pipe", "connection", "Connection"),
-    Replaced("pipe", "connection", "Pipe"),
-    Replaced("shared_memory", "shared_memory", "SharedMemory"),
-    Replaced("shared_memory", "shared_memory", "ShareableList"),
+    _replaced("lock", "synchronize", "Lock"),
+    _replaced("lock", "synchronize", "RLock"),
+    _replaced("lock", "synchronize", "Semaphore"),
+    _replaced("lock", "synchronize", "BoundedSemaphore"),
+    _replaced("lock", "synchronize", "Condition"),
+    _replaced("lock", "synchronize", "Event"),
+    _replaced("lock", "synchronize", "Barrier"),
+    _replaced("queue", "queues", "Queue"),
+    _replaced("queue", "queues", "JoinableQueue"),
+    _replaced("queue", "queues", "SimpleQueue"),
+    _replaced("pipe", "connection", "Connection"),
+    _replaced("pipe", "connection", "Pipe"),
+    _replaced("pool", "pool", "Pool"),
+    _replaced("shared_memory", "shared_memory", "SharedMemory"),
+    _replaced("shared_memory", "shared_memory", "ShareableList"),
+    Replaced("executor", "_futures", "ProcessPoolExecutor", "concurrent.futures.process"),
 )
 
 

@@ -31,9 +31,10 @@ class _State:
 def install(only: Iterable[str] | None = None) -> None:
     """Has the standard ``multiprocessing`` make shmkit's classes, in this process and in the children that it starts.
 
-    ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers), "queue", "pipe" and
-    "shared_memory".  Called again, it adds to what is installed; nothing is done twice.  Whatever bound the standard
-    library's classes, or derived from them, before, is reached too, as the classes themselves are changed.  Objects
+    ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers), "queue", "pipe", "pool",
+    "executor" (that of ``concurrent.futures``) and "shared_memory".  Called again, it adds to what is installed;
+    nothing is done twice.  Whatever bound the standard library's classes, or derived from them, before, is reached
+    too, as the classes themselves are changed.  Objects
     that exist stay what they are.  Raises ValueError for a word that is none of these.
     """
     asked = groups() if only is None else frozenset([only] if isinstance(only, str) else only)
@@ -44,7 +45,7 @@ def install(only: Iterable[str] | None = None) -> None:
             return
         _State.chosen |= asked
         for entry in REPLACED:
-            if entry.group in asked and f"multiprocessing.{entry.module}" in sys.modules:
+            if entry.group in asked and entry.theirs in sys.modules:
                 _adopt(entry)
         if _State.own_preparation is None:
             _State.own_preparation = multiprocessing.spawn.get_preparation_data
@@ -64,7 +65,7 @@ def uninstall() -> None:
         _State.own_preparation = None
         sys.meta_path.remove(_watcher)
         for entry in REPLACED:
-            if f"multiprocessing.{entry.module}" in sys.modules:
+            if entry.theirs in sys.modules:
                 from shmkit.multiprocessing._adopt import release
 
                 release(_theirs(entry))
@@ -86,7 +87,7 @@ def _once_per_process() -> None:
 
 
 def _theirs(entry: Replaced) -> Any:
-    return getattr(sys.modules[f"multiprocessing.{entry.module}"], entry.name)
+    return getattr(sys.modules[entry.theirs], entry.name)
 
 
 def _adopt(entry: Replaced) -> None:
@@ -112,7 +113,7 @@ def _adopt(entry: Replaced) -> None:
 class _Watcher:
     """Sees the standard library's modules as they are imported: to import them all at once would slow every child."""
 
-    watched = frozenset(f"multiprocessing.{entry.module}" for entry in REPLACED)
+    watched = frozenset(entry.theirs for entry in REPLACED)
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in self.watched:
@@ -145,7 +146,7 @@ class _Adopting:
         self.own.exec_module(module)
         with _State.lock:
             for entry in REPLACED:
-                if entry.group in _State.chosen and module.__name__ == f"multiprocessing.{entry.module}":
+                if entry.group in _State.chosen and module.__name__ == entry.theirs:
                     _adopt(entry)
 
 

@@ -35,7 +35,7 @@ def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | Non
     def initialise(self: Any, /, *args: Any, **options: Any) -> None:
         replacement: Any = load()
         kind: Any = type(self)
-        if issubclass(kind, replacement):
+        if issubclass(kind, replacement) or not getattr(replacement, "_stands_for", _for_any)(kind):
             original(self, *args, **options)
             return
         self.__class__ = replacement if kind is theirs else _variant(kind, replacement)
@@ -45,6 +45,10 @@ def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | Non
 
     setattr(theirs, _KEPT, vars(theirs).get("__init__"))
     theirs.__init__ = initialise  # type: ignore[misc]
+
+
+def _for_any(kind: type) -> bool:
+    return True
 
 
 def adopt_pipe(theirs: FunctionType) -> None:

@@ -31,11 +31,12 @@ class BaseContext(_theirs.BaseContext):
 
 def _method(module: str, name: str) -> Any:
     original = getattr(_theirs.BaseContext, name)
+    context = "context" if name == "Pool" else "ctx"
 
     def make(self: BaseContext, *args: Any, **options: Any) -> Any:
         replacement = getattr(import_module(f"shmkit.multiprocessing.{module}"), name)
         if isinstance(replacement, type):
-            options["ctx"] = self.get_context()
+            options[context] = self.get_context()
         return replacement(*args, **options)
 
     make.__name__ = name

@@ -15,9 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conformance.comparing import METHODS, PRIMITIVES, USERS, both, missing
-from conformance.substitutes import FACES
+from conformance.substitutes import EXECUTOR, FACES
 from support import REPOSITORY
 
+NAMES = {"drop-in": "shmkit.multiprocessing", "install": "shmkit.install()", EXECUTOR: "shmkit.Executor"}
 KEPT = REPOSITORY / "build" / "conformance"
 COLUMNS = ("tests", "with shmkit's classes", "passed", "failed", "excepted", "skipped")
 BEGIN, END = "<!-- conformance: begin -->\n", "<!-- conformance: end -->\n"
@@ -30,14 +31,15 @@ def measure() -> bool:
         ("lock_suite", "threads", (), "shmkit"),
         *(("mp_suite", method, (*PRIMITIVES, *USERS), "shmkit") for method in METHODS),
         *(("mp_suite", method, (), face) for face in FACES for method in METHODS),
+        *(("futures_suite", method, (), whose) for whose in (EXECUTOR, "install") for method in METHODS),
     ]
     for suite, how, patterns, whose in runs:
         if why := missing(suite):
             print(f"skipped: {why}")
             continue
         report = both(suite, "fork" if how == "threads" else how, patterns, whose)
-        if whose in FACES:
-            how = f"{'shmkit.multiprocessing' if whose == 'drop-in' else 'shmkit.install()'}, {how}"
+        if whose in NAMES:
+            how = f"{NAMES[whose]}{', concurrent.futures' if suite == 'futures_suite' else ''}, {how}"
         print(f"Python {platform.python_version()}, {how}: {report}", flush=True)
         for test, reason in report.wrong.items():
             fine = False

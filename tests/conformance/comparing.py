@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from conformance.excepted import EXCEPTED
-from conformance.substitutes import COUNT, FACES, METHOD, WHOSE
+from conformance.substitutes import COUNT, EXECUTOR, FACES, METHOD, WHOSE
 
 TESTS = Path(__file__).resolve().parents[1]
 PATH = os.pathsep.join(map(str, [TESTS, TESTS.parent] if os.environ.get("SHMKIT_TEST_IN_PLACE") else [TESTS]))
@@ -38,7 +38,11 @@ USERS = [
 ]
 METHODS = ("fork", "spawn", "forkserver")
 
-SUITES = {"mp_suite": "test._test_multiprocessing", "lock_suite": "test.lock_tests"}
+SUITES = {
+    "mp_suite": "test._test_multiprocessing",
+    "lock_suite": "test.lock_tests",
+    "futures_suite": "test.test_concurrent_futures",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def both(suite: str, method: str, patterns: Sequence[str] = (), whose: str = "sh
     """Runs it with the standard library's classes and, at the same time, with shmkit's, and compares."""
     with ThreadPoolExecutor() as pool:
         theirs, ours = pool.map(lambda whose: run(suite, method, whose, patterns), ("stdlib", whose))
-    return compare(theirs, ours, EXCEPTED[whose if whose in FACES else suite])
+    return compare(theirs, ours, EXCEPTED[whose if whose in (*FACES, EXECUTOR) else suite])
 
 
 def read(text: str, output: str) -> dict[str, Outcome]:

@@ -31,6 +31,7 @@ EXCEPTED: dict[str, dict[str, str]] = {
         "_TestImportStar.test_import": "asserts which files the package's folder has",
     },
     "install": FACE,
+    "executor": {},
     "lock_suite": {
         "*LockTests.test_timeout": TIMEOUTS,
         "*SemaphoreTests.test_acquire_timeout": TIMEOUTS,

@@ -20,6 +20,8 @@ COUNT = "SHMKIT_CONFORMANCE_COUNT"
 
 # All of multiprocessing, as shmkit.multiprocessing offers it, or with shmkit.install().
 FACES = ("drop-in", "install")
+# shmkit.Executor in the place of concurrent.futures' ProcessPoolExecutor.
+EXECUTOR = "executor"
 
 
 def face() -> str:
@@ -41,7 +43,7 @@ def counted(make: Callable[..., object]) -> Callable[..., object]:
 def chosen() -> dict[str, Callable[..., object]]:
     """The classes of this run, counted, by name; none: the standard library's own."""
     whose = os.environ[WHOSE]
-    if whose == "stdlib" or face() in FACES:
+    if whose in ("stdlib", EXECUTOR) or face() in FACES:
         return {}
     # Not for the standard library's: each child that is spawned would import NumPy.
     from conformance.shared_classes import classes

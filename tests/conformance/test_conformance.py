@@ -10,7 +10,7 @@ import pytest
 
 from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
 from conformance.shared_classes import FAULTS, NAMES
-from conformance.substitutes import FACES
+from conformance.substitutes import EXECUTOR, FACES
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +124,18 @@ def test_the_comparison() -> None:
     excepted = compare(theirs, ours, {"C.passed_*": "for this test"})
     assert excepted.wrong == {"C.passed_passed": "is excepted, and passes"}
     assert excepted.counts["excepted"] == 4
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("whose", [EXECUTOR, "install"])
+def test_executors_futures_suite(whose: str, method: str) -> None:
+    """The process-pool parts of test.test_concurrent_futures: shmkit.Executor, and what install() makes of theirs."""
+    assert_conforms(both("futures_suite", method, whose=whose), 45)
+
+
+@pytest.mark.timeout(600)
+def test_an_executor_futures_suite() -> None:
+    """A quick choice of the same."""
+    assert_conforms(both("futures_suite", "fork", ["*Wait*", "*AsCompleted*", "*PoolExecutorTest.*"], EXECUTOR), 15)

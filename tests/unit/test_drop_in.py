@@ -70,7 +70,7 @@ def test_a_missing_name_says_so() -> None:
 @pytest.mark.parametrize("entry", REPLACED, ids=lambda entry: entry.name)
 def test_a_replacement_is_a_subclass_under_the_same_name(entry: Any) -> None:
     """So isinstance() says yes to whoever asks about the standard library's; a function takes the same arguments."""
-    theirs = getattr(importlib.import_module(f"multiprocessing.{entry.module}"), entry.name)
+    theirs = getattr(importlib.import_module(entry.theirs), entry.name)
     mine = getattr(importlib.import_module(f"shmkit.multiprocessing.{entry.module}"), entry.name)
     if not isinstance(theirs, type):
         assert [*inspect.signature(mine).parameters] == [*inspect.signature(theirs).parameters]

@@ -1,0 +1,247 @@
+"""What goes to a pool's workers and comes back: two queues, and between them the tasks that are on their way.
+
+Whoever looks after the pool is told, in the queue of results and behind all that a worker had put there, that it has
+ended.  Then it is known what became of each task: claimed by the dead one and not answered, it ends with `WorkerDied`;
+claimed by nobody, it may have been in the dead one's hands, and is put again, as a task that stands in the queue twice
+is run once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    ExceptionWithTraceback,
+    MaybeEncodingError,
+    _helper_reraises_exception,
+    mapstar,
+    starmapstar,
+)
+from typing import Any
+
+from shmkit._claims import WORKERS_MOST, Claims
+from shmkit._lock import Lock
+from shmkit._queue import QueueBase
+from shmkit._tasks import CALL, EACH, EACH_STAR, how_it_ended, perform, refer
+from shmkit.errors import Empty, Full, HeapFull, WorkerDied
+
+__all__ = ["Line", "work"]
+
+ON_THE_WAY = 1024  # tasks, at most
+PATIENCE = 1.0  # seconds between two looks whether there is still a pool
+
+# What is said of a task, (ticket, status, value), where it is not a worker's answer.
+FAILED, SUCCEEDED = 0, 1
+GONE = -2  # value: number, name, pid and exit code of a worker
+MARK = -3  # see Line.look_for_lost
+WITHOUT_ROOM = 60  # such looks, until a result for which there is no memory is given up
+AGAIN = 0.005  # seconds between two marks
+
+
+class Line:
+    """Seen from the pool."""
+
+    def __init__(self, calls: QueueBase, results: QueueBase, workers: int) -> None:
+        self.calls, self.results = calls, results
+        self.call = partial(QueueBase.put, calls)  # a SimpleQueue's own takes no time-out
+        self.claims = Claims(ON_THE_WAY)
+        self.lives = Lock(on_owner_death="recover")  # held as long as this process lives
+        self.lives.acquire()
+        self.lock = threading.Lock()
+        self.tasks: dict[int, Any] = {}  # on their way, by ticket
+        self.depth = 4 * workers  # how many may be; it grows where workers find nothing to do
+        self.room = threading.Event()  # set when there is room again, or when it does not matter any more
+        self.numbers: dict[int, Any] = {}  # workers by the number that they claim tasks with
+        self.unread: list[BaseException] = []  # why results could not be unpickled, whose tasks are not known yet
+
+    def new_number(self) -> int:
+        """For a worker to claim tasks with."""
+        with self.lock:
+            number = next(number for number in range(1, WORKERS_MOST + 1) if number not in self.numbers)
+            self.numbers[number] = None
+        return number
+
+    # --- there -----------------------------------------------------------------------------------------------------
+
+    def put(self, task: Any, goes_on: Callable[[], bool]) -> bool:
+        """Sends a task, once there is room; False if it is not to be sent any more.  What pickling raises."""
+        while len(self.tasks) >= self.depth:
+            self.room.clear()
+            if len(self.tasks) >= self.depth:
+                self.room.wait(PATIENCE)
+            if not goes_on():
+                return False
+        message = _message(task)
+        ticket = self.claims.offer()
+        self.tasks[ticket] = task
+        try:
+            while True:
+                try:
+                    self.call((ticket, *message), False)
+                    return True
+                except Full:  # noqa: PERF203
+                    # There is no memory until somebody lets go of some.
+                    if len(self.tasks) == 1 or not goes_on():
+                        raise
+                    self.depth = max(1, self.depth // 2)
+                    self.room.clear()
+                    self.room.wait(0.01)
+        except BaseException:
+            if self.tasks.pop(ticket, None) is not None:
+                self.claims.settle(ticket)
+            raise
+
+    # --- back ------------------------------------------------------------------------------------------------------
+
+    def get(self, cache: Any) -> bool:
+        """Waits until something comes back, and gives it to whom it is for; whether that was an end (None)."""
+        try:
+            messages = self.results.get_many(ON_THE_WAY)
+        except Exception as error:
+            self.unread.append(error)
+            self.look_for_lost()
+            return False
+        ended = False
+        tasks = self.tasks
+        for message in messages:
+            if message is None:
+                ended = True
+                continue
+            ticket, status, value = message
+            if status < 0:
+                self.hear(status, value, cache)
+                continue
+            task = tasks.pop(ticket, None)
+            if task is not None:
+                self.claims.settle(ticket)
+                _give(cache, task, (status == SUCCEEDED, value))
+        if not self.room.is_set():
+            if self.depth < ON_THE_WAY and not self.calls.qsize():
+                self.depth = min(2 * self.depth, ON_THE_WAY)
+            if 2 * len(tasks) <= self.depth:
+                self.room.set()
+        return ended
+
+    def hear(self, status: int, value: Any, cache: Any) -> None:
+        """What a message says that is not an answer."""
+        if status == MARK:
+            lost = [ticket for ticket in value if ticket in self.tasks]
+            for ticket, error in zip(lost, list(self.unread), strict=False):
+                self.unread.remove(error)
+                self.fail(ticket, error, cache)
+            if any(self.claims.holder(ticket) > 0 or self.claims.was_answered(ticket) for ticket in self.tasks):
+                if self.unread:
+                    time.sleep(AGAIN)  # who answered has not said so yet
+                    self.look_for_lost()
+            else:
+                self.unread.clear()
+            return
+        number, name, pid, exitcode = value
+        for ticket, task in list(self.tasks.items()):
+            holder = self.claims.holder(ticket)
+            if holder == number:
+                what = getattr(_message(task)[2], "__qualname__", None) or _message(task)[2]
+                words = f"{how_it_ended(pid, exitcode)} ({name}) while it ran {what}, which is not run again"
+                self.fail(ticket, WorkerDied(words, pid, exitcode), cache)
+            elif holder == 0:
+                # It may have been got by the dead one, who had not claimed it yet.
+                try:
+                    self.call((ticket, *_message(task)), False)
+                except Exception as error:
+                    if self.claims.withdraw(ticket):
+                        self.fail(ticket, error, cache)
+        with self.lock:
+            self.numbers.pop(number, None)
+
+    def fail(self, ticket: int, error: BaseException, cache: Any) -> None:
+        task = self.tasks.pop(ticket)
+        self.claims.settle(ticket)
+        _give(cache, task, (False, error))
+
+    def look_for_lost(self) -> None:
+        """A result was got and could not be unpickled; whose it was is known by and by.
+
+        What was answered before a mark was put comes before the mark: what then still is on its way is lost.
+        """
+        self.results.put((0, MARK, [ticket for ticket in list(self.tasks) if self.claims.was_answered(ticket)]))
+
+
+def _give(cache: Any, task: Any, result: Any) -> None:
+    try:
+        cache[task[0]]._set(task[1], result)
+    except KeyError:
+        pass  # nobody waits for it any more
+
+
+def _message(task: Any) -> tuple[int, str | None, Any, Any, Any]:
+    _, _, function, args, options = task
+    how = CALL
+    if function is mapstar or function is starmapstar:
+        how = EACH if function is mapstar else EACH_STAR
+        ((function, args),) = args
+    module, name = refer(function)
+    return how, module, name, args, options or None
+
+
+def work(
+    calls: QueueBase,
+    results: QueueBase,
+    claims: Claims,
+    number: int,
+    pool_lives: Lock,
+    initializer: Any,
+    initargs: Any,
+    most: int | None,
+    wraps: bool,
+) -> None:
+    """Does tasks until it is told to go, has done `most` of them, or the pool's process has ended."""
+    if initializer is not None:
+        initializer(*initargs)
+    get = partial(QueueBase.get, calls)
+    left = most or -1
+    while left:
+        try:
+            task = get(True, PATIENCE)
+        except Empty:
+            if pool_lives.acquire(timeout=0.001):  # its process had it, as long as it lived
+                break
+            continue
+        if task is None:
+            break
+        ticket = task[0]
+        if not claims.claim(ticket, number):
+            continue  # it stood in the queue twice
+        status = SUCCEEDED
+        try:
+            value = perform(*task[1:])
+        except Exception as error:
+            status, value = FAILED, error
+            if wraps and task[3] != _helper_reraises_exception.__name__:
+                value = ExceptionWithTraceback(error, error.__traceback__)
+        try:
+            delivered = _deliver(results, (ticket, status, value), pool_lives)
+        except Exception as error:
+            delivered = _deliver(results, (ticket, FAILED, MaybeEncodingError(error, value)), pool_lives)
+        if not delivered:
+            break
+        claims.answer(ticket, number)
+        # What was got, and what was made of it, may be large, and is not to outlive the task.
+        task = value = None
+        left -= 1
+
+
+def _deliver(results: QueueBase, message: Any, pool_lives: Lock) -> bool:
+    """Puts it; False if nobody is left to get it."""
+    for look in range(WITHOUT_ROOM):
+        try:
+            QueueBase.put(results, message, True, PATIENCE)
+            break
+        except HeapFull:
+            # Somebody may let go of what it has received.
+            if pool_lives.acquire(timeout=0.001):
+                return False
+            if look == WITHOUT_ROOM - 1:
+                raise
+    return True
