@@ -23,7 +23,7 @@ from typing import Any, cast
 from shmkit._claims import WORKERS_MOST, Claims
 from shmkit._future import Future, finish
 from shmkit._lock import Lock
-from shmkit._tasks import how_it_ended, refer
+from shmkit._tasks import Pace, how_it_ended, refer
 from shmkit._working import GONE, LEAVES, SUCCEEDED, work
 from shmkit.errors import Full
 from shmkit.queue import Queue
@@ -56,8 +56,7 @@ def _at_exit() -> None:
     for core in cores:
         core.bell.ring()
     for core in cores:
-        if core.collector is not None:
-            core.collector.join()
+        core.join()
 
 
 os.register_at_fork(after_in_child=_Here.after_fork)
@@ -119,7 +118,7 @@ class Core:
         self.bell = Bell()
         self.under_way: dict[int, Future] = {}  # by ticket
         self.waiting: deque[tuple[Future, int, Any, Any, Any]] = deque()
-        self.depth = 2 * most  # how many may be under way; it grows where workers find nothing to do
+        self.pace = Pace(2 * most, ON_THE_WAY)  # how many may be under way
         self.processes: dict[int, Any] = {}  # by pid
         self.numbers: dict[int, Any] = {}  # processes by the number that they claim tasks with
         self.idle = 0  # workers that were started for a task, and have done it: as the standard library counts them
@@ -148,7 +147,7 @@ class Core:
             if self.on_demand:
                 self._start_worker_if_needed(1)
                 self.idle = max(0, self.idle - 1)
-            if self.waiting or len(self.under_way) >= self.depth or not (ticket := self.claims.offer()):
+            if self.waiting or len(self.under_way) >= self.pace.depth or not (ticket := self.claims.offer()):
                 self.waiting.append((future, how, function, args, options))
                 ticket = 0
             else:
@@ -170,7 +169,7 @@ class Core:
                 future._ticket = 0
                 if self.under_way:
                     # There is no memory before some of these are done.
-                    self.depth = max(1, min(self.depth // 2, len(self.under_way)))
+                    self.pace.slow_down()
                     self.waiting.appendleft((future, how, function, args, options))
                     return
             self._fail(future, error)
@@ -265,6 +264,7 @@ class Core:
         self.calls._forget_references()
         self.results._forget_references()
         _Here.cores.discard(self)
+        self.collector = None
 
     def _step(self) -> None:
         """Deals with what has come; waits until something does."""
@@ -294,6 +294,7 @@ class Core:
                 done.append((future, status & SUCCEEDED == SUCCEEDED, value))
                 if status & LEAVES:
                     leaving.append(status // 4)
+        self.pace.done(len(done))
         finish(done)
         # Nothing of it is kept while there is nothing to do.
         messages = message = value = future = None  # type: ignore[assignment]
@@ -316,11 +317,7 @@ class Core:
         """Puts those whose turn has come."""
         while self.waiting:
             with self.lock:
-                if len(self.under_way) >= self.depth:
-                    if self.depth >= ON_THE_WAY or self.calls.qsize():
-                        return
-                    self.depth = min(2 * self.depth, ON_THE_WAY)
-                if not self.waiting:
+                if len(self.under_way) >= self.pace.depth or not self.waiting:
                     return
                 task = self.waiting.popleft()
                 future = task[0]
@@ -363,8 +360,9 @@ class Core:
 
     def join(self) -> None:
         """Returns when it has ended."""
-        if self.collector is not None and self.home is _Here.process:
-            self.collector.join()
+        collector = self.collector
+        if collector is not None and self.home is _Here.process:
+            collector.join()
 
     def _stops(self) -> bool:
         return _Here.exiting or self.refusal is not None or self.executor() is None

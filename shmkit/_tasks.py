@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
 
@@ -15,7 +16,7 @@ TYPE_CHECKING = False  # a child that is spawned need not import typing
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CALL", "EACH", "EACH_STAR", "how_it_ended", "perform", "refer"]
+__all__ = ["CALL", "EACH", "EACH_STAR", "Pace", "how_it_ended", "perform", "refer"]
 
 CALL = 0  # function(*args, **options)
 EACH = 1  # [function(x) for x in args]
@@ -44,6 +45,36 @@ def perform(how: int, module: str | None, function: Any, args: Any, options: Any
     if how == EACH:
         return list(map(function, args))
     return [function(*each) for each in args]
+
+
+class Pace:
+    """How many tasks are to be on their way at a time: as many as are done in a hundredth of a second.
+
+    So workers find trivial ones by the hundred, and nobody is woken for each; and long ones, whose arguments may be
+    large, are sent few at a time.
+    """
+
+    SECONDS = 0.01
+    WINDOW = 0.002  # that it is measured over, at least
+
+    def __init__(self, least: int, most: int) -> None:
+        self.depth = self.least = min(least, most)
+        self.most = most
+        self.since = time.monotonic()
+        self.count = 0
+
+    def done(self, count: int) -> None:
+        """So many have come back."""
+        self.count += count
+        now = time.monotonic()
+        took = now - self.since
+        if took >= self.WINDOW:
+            self.depth = min(max(int(self.count / took * self.SECONDS), self.least), self.most)
+            self.since, self.count = now, 0
+
+    def slow_down(self) -> None:
+        """There is no memory for so many."""
+        self.depth = max(1, self.depth // 2)
 
 
 def how_it_ended(pid: int, exitcode: int) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from shmkit._claims import WORKERS_MOST, Claims
 from shmkit._lock import Lock
 from shmkit._queue import QueueBase
-from shmkit._tasks import CALL, EACH, EACH_STAR, how_it_ended, perform, refer
+from shmkit._tasks import CALL, EACH, EACH_STAR, Pace, how_it_ended, perform, refer
 from shmkit.errors import Empty, Full, HeapFull, WorkerDied
 
 __all__ = ["Line", "work"]
@@ -51,7 +51,7 @@ class Line:
         self.lives.acquire()
         self.lock = threading.Lock()
         self.tasks: dict[int, Any] = {}  # on their way, by ticket
-        self.depth = 4 * workers  # how many may be; it grows where workers find nothing to do
+        self.pace = Pace(2 * workers, ON_THE_WAY)  # how many may be
         self.room = threading.Event()  # set when there is room again, or when it does not matter any more
         self.numbers: dict[int, Any] = {}  # workers by the number that they claim tasks with
         self.unread: list[BaseException] = []  # why results could not be unpickled, whose tasks are not known yet
@@ -67,9 +67,9 @@ class Line:
 
     def put(self, task: Any, goes_on: Callable[[], bool]) -> bool:
         """Sends a task, once there is room; False if it is not to be sent any more.  What pickling raises."""
-        while len(self.tasks) >= self.depth:
+        while len(self.tasks) >= self.pace.depth:
             self.room.clear()
-            if len(self.tasks) >= self.depth:
+            if len(self.tasks) >= self.pace.depth:
                 self.room.wait(PATIENCE)
             if not goes_on():
                 return False
@@ -85,7 +85,7 @@ class Line:
                     # There is no memory until somebody lets go of some.
                     if len(self.tasks) == 1 or not goes_on():
                         raise
-                    self.depth = max(1, self.depth // 2)
+                    self.pace.slow_down()
                     self.room.clear()
                     self.room.wait(0.01)
         except BaseException:
@@ -117,11 +117,9 @@ class Line:
             if task is not None:
                 self.claims.settle(ticket)
                 _give(cache, task, (status == SUCCEEDED, value))
-        if not self.room.is_set():
-            if self.depth < ON_THE_WAY and not self.calls.qsize():
-                self.depth = min(2 * self.depth, ON_THE_WAY)
-            if 2 * len(tasks) <= self.depth:
-                self.room.set()
+        self.pace.done(len(messages))
+        if 2 * len(tasks) <= self.pace.depth and not self.room.is_set():
+            self.room.set()
         return ended
 
     def hear(self, status: int, value: Any, cache: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing.queues as _theirs
 import threading
+import weakref
 from multiprocessing import context
 from typing import Any
 
@@ -62,14 +63,14 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
             raise ValueError(f"Queue {self!r} is closed")
         if not self._used:
             self._used = True
+            if (
+                type(self).put is _put_of_queue and not self._counts
+            ):  # nobody has other words for it, nor wants it counted
+                self.put = _direct_put(self._queue, weakref.ref(self))  # type: ignore[method-assign]
         try:
             self._queue.put(obj, block, timeout)
-        except ShmkitError:
-            raise
         except Exception as error:
-            if timeout is not None:
-                timeout + 0.0  # it was that
-            self._on_queue_feeder_error(error, obj)  # type: ignore[attr-defined]
+            _report(self, error, obj, timeout)
             return
         if self._counts:
             _statistics.add("messages")
@@ -104,6 +105,7 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         """End the use of this handle: what was put is in the queue, for others."""
         self._closed = True
         self.__dict__.pop("get", None)
+        self.__dict__.pop("put", None)
         if self._used:  # as where a thread closes them, which starts with the first put
             self._reader.close()
             self._writer.close()
@@ -125,6 +127,29 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
 
 
 _get_of_queue = Queue.get
+_put_of_queue = Queue.put
+
+
+def _direct_put(queue: _Queue, of: weakref.ref[Queue]) -> Any:
+    """`Queue.put` of a queue that is not closed, with as little as can be between it and that of shmkit's."""
+    direct = queue.put
+
+    def put(obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        try:
+            direct(obj, block, timeout)
+        except Exception as error:
+            _report(of(), error, obj, timeout)
+
+    return put
+
+
+def _report(queue: Queue | None, error: Exception, obj: Any, timeout: Any) -> None:
+    """What pickling raises is reported, as where it is done later; the rest is raised."""
+    if isinstance(error, ShmkitError) or queue is None:
+        raise error
+    if timeout is not None:
+        timeout + 0.0  # it was that
+    queue._on_queue_feeder_error(error, obj)  # type: ignore[attr-defined]
 
 
 class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]

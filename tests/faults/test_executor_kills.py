@@ -26,7 +26,7 @@ METHODS = ("fork", "spawn", "forkserver")
 ENDS = {
     "killed": (children.kill_itself, signal.SIGKILL, "was killed by SIGKILL"),
     "terminated": (children.kill_itself, signal.SIGTERM, "was killed by SIGTERM"),
-    "faulted": (children.kill_itself, signal.SIGSEGV, "was killed by SIGSEGV"),
+    "signalled": (children.kill_itself, signal.SIGUSR1, "was killed by SIGUSR1"),
     "left": (children.leave, 3, "exited with status 3"),
 }
 

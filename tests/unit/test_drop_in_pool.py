@@ -1,4 +1,4 @@
-"""The drop-in's Pool: the standard library's words and answers, over shmkit's queues; what CPython's tests leave out."""
+"""The drop-in's Pool: the standard library's words and answers, over our queues; what CPython's tests leave out."""
 
 from __future__ import annotations
 
