@@ -6,6 +6,7 @@ own, with a frame in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -140,10 +141,19 @@ class RingChannel(Channel):
         return None if record is None else self._opened(record)
 
     def _in_fd(self) -> int:
-        return -1
+        return self._ring.fileno()
 
     def _out_fd(self) -> int:
-        return -1
+        return self._ring._room_fileno()
+
+    def fileno(self) -> int:
+        if not self._closed and not self._receives:
+            raise OSError(f"{self._where} has no descriptor at the end that sends")
+        return super().fileno()
+
+    async def _until(self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, *rest: Any) -> Any:
+        # Whichever the end waits for, its descriptor becomes readable.
+        return await super()._until(step, descriptor, False, *rest)
 
     # --------------------------------------------------------------------------------------------------------- the rest
 

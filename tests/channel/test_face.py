@@ -554,7 +554,7 @@ def test_the_descriptor_tells_when_a_message_is_there(kind: Kind, tmp_path: Path
             assert select.select([receiver.fileno()], [], [], WATCHDOG)[0]
             assert receiver.try_recv() == number
         assert not select.select([receiver], [], [], 0)[0]
-        if not sender.duplex:
+        if not sender.duplex and not kind.url.startswith("ring:"):
             assert select.select([], [sender], [], WATCHDOG)[1]
 
 
