@@ -19,7 +19,7 @@ from shmkit._core_pair cimport *
 from shmkit._decode cimport unpack
 from shmkit._encode cimport pack_lent
 from shmkit._heap cimport Block, Heap, Hold
-from shmkit._pair_end cimport PairEnd, find_tie, new_tie, pair_of
+from shmkit._pair_end cimport PairEnd, find_tie, untied
 from shmkit._pickling cimport pickle_item
 from shmkit._record cimport copy
 from shmkit._wire cimport get_all, get_body, get_size, put_frame
@@ -71,12 +71,14 @@ cdef class Pair(PairEnd):
 
 def new_pair() -> Pair:
     """For a pipe that is being made."""
-    return pair_of(Pair.__new__(Pair), new_tie())
+    return untied(Pair.__new__(Pair))
 
 
-def find_pair(segment, block, id) -> Pair:
+def find_pair(segment, block, number) -> Pair:
     """The pair that `Pair.give` gave away.  SegmentNotFound: nobody had it any more."""
-    return pair_of(Pair.__new__(Pair), find_tie(segment, block, id))
+    cdef Pair pair = Pair.__new__(Pair)
+    pair.settle(find_tie(segment, block, number))
+    return pair
 
 
 # ----------------------------------------------------------------------------------------------------------- sending
@@ -241,7 +243,7 @@ cdef Block take_note(int fd, Pair pair, pair_note_t *note):
     cdef uint64_t size
     note.frame = 0
     get_all(fd, <char *>note + 4, sizeof(pair_note_t) - 4)
-    if pair is not None and pair.heap.c.key == note.heap:
+    if pair is not None and pair.tie is not None and pair.heap.c.key == note.heap:
         heap = pair.heap
         hold = pair.holding()
     else:

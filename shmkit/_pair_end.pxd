@@ -27,18 +27,24 @@ cdef class Tie:
 
 cdef class PairEnd:
     cdef Heap heap
-    cdef Tie tie
+    cdef Tie tie              # None: there is none yet, as no other process has an end; or `plain`
+    cdef bint plain           # all messages go through the descriptor
+    cdef void *before         # borrowed: its neighbours among those that have no tie yet
+    cdef void *after
+    cdef bint listed
     cdef Names names
     cdef pair_way_t ways[2]
     cdef uint64_t generation
 
     cdef int enter(self) except -1
+    cdef int tied(self) except -1
+    cdef int settle(self, Tie tie) except -1
+    cdef int unlist(self) noexcept
     cdef Hold holding(self)
     cdef Block room(self, int fd, int side, uint64_t size)
     cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1
 
 
-cdef Tie new_tie()
 cdef Tie find_tie(object segment, uint32_t block, uint64_t id)
-cdef PairEnd pair_of(PairEnd pair, Tie tie)
+cdef PairEnd untied(PairEnd pair)

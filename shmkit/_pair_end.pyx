@@ -25,6 +25,7 @@ from shmkit._map cimport fork_generation
 from shmkit._wire cimport put_all
 
 import os
+import sys
 import weakref
 
 from shmkit import errors
@@ -39,6 +40,8 @@ cdef enum:
 
 cdef uint64_t NEVER = <uint64_t>-1
 cdef object _names = weakref.WeakKeyDictionary()  # heap → this process's Names
+cdef void *_untied = NULL  # borrowed: the first of those that have no tie yet
+cdef bint _may_list = getattr(sys, "_is_gil_enabled", lambda: True)()  # or another thread could find one that is going
 cdef list _parked = []  # ties whose references are still on their way to a receiver
 
 
@@ -121,6 +124,7 @@ cdef class PairEnd:
         self.generation = NEVER
 
     def __dealloc__(self):
+        self.unlist()
         free(self.ways[0].sent)
         free(self.ways[1].sent)
         if self.tie is not None and (self.tie.made_in or _parked):
@@ -130,12 +134,50 @@ cdef class PairEnd:
         """Takes note of who this process is, anew in a forked child: what its parent sent is its parent's."""
         if self.generation == generation[0]:
             return 0
-        self.heap.enter()
+        if self.tie is None:
+            # Before a fork there should have been one, so that both have the same.
+            self.plain = self.plain or self.generation != NEVER
+        else:
+            self.heap.enter()
         self.names = None
         for side in range(2):
             self.ways[side].count = 0
             self.ways[side].bytes = 0
         self.generation = generation[0]
+        return 0
+
+    cdef int tied(self) except -1:
+        """Sees to it that there is something to hold messages by; SegmentError, OSError, HeapFull."""
+        if self.generation != generation[0]:
+            self.enter()
+        if self.tie is not None:
+            return 0
+        if self.plain:
+            raise errors.SegmentError("a pipe's messages go through its descriptor")
+        try:
+            self.settle(new_tie())
+        except BaseException:
+            self.plain = True
+            raise
+        return 0
+
+    cdef int settle(self, Tie tie) except -1:
+        self.heap = tie.heap
+        self.tie = tie
+        self.unlist()
+        return self.enter()
+
+    cdef int unlist(self) noexcept:
+        global _untied
+        if not self.listed:
+            return 0
+        self.listed = False
+        if self.before != NULL:
+            (<PairEnd>self.before).after = self.after
+        else:
+            _untied = self.after
+        if self.after != NULL:
+            (<PairEnd>self.after).before = self.before
         return 0
 
     cdef Hold holding(self):
@@ -145,8 +187,7 @@ cdef class PairEnd:
 
     def give(self):
         """What `find_pair` takes in another process: it goes into a pickle, once."""
-        if self.generation != generation[0]:
-            self.enter()
+        self.tied()
         if self.tie.made_in != generation[0] + 1:
             self.tie.made_in = generation[0] + 1
         add_relaxed_u64(&self.tie.header.made, 1)  # relaxed: a count
@@ -155,6 +196,8 @@ cdef class PairEnd:
     def waiting(self, side):
         """How many messages that were sent from one end, by this process, are in memory and not taken, and their
         bytes: as of now."""
+        if self.tie is None:
+            return 0, 0
         cdef Hold hold = self.holding()
         pair_settle(&self.ways[side], &self.heap.c, hold.word)
         return self.ways[side].count, self.ways[side].bytes
@@ -164,7 +207,10 @@ cdef class PairEnd:
         cdef Hold hold
         if self.ways[side].bytes + size > UNDER_WAY_MOST:
             self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
+        if self.plain:
+            return None
         try:
+            self.tied()
             hold = self.holding()
             return self.heap.block(self.heap.take(size, hold, clock_ns()), hold)
         except (errors.ShmkitError, OSError):
@@ -303,9 +349,37 @@ cdef Tie find_tie(object segment, uint32_t block, uint64_t id):
     return tie
 
 
-cdef PairEnd pair_of(PairEnd pair, Tie tie):
-    """What a tie is for."""
-    pair.heap = tie.heap
-    pair.tie = tie
+cdef PairEnd untied(PairEnd pair):
+    """A pair that gets its tie when it needs one: before a fork, a pickle, or a large message."""
+    global _untied
     pair.enter()
+    if not _may_list:
+        try:
+            pair.tied()
+        except (errors.ShmkitError, OSError):
+            pass
+        return pair
+    pair.after = _untied
+    if _untied != NULL:
+        (<PairEnd>_untied).before = <void *>pair
+    _untied = <void *>pair
+    pair.listed = True
     return pair
+
+
+def _before_fork():
+    """The child is to have the same tie."""
+    cdef PairEnd pair
+    cdef list all = []
+    cdef void *at = _untied
+    while at != NULL:
+        all.append(<PairEnd>at)
+        at = (<PairEnd>at).after
+    for pair in all:
+        try:
+            pair.tied()
+        except (errors.ShmkitError, OSError):
+            pair.unlist()  # its messages go through its descriptor, from now on
+
+
+os.register_at_fork(before=_before_fork)

@@ -12,6 +12,7 @@ import io
 import multiprocessing.connection as _theirs
 import os
 import socket
+from functools import cache
 from multiprocessing import reduction
 from pickle import loads
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._same import attributes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shmkit._pair import Pair
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
@@ -40,7 +43,7 @@ class Connection(_theirs.Connection):
 
     _pair: Pair | None = None  # what is known of the other end, if that is ours too
     _side = 0  # which end of the pair this is
-    _counts = False
+    _counts = _statistics.enabled()
 
     def send(self, obj: Any) -> None:
         """Send an object."""
@@ -132,16 +135,17 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
     else:
         reader, writer = os.pipe()
         ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    ends[0]._pair = ends[1]._pair = _new_pair()()
+    ends[1]._side = 1
+    return ends
+
+
+@cache
+def _new_pair() -> Callable[[], Pair]:
+    # Not before the first is made: it brings NumPy.
     from shmkit._pair import new_pair
 
-    try:
-        pair = new_pair()
-    except (ShmkitError, OSError):
-        return ends  # without memory, or descriptors, for more than a pipe
-    counts = _statistics.enabled()
-    for side, end in enumerate(ends):
-        end._pair, end._side, end._counts = pair, side, counts
-    return ends
+    return new_pair
 
 
 class Listener(_theirs.Listener):
@@ -172,7 +176,7 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     if conn._pair is not None:
         try:
             given = conn._pair.give()
-        except ShmkitError:
+        except (ShmkitError, OSError):
             given = None
     descriptor = reduction.DupFd(conn.fileno())
     return rebuild_connection, (descriptor, conn.readable, conn.writable, given, conn._side)
@@ -189,8 +193,7 @@ def rebuild_connection(
         try:
             made._pair, made._side = find_pair(*given), side
         except (ShmkitError, OSError):
-            return made  # what it sends goes through the pipe; what it is sent it can reach all the same, or says so
-        made._counts = _statistics.enabled()
+            pass  # what it sends goes through the pipe; what it is sent it can reach all the same, or says so
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shmkit.multiprocessing import _beneath, queues, shared_memory, synchronize
+from shmkit.multiprocessing import _beneath, connection, queues, shared_memory, synchronize
 
 
 def lock_that_is_always_free() -> None:
@@ -56,10 +56,28 @@ def memory_that_goes_when_it_is_closed() -> None:
     shared_memory.SharedMemory.close = broken  # type: ignore[method-assign]
 
 
+def pipe_that_loses_messages() -> None:
+    send = connection.Connection.send
+    sent = [0]
+
+    def broken(self: connection.Connection, obj: Any) -> None:
+        sent[0] += 1
+        if sent[0] % 10:
+            send(self, obj)
+
+    connection.Connection.send = broken  # type: ignore[method-assign]
+
+
+def pipe_that_says_too_much() -> None:
+    connection.Connection._poll = lambda self, timeout: True  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "lock-always-free": lock_that_is_always_free,
     "condition-wakes-all": condition_that_wakes_all,
     "barrier-holds-nobody": barrier_that_holds_nobody,
     "queue-is-a-stack": queue_that_is_a_stack,
     "memory-goes": memory_that_goes_when_it_is_closed,
+    "pipe-loses": pipe_that_loses_messages,
+    "pipe-says-too-much": pipe_that_says_too_much,
 }

@@ -62,7 +62,13 @@ def test_all_of_mp_suite(face: str, method: str) -> None:
 def test_faces_mp_suite(face: str) -> None:
     """What the drop-in replaces, a quick choice of the same."""
     assert_conforms(
-        both("mp_suite", "forkserver", [*PRIMITIVES, "*Queue*", "*SharedMemory*", "TestStartMethod.*"], face), 25
+        both(
+            "mp_suite",
+            "forkserver",
+            [*PRIMITIVES, "*Queue*", "*Connection*", "*Listener*", "*Poll*", "*SharedMemory*", "TestStartMethod.*"],
+            face,
+        ),
+        25,
     )
 
 
@@ -72,6 +78,8 @@ FACE_FAULTS = {
     "barrier-holds-nobody": ("WithProcessesTestBarrier.test_wait_return",),
     "queue-is-a-stack": ("WithProcessesTestQueue.test_get",),
     "memory-goes": ("WithProcessesTestSharedMemory.test_shared_memory_basics",),
+    "pipe-loses": ("TestWait.test_wait",),
+    "pipe-says-too-much": ("WithProcessesTestConnection.test_connection",),
 }
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL of who has an end of a pipe, at every failpoint and at random instants (``pipe_killing.py`` runs the trials)."""
+"""SIGKILL of who has an end of a pipe, at every failpoint and at random instants (see ``pipe_killing.py``)."""
 
 from __future__ import annotations
 
