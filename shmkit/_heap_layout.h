@@ -246,9 +246,10 @@ typedef struct {
  * note: what stands on the wire for a message that lies in a block.  Private bytes, but both ends have to understand them.
  *
  *   frame | kind: 8, side: 8, 0 | heap | offered | sent | size | block, pair | pid, fd     */
-#define PAIR_BYTES 1u  /* the block has the message's bytes */
-#define PAIR_PICKLE 2u /* a count, so many places (offset, size, writable?); the bytes of a pickle and of its buffers are there */
-#define PAIR_ARRAY 3u  /* an array's bytes; the head of an item (_codes.pxd); how many bytes that has: 8 */
+#define PAIR_BYTES 1u /* the block has the message's bytes */
+#define PAIR_PICKLE                                                                                                    \
+    2u /* a count, so many places (offset, size, writable?); the bytes of a pickle and of its buffers are there */
+#define PAIR_ARRAY 3u /* an array's bytes; the head of an item (_codes.pxd); how many bytes that has: 8 */
 
 typedef struct {
     uint64_t id;

@@ -20,7 +20,7 @@
 #include "_heap_take.h"
 
 #define PAIR_SPAN (1ll << 20) /* messages of one sender under way, and very many more */
-#define PAIR_PACE 4u /* pauses between two looks of a spinner */
+#define PAIR_PACE 4u          /* pauses between two looks of a spinner */
 
 /* One message under way, as its sender knows it. */
 typedef struct {

@@ -235,7 +235,7 @@ cdef object recv_bytes(int fd, Pair pair, object most):
 
 
 cdef Block take_note(int fd, Pair pair, pair_note_t *note):
-    """Reads a note, and takes the block that it is about; None: its sender was killed before that was its receiver's."""
+    """Reads a note, and takes the block that it is about; None: its sender was killed before it was sent."""
     cdef Heap heap
     cdef Hold hold
     cdef Block block

@@ -73,9 +73,9 @@ def release(theirs: Any) -> None:
         return
     original = vars(theirs)[_KEPT]
     if original is None:
-        del theirs.__init__  # type: ignore[misc]
+        del theirs.__init__
     else:
-        theirs.__init__ = original  # type: ignore[misc]
+        theirs.__init__ = original
     delattr(theirs, _KEPT)
 
 

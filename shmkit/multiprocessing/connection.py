@@ -15,7 +15,7 @@ import socket
 from functools import cache
 from multiprocessing import reduction
 from pickle import loads
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmkit import _wire
 from shmkit.errors import ShmkitError
@@ -45,6 +45,15 @@ class Connection(_theirs.Connection):
     _side = 0  # which end of the pair this is
     _counts = _statistics.enabled()
 
+    if TYPE_CHECKING:  # what the standard library's has, and its stubs have not
+        _handle: Any
+        _readable: bool
+        _writable: bool
+        _check_closed: Callable[[], None]
+        _check_readable: Callable[[], None]
+        _check_writable: Callable[[], None]
+        _bad_message_length: Callable[[], NoReturn]
+
     def send(self, obj: Any) -> None:
         """Send an object."""
         handle = self._handle
@@ -73,7 +82,7 @@ class Connection(_theirs.Connection):
             from shmkit._pair import recv_noted
 
             return recv_noted(handle)
-        return loads(data)
+        return loads(data)  # type: ignore[arg-type]  # it is True only of what is too long
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive bytes, or the pickle of an object; OSError if they are more than `maxlength`."""
@@ -83,7 +92,7 @@ class Connection(_theirs.Connection):
             self._check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        data = self._read(maxlength)
+        data: bytes | None = self._read(maxlength)
         if data is None:
             self._bad_message_length()
         return data
@@ -105,7 +114,7 @@ class Connection(_theirs.Connection):
     def _send_bytes(self, buf: Any) -> None:
         pair = self._pair
         if pair is None:
-            super()._send_bytes(buf)
+            super()._send_bytes(buf)  # type: ignore[misc]
         else:
             pair.send_bytes(self._handle, self._side, buf)
 
