@@ -13,6 +13,7 @@ cdef class Names:
     cdef uint64_t first
     cdef uint64_t next
     cdef uint64_t generation
+    cdef uint32_t pid
 
 
 cdef class Tie:

@@ -86,6 +86,7 @@ cdef Names names_in(Heap heap):
         names = Names.__new__(Names)
         names.first = new_ids(heap, &names.lease, F_WRLCK, False)
         names.generation = generation[0]
+        names.pid = os.getpid()
         _names[heap] = names
     return names
 
@@ -270,7 +271,7 @@ cdef class PairEnd:
         note.size = size
         note.block = number
         note.pair = self.tie.block
-        note.pid = os.getpid()
+        note.pid = self.names.pid
         note.fd = self.heap.c.fd
         if not pair_offer(&self.heap.c, number, hold.word, note.offered):
             raise errors.RecordCorrupt(f"block {number} of a heap was not this process's")
