@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.pool import (  # type: ignore[attr-defined]
+    ApplyResult,
     ExceptionWithTraceback,
     MaybeEncodingError,
     _helper_reraises_exception,
@@ -167,10 +169,18 @@ class Line:
 
 
 def _give(cache: Any, task: Any, result: Any) -> None:
+    receiver = cache.get(task[0])
+    if receiver is None:
+        return  # nobody waits for it any more
     try:
-        cache[task[0]]._set(task[1], result)
-    except KeyError:
-        pass  # nobody waits for it any more
+        receiver._set(task[1], result)
+    except Exception:
+        # A callback's: it is told, and neither who waits for the result nor anybody else has to wait for that.
+        traceback.print_exc()
+        if isinstance(receiver, ApplyResult):
+            receiver._event.set()  # type: ignore[attr-defined]
+            if task[0] in cache:
+                del cache[task[0]]
 
 
 def _message(task: Any) -> tuple[int, str | None, Any, Any, Any]:

@@ -83,6 +83,20 @@ def test_what_fails_is_that_tasks(pool: Any) -> None:
     assert pool.apply(children.double, (4,)) == 8
 
 
+def test_a_callback_that_fails(pool: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is told, and stops nobody; the standard library's thread that gives results ends with it."""
+
+    def fail(_: object) -> None:
+        raise KeyError("in a callback")
+
+    assert pool.apply_async(children.double, (1,), callback=fail).get(WATCHDOG) == 2
+    assert pool.map_async(children.double, range(4), 1, callback=fail).get(WATCHDOG) == [0, 2, 4, 6]
+    with pytest.raises(ValueError, match="why"):
+        pool.apply_async(children.fail, ("why",), error_callback=fail).get(WATCHDOG)
+    assert pool.apply(children.double, (1,)) == 2
+    assert capfd.readouterr().err.count("KeyError: 'in a callback'") == 3
+
+
 def test_an_iterable_that_fails(pool: Any) -> None:
     def numbers() -> Iterator[int]:
         yield 1
