@@ -43,7 +43,7 @@ def context(request: pytest.FixtureRequest, face: str) -> Any:
     return package.get_context(request.param)
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.soak)])
 def ours(request: pytest.FixtureRequest) -> Any:
     return shmkit.multiprocessing.get_context(request.param)
 
