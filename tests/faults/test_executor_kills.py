@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -144,7 +145,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", METHODS)
 def test_the_executors_process_is_killed(method: str, state: str, process: Processes) -> None:
     """Its workers end."""
-    program = process.python(PROGRAM, method, state, env={**os.environ, "PYTHONPATH": _path()})
+    program = process.python(
+        PROGRAM, method, state, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    )
     assert program.stdout is not None
     other, *workers = [int(word) for word in program.stdout.readline().split()]
     try:
@@ -155,9 +158,3 @@ def test_the_executors_process_is_killed(method: str, state: str, process: Proce
         assert alive(other)
     finally:
         os.kill(other, signal.SIGKILL)
-
-
-def _path() -> str:
-    import sys
-
-    return os.pathsep.join(path for path in sys.path if path)

@@ -146,8 +146,6 @@ def test_the_end(context: Any) -> None:
     with pytest.raises(ValueError, match="not running"):
         pool.apply(abs, (1,))
     pool = context.Pool(2)
-    log = shmkit.AtomicArray(shmkit.zeros(2, "int64"))
-    del log
     workers = list(pool._pool)
     pool.terminate()
     pool.join()

@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -468,17 +469,11 @@ def test_the_interpreter_ends_in_any_state(method: str, process: Processes) -> N
         "if __name__ == '__main__':\n"
         f"    executor = shmkit.Executor(2, multiprocessing.get_context({method!r}))\n"
         "    made = [executor.submit(children.double, number) for number in range(5)]\n",
-        stderr=-1, env={**os.environ, "PYTHONPATH": os.pathsep.join(_path())},
+        stderr=-1, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     out, err = program.communicate(timeout=WATCHDOG)
     assert (program.returncode, err) == (0, "")
     assert out.strip() == "cannot schedule new futures after shutdown [0, 2, 4, 6, 8]"
-
-
-def _path() -> list[str]:
-    import sys
-
-    return [path for path in sys.path if path]
 
 
 def use_it(executor: Any, told: Any) -> None:
