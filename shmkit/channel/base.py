@@ -260,16 +260,17 @@ class Channel(Waits):
         if not self._receives:
             raise OneWay(f"this end of {self._where} sends: it cannot receive")
 
-    def _recv(self, timeout: float | None, wait: bool, into: memoryview | None = None) -> Incoming | None:
+    def _recv(
+        self, timeout: float | None, wait: bool, into: memoryview | None = None, deadline: Deadline | None = None
+    ) -> Incoming | None:
         if self._closed or not self._receives:
             self._may_recv()
         if timeout is not None:
             timeout = seconds_of(timeout)
         if self._generation != _generation:
             self._forked()
-        deadline: Deadline | None = None
         if not self._recv_turn.try_take():
-            deadline = Deadline(timeout)
+            deadline = deadline or Deadline(timeout)
             if not wait:
                 return None
             if not self._recv_turn.take(deadline, self._where):

@@ -10,6 +10,7 @@ import struct
 from typing import Any
 
 from shmkit import fifo
+from shmkit._small import PIPE
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import HEADER, Frame
 from shmkit.channel.stream import PipeStream, StreamChannel
@@ -65,6 +66,10 @@ class _FifoStream(PipeStream):
     """A FIFO whose end is not seen before the first writer has come."""
 
     met = False
+
+    @property
+    def quick(self) -> int:  # type: ignore[override]
+        return PIPE if self.met else 0
 
     def read(self, views: list[memoryview]) -> int | None:
         if not self.met:

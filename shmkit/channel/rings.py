@@ -106,7 +106,9 @@ class RingChannel(Channel):
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
-    def _recv(self, timeout: float | None, wait: bool, into: memoryview | None = None) -> Incoming | None:
+    def _recv(
+        self, timeout: float | None, wait: bool, into: memoryview | None = None, deadline: Deadline | None = None
+    ) -> Incoming | None:
         if self._closed or not self._receives:
             self._may_recv()
         if self._held:

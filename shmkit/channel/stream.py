@@ -18,7 +18,8 @@ import time
 from multiprocessing import reduction
 from typing import Any
 
-from shmkit.channel.base import Channel, generation
+from shmkit._small import PIPE, SOCKET
+from shmkit.channel.base import generation
 from shmkit.channel.frame import (
     ARRAY,
     BYTEARRAY,
@@ -35,6 +36,7 @@ from shmkit.channel.frame import (
     open_header,
 )
 from shmkit.channel.presence import Presence
+from shmkit.channel.quick import QuickChannel, feed
 from shmkit.errors import Broken, ChannelError, EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge
 from shmkit.pipe import write_quietly
 from shmkit.waiting import Deadline
@@ -50,6 +52,9 @@ _AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 class PipeStream:
     """A pipe or FIFO, or two of them, without waiting."""
+
+    # How small messages go in and out at once; 0: not now.
+    quick = PIPE
 
     def __init__(self, receiving: int, sending: int) -> None:
         self.receiving = receiving
@@ -94,6 +99,8 @@ def _pipe_again(receiving: Any, sending: Any) -> PipeStream:
 
 class SocketStream:
     """A connected stream socket, without waiting."""
+
+    quick = SOCKET
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -163,7 +170,7 @@ def _socket_again(given: Any) -> SocketStream:
     return SocketStream(sock)
 
 
-class StreamChannel(Channel):
+class StreamChannel(QuickChannel):
     """A channel over a byte stream."""
 
     # The last one's farewell is the end, though somebody may have the other end open (a child that inherited it).
@@ -190,6 +197,8 @@ class StreamChannel(Channel):
         self._sizes: tuple[int, int, int] | None = None
         self._in: Incoming | None = None
         self._fault: Exception | None = None
+        # What was read of a message that turned out not to be small.
+        self._fed: list[bytes] = []
         self._take(stream)
 
     def _take(self, stream: PipeStream | SocketStream | None) -> None:
@@ -286,7 +295,10 @@ class StreamChannel(Channel):
         while True:
             want = self._want
             while want:
-                count = stream.read(want if len(want) <= _PARTS_MOST else want[:_PARTS_MOST])
+                if self._fed:
+                    count: int | None = feed(self._fed, want[0])
+                else:
+                    count = stream.read(want if len(want) <= _PARTS_MOST else want[:_PARTS_MOST])
                 if count is None:
                     if self._presence.abandoned or (self._leave_ends and self._presence.left and not self._partial):
                         raise self._ended()
@@ -377,7 +389,7 @@ class StreamChannel(Channel):
     # --------------------------------------------------------------------------------------------------------- the rest
 
     def _after_fork(self) -> None:
-        if self._left or self._partial:
+        if self._left or self._partial or self._fed:
             raise ChannelError(f"{self._where} was in the middle of a message when this process was forked")
         self._greeted = False
         self._out = []
@@ -418,7 +430,7 @@ class StreamChannel(Channel):
             raise ChannelError(
                 f"{self._where} is {'closed' if self._closed else 'not connected'}: it cannot be handed on"
             )
-        if self._left or self._partial or self._held:
+        if self._left or self._partial or self._held or self._fed:
             raise ChannelError(f"{self._where} is in the middle of a message: it cannot be handed on")
         options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
         return _again, (type(self), self._stream, self._url, self._local, options, self._presence)
