@@ -61,7 +61,7 @@ def test_values_are_the_same_by_either_way(url: str) -> None:
 
 @pytest.mark.parametrize("value", [b"bytes", "text", -5, 2.5, None, True, {"an": "object"}], ids=repr)
 def test_a_message_may_come_in_pieces(value: Any) -> None:
-    """Cut at every byte, of which the first part is there before the receiver looks, and the rest comes while it waits."""
+    """Cut at every byte: the first part is there before the receiver looks, the rest comes while it waits."""
     text = frame(value)
     raw, end = raw_and_end()
     with raw, end:
