@@ -52,7 +52,10 @@ class Waits:
         if self._leaving == threading.get_ident():
             return -1
         if self._waker < 0:
-            self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            made = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            # In one step: a sender and a receiver may both be the first.
+            if self.__dict__.setdefault("_waker", made) != made:
+                os.close(made)
         # Made first, looked at then; who closes does it the other way round.
         self._check_open()
         return self._waker
@@ -113,6 +116,6 @@ class Waits:
         return within
 
     def _drop_waker(self) -> None:
-        waker, self._waker = self._waker, -1
+        waker = self.__dict__.pop("_waker", -1)
         if waker >= 0:
             os.close(waker)

@@ -135,3 +135,22 @@ def test_a_forked_child_s_closing_is_its_own(kind: Kind, process: Processes, tmp
             assert child.exitcode == 0
             sender.send("for the parent", WATCHDOG)
         assert came == ["for the parent"]
+
+
+def test_many_who_are_the_first_to_wait_share_what_wakes_them() -> None:
+    """A sender, a receiver, and those who wait for somebody to connect: one descriptor, which close finds."""
+    for _ in range(200):
+        one, other = shmkit.pair("unix:")
+        begin = threading.Barrier(4)
+        found: list[int] = []
+
+        def first(end: Any, begin: threading.Barrier, found: list[int]) -> None:
+            begin.wait(WATCHDOG)
+            found.append(end._waker_fd())
+
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(running(first, one, begin, found))
+        assert len(set(found)) == 1
+        one.close()
+        other.close()
