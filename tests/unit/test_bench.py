@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from shmkit.cli.bench import calls, contenders, harness, report, suite
 from shmkit.cli.bench import patterns as p
 from shmkit.cli.bench.face import Channel, Contender, Job
-from support import Processes
+from support import Processes, wait_until
 from unit.cli_support import program_says, shmkit_says
 
 PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
@@ -198,6 +200,19 @@ def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> N
     assert "higher is better" in drawn.out
     assert "R shmkit.Ring" in drawn.out
     assert all(len(line) <= 80 for line in drawn.out[drawn.out.index("lower is better") :].splitlines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_leaves_nothing(number: signal.Signals, process: Processes) -> None:
+    """Neither processes nor what has a name."""
+    program = "from shmkit.cli import main; main()"
+    arguments = ("bench", "--only", "round trip", "--sizes", "8", "--rounds", "1000", "--against", "ring://")
+    bench = process.python(program, *arguments, stderr=subprocess.DEVNULL)
+    named = f"*shmkit-bench-{bench.pid}-*"
+    wait_until(lambda: any(Path("/dev/shm").glob(named)))
+    bench.send_signal(number)
+    assert bench.wait(30) == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    assert not list(Path("/dev/shm").glob(named))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ HELP = "compare the ways from one process to another"
 
 EXAMPLES = """\
   shmkit bench --quick                     half a minute
-  shmkit bench --plot bench.png            everything, some minutes, and a picture
+  shmkit bench --plot bench.png            everything, some minutes; a picture
   shmkit bench --against os.pipe,pyzmq     beside these only
   shmkit bench --only throughput --sizes 64,1MiB
   shmkit bench --quick --plot -            drawn in the terminal
@@ -85,8 +86,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = _chosen(options.against)
     _check(options)
     load = os.getloadavg()[0]
-    # Ctrl-C: the pair that runs is killed as this process ends.
-    with nothing_to_tidy_up():
+    with nothing_to_tidy_up(), _abandoning():
         rows, told = _measure(plan, chosen)
     told["load_before"] = round(load, 2)
     return _finish(options, rows, told)
@@ -118,6 +118,28 @@ def _finish(options: argparse.Namespace, rows: list[Row], told: dict[str, Any]) 
     for row in failed:
         print(f"shmkit: {row.mechanism}, {row.pattern}, {row.size} bytes: {row.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@contextmanager
+def _abandoning() -> Iterator[None]:
+    """Whoever ends this process by a signal that can be caught finds nothing of what was just measured."""
+    from . import harness
+
+    def tidied(number: int, frame: Any) -> None:
+        harness.abandon()
+        signal.signal(number, previous[number])
+        if callable(previous[number]):
+            previous[number](number, frame)
+        os.kill(os.getpid(), number)
+
+    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, tidied)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

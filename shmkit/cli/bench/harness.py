@@ -35,7 +35,7 @@ from shmkit.cli.bench import calls, machine
 from shmkit.cli.bench.face import Contender, Job, Link
 from shmkit.cli.bench.patterns import Pattern
 
-__all__ = ["Cell", "Comparison", "compare", "no_helpers_left", "percentiles", "run_cell", "traced_cell"]
+__all__ = ["Cell", "Comparison", "abandon", "compare", "no_helpers_left", "percentiles", "run_cell", "traced_cell"]
 
 _context = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
@@ -235,14 +235,32 @@ def _collect(
     return [found[0], found[1]]
 
 
+# The pairs that are running, as far as they are made: children, and links.
+_running: list[tuple[list[Any], list[Link]]] = []
+
+
+def abandon() -> None:
+    """Kills whoever is measured, and removes what belongs to them: for who is about to end at once."""
+    for children, links in _running:
+        for child in children:
+            with contextlib.suppress(Exception):
+                child.kill()
+                child.join()
+        for link in links:
+            with contextlib.suppress(Exception):
+                link.close()
+
+
 @contextlib.contextmanager
 def _pair(contender: Contender, pattern: Pattern, job: Job, traced: int = 0) -> Iterator[tuple[Any, ...]]:
     """The link, the control words, both children and their pipes; whatever happens, they are gone afterwards."""
     children: list[Any] = []
     pipes: list[Any] = []
-    link = None
+    links: list[Link] = []
+    _running.append((children, links))
     try:
-        link = contender.link(job, pattern)
+        links.append(contender.link(job, pattern))
+        link = links[0]
         control = Control()
         for role in (0, 1):
             mine, theirs = _context.Pipe(duplex=False)
@@ -260,8 +278,9 @@ def _pair(contender: Contender, pattern: Pattern, job: Job, traced: int = 0) -> 
             child.close()
         for pipe in pipes:
             pipe.close()
-        if link is not None:
-            link.close()
+        for made in links:
+            made.close()
+        _running.pop()
 
 
 def run_cell(contender: Contender, pattern: Pattern, job: Job, watchdog: float = 90.0) -> Cell:
