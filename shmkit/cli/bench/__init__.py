@@ -44,7 +44,7 @@ EXAMPLES = """\
 SIZES = "8,1KiB,64KiB,1MiB,8MiB,64MiB"
 QUICK_SIZES = "64,4KiB,256KiB,4MiB"
 ROUNDS, QUICK_ROUNDS = 3, 2
-SECONDS, QUICK_SECONDS = 0.12, 0.03
+SECONDS, QUICK_SECONDS = 0.1, 0.03
 LEAST, LARGEST, LONGEST_TRIP = 8, 1 << 30, 8 << 20
 WATCHDOG = 40.0  # seconds, for a round of one of them
 # What a quick run leaves out.
