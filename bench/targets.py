@@ -235,7 +235,7 @@ def _drop_in_figures() -> list[Figure]:
         Figure("The drop-in's Queue: 64 B, × shmkit.Queue", single, faster(QUEUE, queue), 0.9, ratio, ours=queue),
         *(
             Figure(
-                f"… arrays of {size_name(setup.job.size)}, × shmkit.Queue",
+                f"The drop-in's Queue: arrays of {size_name(setup.job.size)}, × shmkit.Queue",
                 setup,
                 faster(QUEUE, queue),
                 0.9,
@@ -255,10 +255,12 @@ def _drop_in_figures() -> list[Figure]:
             )
             for setup in suite.FRAMES[1:]
         ),
-        Figure("… 64 B, × mp.Pipe", single, faster("mp.Pipe", pipe), 0.95, ratio, ours=pipe),
-        Figure("… there and back, × mp.Pipe", default, faster("mp.Pipe", pipe), 5, ratio, ours=pipe),
+        Figure("The drop-in's Pipe: 64 B, × mp.Pipe", single, faster("mp.Pipe", pipe), 0.95, ratio, ours=pipe),
+        Figure("The drop-in's Pipe: there and back, × mp.Pipe", default, faster("mp.Pipe", pipe), 5, ratio, ours=pipe),
         Figure("Pool.map, 1 MiB to and fro, × mp.Pool", arrays, faster("mp.Pool", pool), 6, ratio, ours=pool),
-        Figure("… a task that does nothing", trivial, lambda rows: seconds(rows, pool), 2.5e-6, span, True, pool),
+        Figure(
+            "Pool.map, a task that does nothing", trivial, lambda rows: seconds(rows, pool), 2.5e-6, span, True, pool
+        ),
         Figure(
             "ProcessPoolExecutor under install(), arrays, × without",
             arrays,
@@ -268,7 +270,7 @@ def _drop_in_figures() -> list[Figure]:
             ours=installed,
         ),
         Figure(
-            "… a task that does nothing, × without",
+            "ProcessPoolExecutor under install(), a task that does nothing, × without",
             trivial,
             faster("ProcessPoolExecutor", installed),
             1.5,
@@ -285,7 +287,12 @@ def _drop_in_figures() -> list[Figure]:
             executor,
         ),
         Figure(
-            "… arrays, × ProcessPoolExecutor", arrays, faster("ProcessPoolExecutor", executor), 5, ratio, ours=executor
+            "shmkit.Executor, arrays, × ProcessPoolExecutor",
+            arrays,
+            faster("ProcessPoolExecutor", executor),
+            5,
+            ratio,
+            ours=executor,
         ),
     ]
 
@@ -311,13 +318,13 @@ def _channel_figures() -> list[Figure]:
     found = []
     for name, other in by_hand.items():
         found.append(Figure(f"{name}: 8 B to and fro, ÷ by hand", trip, slower(other, name), 1.3, ratio, True, name))
-        found.append(Figure("… 64 B one by one, ÷ by hand", single, slower(other, name), 1.3, ratio, True, name))
+        found.append(Figure(f"{name}: 64 B one by one, ÷ by hand", single, slower(other, name), 1.3, ratio, True, name))
         for setup in frames:
             if name in in_c:
-                what = f"… {size_name(setup.job.size)}, ÷ C"
+                what = f"{name}: {size_name(setup.job.size)}, ÷ C"
                 found.append(Figure(what, setup, slower(in_c[name], name), 1.1, ratio, True, name))
             if name in ("unix://", "tcp://") and setup.job.size == 8 * suite.MIB:
-                what = f"… {size_name(setup.job.size)}, × by hand"
+                what = f"{name}: {size_name(setup.job.size)}, × by hand"
                 found.append(Figure(what, setup, faster(other, name), 1.0, ratio, ours=name))
     return found
 
