@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing.queues as _theirs
 import threading
 import weakref
-from multiprocessing import context
 from typing import Any
 
 from shmkit._queue_end import new_share
@@ -17,6 +16,7 @@ from shmkit.errors import ShmkitError
 from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._ends import Reader, Writer
 from shmkit.multiprocessing._same import attributes_of
+from shmkit.multiprocessing._spawning import check_spawning, is_for_forks
 from shmkit.queue import JoinableQueue as _JoinableQueue
 from shmkit.queue import Queue as _Queue
 from shmkit.queue import SimpleQueue as _SimpleQueue
@@ -36,6 +36,7 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
         self._ignore_epipe = False  # for concurrent.futures
+        self._is_fork_ctx = is_for_forks(ctx)
         self._stand_on(self._kind(maxsize))
 
     def _stand_on(self, queue: _Queue) -> None:
@@ -50,11 +51,12 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
             self.get = queue.get  # type: ignore[method-assign]  # without a step in between, until it is closed
 
     def __getstate__(self) -> Any:
-        context.assert_spawning(self)
+        check_spawning(self, self._is_fork_ctx)
         return self._ignore_epipe, self._maxsize, self._queue
 
     def __setstate__(self, state: Any) -> None:
         self._ignore_epipe, self._maxsize, queue = state
+        self._is_fork_ctx = False
         self._stand_on(queue)
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -171,6 +173,7 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
     """A queue with few words, beneath pools and executors; who has closed its writing end sees the others go."""
 
     def __init__(self, *, ctx: Any = None) -> None:
+        self._is_fork_ctx = is_for_forks(ctx)
         self._stand_on(_SimpleQueue(), 0)
 
     def _stand_on(self, queue: _SimpleQueue, writers: int) -> None:
@@ -186,11 +189,12 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
         self._counts = _statistics.enabled()
 
     def __getstate__(self) -> Any:
-        context.assert_spawning(self)
+        check_spawning(self, self._is_fork_ctx)
         return self._queue, self._share.number, self._reader.closed, self._writer.closed
 
     def __setstate__(self, state: Any) -> None:
         queue, writers, no_reader, no_writer = state
+        self._is_fork_ctx = False
         self._stand_on(queue, writers)
         if no_reader:
             self._reader.close()

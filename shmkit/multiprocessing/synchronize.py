@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing.synchronize as _theirs
 import threading
 from collections.abc import Callable
-from multiprocessing import context, util
+from multiprocessing import util
 from typing import Any
 
 from shmkit._barrier import Barrier as _Barrier
@@ -17,17 +17,11 @@ from shmkit._condition import Condition as _Condition
 from shmkit._event import Event as _Event
 from shmkit.multiprocessing._beneath import BoundedBeneath, LockBeneath, RLockBeneath, SemaphoreBeneath
 from shmkit.multiprocessing._same import attributes_of
+from shmkit.multiprocessing._spawning import check_spawning, is_for_forks
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
 __getattr__, __dir__ = attributes_of(_theirs)
-
-
-def _forks(ctx: Any) -> bool:
-    """Whether what is made for this context is inherited by forked children."""
-    if ctx is None:
-        ctx = context._default_context.get_context()
-    return bool(ctx.get_start_method() == "fork")
 
 
 class _OnBeneath:
@@ -38,7 +32,7 @@ class _OnBeneath:
     _make_methods: Callable[[], None]
 
     def _stand_on(self, semlock: Any, ctx: Any) -> None:
-        self._is_fork_ctx = _forks(ctx)
+        self._is_fork_ctx = is_for_forks(ctx)
         self._semlock = semlock
         self._make_methods()
         util.debug("created %r", semlock)
@@ -55,22 +49,13 @@ class _OnBeneath:
         self.release()
 
     def __getstate__(self) -> Any:
-        _while_spawning(self, self._is_fork_ctx)
+        check_spawning(self, self._is_fork_ctx)
         return self._semlock
 
     def __setstate__(self, semlock: Any) -> None:
         self._semlock = semlock
         self._is_fork_ctx = False
         self._make_methods()
-
-
-def _while_spawning(obj: Any, is_fork_ctx: bool) -> None:
-    context.assert_spawning(obj)
-    if is_fork_ctx:
-        raise RuntimeError(
-            "A SemLock created in a fork context is being shared with a process in a spawn context. This is not "
-            "supported. Please use the same context to create multiprocessing objects and Process."
-        )
 
 
 class Lock(_OnBeneath, _theirs.Lock):
@@ -131,7 +116,7 @@ class Condition(_theirs.Condition):
 
     def __init__(self, lock: Any = None, *, ctx: Any) -> None:
         self._lock: Any = lock or ctx.RLock()
-        self._is_fork_ctx = _forks(ctx)
+        self._is_fork_ctx = is_for_forks(ctx)
         if isinstance(getattr(self._lock, "_semlock", None), LockBeneath):
             self._stand_on(_Condition(self._lock._semlock))
         else:
@@ -154,7 +139,7 @@ class Condition(_theirs.Condition):
     def __getstate__(self) -> Any:
         if self._ours is None:
             return (None, _theirs.Condition.__getstate__(self))  # type: ignore[attr-defined]
-        _while_spawning(self, self._is_fork_ctx)
+        check_spawning(self, self._is_fork_ctx)
         return (self._ours, self._lock)
 
     def __setstate__(self, state: Any) -> None:
@@ -196,7 +181,7 @@ class Event(_theirs.Event):
     """A flag that processes and threads wait for."""
 
     def __init__(self, *, ctx: Any) -> None:
-        self._is_fork_ctx = _forks(ctx)
+        self._is_fork_ctx = is_for_forks(ctx)
         self._take(_Event())
 
     def _take(self, ours: _Event) -> None:
@@ -207,7 +192,7 @@ class Event(_theirs.Event):
         self.wait = ours.wait  # type: ignore[method-assign]
 
     def __getstate__(self) -> Any:
-        _while_spawning(self, self._is_fork_ctx)
+        check_spawning(self, self._is_fork_ctx)
         return self._ours
 
     def __setstate__(self, ours: _Event) -> None:
@@ -224,11 +209,11 @@ class Barrier(_theirs.Barrier):
     def __init__(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None, *, ctx: Any
     ) -> None:
-        self._is_fork_ctx = _forks(ctx)
+        self._is_fork_ctx = is_for_forks(ctx)
         self._ours = _Barrier(parties, action, timeout)
 
     def __getstate__(self) -> Any:
-        _while_spawning(self, self._is_fork_ctx)
+        check_spawning(self, self._is_fork_ctx)
         return self._ours
 
     def __setstate__(self, ours: Any) -> None:

@@ -137,9 +137,10 @@ def test_children_of_every_start_method(start_method: BaseContext, process: Proc
     assert child.exitcode == 0
 
 
-def test_what_was_made_for_forks_is_not_sent_to_others() -> None:
-    lock = ours.get_context("fork").Lock()
-    child = ours.get_context("spawn").Process(target=print, args=(lock,))
+@pytest.mark.parametrize("kind", ["Lock", "Condition", "Event", "Queue", "JoinableQueue", "SimpleQueue"])
+def test_what_was_made_for_forks_is_not_sent_to_others(kind: str) -> None:
+    made = getattr(ours.get_context("fork"), kind)()
+    child = ours.get_context("spawn").Process(target=print, args=(made,))
     with pytest.raises(RuntimeError, match="created in a fork"):
         child.start()
 

@@ -332,7 +332,7 @@ def write_once(queue: Any) -> None:
 
 def test_who_has_closed_its_writing_end_sees_the_others_go(context: Any, process: Processes) -> None:
     """EOFError, once what they have put was got."""
-    queue, told = context.SimpleQueue(), mp.Queue()
+    queue, told = context.SimpleQueue(), context.Queue()
     reader = process(read_on, queue, told, context=context)
     writer = process(write_once, queue, context=context)
     writer.join(WATCHDOG)
