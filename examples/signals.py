@@ -17,8 +17,8 @@ def work(boss: int, ready: "shmkit.Event") -> None:
 
 
 def main() -> None:
-    ready = shmkit.Event()
-    with collecting(signal.SIGRTMIN) as signals:
+    with collecting(signal.SIGRTMIN) as signals:  # before NumPy is loaded: threads that begin now leave them alone
+        ready = shmkit.Event()
         worker = Process(target=work, args=(os.getpid(), ready))
         worker.start()
         for _ in range(3):
