@@ -206,7 +206,7 @@ cdef class PairEnd:
     cdef Block room(self, int fd, int side, uint64_t size):
         """A block for a message, once there is not too much under way; None: there is no memory for it."""
         cdef Hold hold
-        if self.ways[side].bytes + size > UNDER_WAY_MOST:
+        if self.tie is not None and self.ways[side].bytes + size > UNDER_WAY_MOST:
             self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
         if self.plain:
             return None
