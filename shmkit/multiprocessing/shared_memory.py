@@ -85,6 +85,8 @@ class SharedMemory(_theirs.SharedMemory):
         """Remove the name; who is attached goes on.  FileNotFoundError if it has gone."""
         if self._segment is None:
             return
+        if "\0" in self._name:  # a program has changed it
+            raise ValueError(f"a name has no null character: got {self._name!r}")
         self._segment.unlink()
         tracker: Any = resource_tracker._resource_tracker
         if self._track and tracker._fd is not None:
