@@ -14,7 +14,7 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .command import INTERRUPTED, TROUBLE, Command, CommandError, say_interrupted, words_of
+from .command import INTERRUPTED, TROUBLE, Command, CommandError, discard_output, say_interrupted, words_of
 from .options import ADDRESSES, FORMATS
 
 if TYPE_CHECKING:
@@ -112,11 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough.  Nothing more is written, not even as Python ends.
-        _discard_output()
+        discard_output()
         return 0
     except OSError as error:
         # Standard output, a full disk for example: everything else is caught in _run.
-        _discard_output()
+        discard_output()
         print(f"shmkit: standard output: {error.strerror}", file=sys.stderr)
         return TROUBLE
     except KeyboardInterrupt:
@@ -140,10 +140,3 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"shmkit: {words_of(error)}", file=sys.stderr)
         return TROUBLE
     return status
-
-
-def _discard_output() -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = [
     "USAGE",
     "Command",
     "CommandError",
+    "discard_output",
     "nothing_to_tidy_up",
     "say_interrupted",
     "words_of",
@@ -94,3 +95,11 @@ def nothing_to_tidy_up() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def discard_output() -> None:
+    """What is still to be written goes nowhere, so that it cannot fail again as Python ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

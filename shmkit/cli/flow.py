@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shmkit.channel import LINGER
-from shmkit.cli.command import TIME_IS_UP, TROUBLE, CommandError, words_of
+from shmkit.cli.command import TIME_IS_UP, TROUBLE, CommandError, discard_output, words_of
 from shmkit.cli.ends import Opening, Sink, Source, open_sink
 from shmkit.cli.formats import Format, Message, format_of
 from shmkit.errors import Broken, EndOfStream, PeerDied, ShmkitError, ShutDown
@@ -149,6 +149,7 @@ class _Output:
         except BrokenPipeError:
             raise _NobodyReads from None
         except OSError as error:
+            discard_output()  # what is still to be written would fail again, at the end
             raise CommandError(f"standard output: {words_of(error)}") from None
 
 

@@ -93,7 +93,7 @@ def test_warm_memory_is_listed_as_idle() -> None:
     del del_me
     mine = [info for info in Segment.list() if info.creator_pid == os.getpid() and info.backing == "memfd"]
     assert inode
-    assert [info.kind for info in mine] == ["idle"]
+    assert [info.kind for info in mine if info.kind not in ("sync", "heap")] == ["idle"]
 
 
 def test_trim_gives_warm_memory_back() -> None:

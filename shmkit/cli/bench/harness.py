@@ -397,9 +397,10 @@ def no_helpers_left() -> Iterator[None]:
     """Ends the process that the standard library keeps for SharedMemory, where one was started here."""
     from multiprocessing import resource_tracker
 
+    tracker: Any = resource_tracker._resource_tracker
+    before = getattr(tracker, "_pid", None)  # perhaps that of a process which has forked this one
     try:
         yield
     finally:
-        tracker: Any = resource_tracker._resource_tracker
-        if getattr(tracker, "_pid", None) is not None:
+        if getattr(tracker, "_pid", None) not in (None, before):
             tracker._stop()
