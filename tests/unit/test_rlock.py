@@ -136,7 +136,7 @@ def test_another_thread_of_the_heirs_process_does_not_take_itself_for_the_dead_o
         while "awaited" not in repr(lock):
             pass
         # The thread inherits without the GIL, and cannot store its number before it has it back.
-        sys.setswitchinterval(30)
+        sys.setswitchinterval(3)
         theirs.send("waits")
         while lock.owner_pid != os.getpid():
             pass
