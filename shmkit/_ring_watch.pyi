@@ -1,2 +1,6 @@
+from typing import final
+
+@final
 class RingWatch:
-    fd: int
+    @property
+    def fd(self) -> int: ...
