@@ -24,10 +24,10 @@ import mmap
 import os
 import stat
 from multiprocessing import reduction
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, SupportsIndex
 
-from shmkit.errors import Closed, Refused
+from shmkit._owned import Owner
+from shmkit.errors import Refused
 from shmkit.segment.trouble import check_room, explain
 from shmkit.signals import ProcessHandle
 from shmkit.sizes import parse_size
@@ -50,44 +50,18 @@ _SEALS = {
 _MFD_NOEXEC_SEAL = 8
 
 
-class _Descriptor:
+class _Descriptor(Owner):
     """What has a descriptor of its own."""
 
-    __slots__ = ("__weakref__", "_fd")
+    __slots__ = ()
 
-    _what = "descriptor"
+    _kind = "descriptor"
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def fileno(self) -> int:
-        """The descriptor.  Closed."""
-        if self._fd < 0:
-            raise Closed(f"this {self._what} was closed by this process")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether this process has closed it."""
-        return self._fd < 0
-
-    def close(self) -> None:
-        """Let go of it; again changes nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
+    def _what(self) -> str:
+        return f"this {self._kind}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), reduction.DupFd(self.fileno()))
@@ -111,7 +85,7 @@ class EventCounter(_Descriptor):
 
     __slots__ = ()
 
-    _what = "event counter"
+    _kind = "event counter"
 
     def __init__(self, value: int = 0, *, semaphore: bool = False) -> None:
         if not 0 <= value < 2**32:
@@ -184,7 +158,7 @@ class MemoryFile(_Descriptor):
 
     __slots__ = ()
 
-    _what = "memory file"
+    _kind = "memory file"
 
     def __init__(self, name: str = "shmkit", size: SupportsIndex | str = 0, *, huge: bool = False) -> None:
         super().__init__(-1)

@@ -25,7 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from shmkit.errors import Broken, Closed, EndOfStream
+from shmkit._owned import Owner
+from shmkit.errors import Broken, EndOfStream
 from shmkit.sizes import format_size, parse_size
 from shmkit.waiting import Deadline, readable, writable
 
@@ -70,32 +71,18 @@ def set_capacity(fd: int, capacity: SupportsIndex | str) -> int:
         raise
 
 
-class _End:
+class _End(Owner):
     """What readers and writers have in common: a descriptor."""
 
-    __slots__ = ("_fd", "_where")
+    __slots__ = ("_where",)
 
     def __init__(self, fd: int, where: str = "the pipe") -> None:
         self._fd = fd
         self._where = where
         os.set_blocking(fd, False)
 
-    def fileno(self) -> int:
-        """The descriptor.  Closed."""
-        if self._fd < 0:
-            raise Closed(f"this end of {self._where} was closed by this process")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether this process has closed it."""
-        return self._fd < 0
-
-    def close(self) -> None:
-        """Close this end; again changes nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+    def _what(self) -> str:
+        return f"this end of {self._where}"
 
     @property
     def capacity(self) -> int:
@@ -112,17 +99,6 @@ class _End:
 
     def __bool__(self) -> bool:
         return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), reduction.DupFd(self.fileno()), self._where)

@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shmkit._owned import Owner
 from shmkit.errors import Closed
 from shmkit.waiting import Deadline, readable, readable_async
 
@@ -94,7 +95,7 @@ def queue(pid: int, number: int, value: int = 0) -> None:
         raise OSError(code, f"{os.strerror(code)}: signal {int(number)} to process {pid}{why}")
 
 
-class ProcessHandle:
+class ProcessHandle(Owner):
     """A process, and no other that gets its pid later (a pidfd).
 
     ``send`` signals it, ``wait`` waits for its end, whosever child it is.  ProcessLookupError: there is none now.
@@ -109,11 +110,12 @@ class ProcessHandle:
         except ProcessLookupError:
             raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}") from None
 
+    def _what(self) -> str:
+        return f"the handle of process {self.pid}"
+
     def fileno(self) -> int:
         """A descriptor that is readable when the process has ended.  Closed."""
-        if self._fd < 0:
-            raise Closed(f"the handle of process {self.pid} was closed by this process")
-        return self._fd
+        return super().fileno()
 
     def send(self, number: int) -> None:
         """Send it a signal.  ProcessLookupError: it has ended, whoever has its pid now; PermissionError."""
@@ -172,23 +174,6 @@ class ProcessHandle:
                 "/proc/sys/kernel/yama/ptrace_scope, where there is one, 0 (or this process its parent, where it is 1)",
             )
         raise OSError(code, f"{os.strerror(code)}: descriptor {fd} of process {self.pid}")
-
-    def close(self) -> None:
-        """Let go of it; again changes nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<ProcessHandle of process {self.pid}{', closed' if self._fd < 0 else ''}>"

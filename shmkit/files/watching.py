@@ -13,9 +13,9 @@ import os
 import struct
 from collections import deque
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmkit._owned import Owner
 from shmkit.errors import Closed, NoSpace
 from shmkit.waiting import Deadline, readable, readable_async
 
@@ -87,7 +87,7 @@ def _refused(number: int, what: str) -> OSError:
     return OSError(number, f"{what}: {os.strerror(number)}")
 
 
-class Watcher:
+class Watcher(Owner):
     """Tells of changes to the files and folders that it watches, in their order.
 
     ``wait(timeout)``, ``try_wait()``, ``await wait_async()``, ``for change in watcher`` (which never ends by itself),
@@ -214,29 +214,6 @@ class Watcher:
     async def __aiter__(self) -> AsyncIterator[Change]:
         while True:
             yield await self.wait_async()
-
-    @property
-    def closed(self) -> bool:
-        """Whether this process has closed it."""
-        return self._fd < 0
-
-    def close(self) -> None:
-        """Watch no longer; again changes nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
 
     def __repr__(self) -> str:
         return f"<Watcher of {', '.join(self.paths) or 'nothing'}{', closed' if self._fd < 0 else ''}>"
