@@ -33,8 +33,9 @@ help:
 demo: $(VENV)/.installed $(VENV)/.demo
 	$(isolated) -m shmkit demo $(ARGS)
 
+# As many at a time as there are cores, each with a /dev/shm of its own; ARGS="-n 0 -x --pdb" is one after the other.
 test: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
-	$(isolated) -m pytest $(ARGS)
+	$(isolated) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 # All of them, and the table of the interpreters that were asked so far; ARGS=--readme puts it into README.md.
 conformance: $(VENV)/.installed $(VENV)/.test

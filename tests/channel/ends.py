@@ -66,7 +66,7 @@ KEY = b"known to both sides"
 
 
 def address(kind: Kind, folder: Path, name: str) -> str:
-    return kind.url.format(path=folder / name[-40:], name=name)
+    return kind.url.format(path=folder / name[-24:], name=name)
 
 
 def connect(kind: Kind, url: str, timeout: float = WATCHDOG) -> channel.Channel:

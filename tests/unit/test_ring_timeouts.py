@@ -77,7 +77,7 @@ def test_a_timeout_is_a_number_of_seconds(ring: shmkit.Ring, call: str, timeout:
 
 
 @each_wait
-@pytest.mark.parametrize("timeout", [True, False, "1", b"1", [1], 1j, Fraction(1, 2), object()], ids=repr)
+@pytest.mark.parametrize("timeout", [True, False, "1", b"1", [1], 1j, Fraction(1, 2), object], ids=repr)
 def test_what_is_no_number_of_seconds_is_refused(ring: shmkit.Ring, call: str, timeout: Any) -> None:
     """TypeError that shows what was given."""
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None"):
