@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = [
     "INTERRUPTED",
@@ -21,6 +22,7 @@ __all__ = [
     "CommandError",
     "discard_output",
     "nothing_to_tidy_up",
+    "refuse_unwritable",
     "say_interrupted",
     "words_of",
 ]
@@ -69,6 +71,20 @@ class CommandError(Exception):
 def words_of(error: Exception) -> str:
     """What an exception says to a user: without the number that an OSError begins with."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def refuse_unwritable(path: Path, what: str) -> None:
+    """Before minutes are spent on what is to be written there.
+
+    Raises:
+        CommandError: its folder does not exist, or this user may not write it, as far as can be told without doing so.
+    """
+    if not path.parent.is_dir():
+        raise CommandError(f"there is no folder for {what}: {path.parent}")
+    if path.is_dir():
+        raise CommandError(f"{what} cannot be written: it is a folder: {path}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"{what} cannot be written: this user may not write there: {path}")
 
 
 def say_interrupted() -> None:

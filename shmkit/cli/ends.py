@@ -351,6 +351,9 @@ def _scheme(address: str, otherwise: str | None) -> str:
         reading, _ = open_file(f"{posix.FOLDER}/{name}")
         with reading:
             kind = heading.look(reading).kind
+    except PermissionError:
+        who = f"user {os.geteuid()}"
+        raise CommandError(f"{name!r} is not to be read by {who}: shmkit inspect {name} says whose it is") from None
     except (OSError, ValueError):
         if otherwise is None:
             raise CommandError(

@@ -220,6 +220,7 @@ def test_who_is_interrupted_leaves_nothing(number: signal.Signals, process: Proc
     [
         (("--against", "carrier pigeon"), "there is no 'carrier pigeon'"),
         (("--only", "gossip"), "there is no pattern 'gossip'"),
+        (("--only", "create", "--against", "os.pipe,shmkit.Ring"), "no part in create for os.pipe, shmkit.Ring"),
         (("--sizes", "4"), "8 bytes to 1 GiB"),
         (("--sizes", "12"), "numbers of 8 bytes"),
         (("--sizes", "many"), "many"),

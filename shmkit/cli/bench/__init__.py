@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shmkit.cli.command import CommandError, nothing_to_tidy_up
+from shmkit.cli.command import CommandError, nothing_to_tidy_up, refuse_unwritable
 from shmkit.cli.table import painter, width_of_terminal
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _check(options: argparse.Namespace) -> None:
     """Before minutes are spent: whether the results can be written."""
-    for name in (options.plot, options.json):
-        if name and name != "-" and not Path(name).parent.is_dir():
-            raise CommandError(f"there is no folder for it: {name}")
+    for name, what in ((options.plot, "the picture"), (options.json, "the file")):
+        if name and name != "-":
+            refuse_unwritable(Path(name), what)
     if options.plot and options.plot != "-":
         if Path(options.plot).suffix not in (".png", ".svg", ".pdf"):
             raise CommandError(f"a picture is a .png, .svg or .pdf: got {options.plot}", usage=True)
@@ -221,6 +221,10 @@ def _measure(plan: Plan, chosen: list[Contender] | None) -> tuple[list[Row], dic
     uncounted = calls.why_not()
     rows: list[Row] = []
     present = [setup._replace(contenders=[one for one in setup.contenders if not one.missing()]) for setup in planned]
+    if not any(setup.contenders for setup in present):
+        patterns = ", ".join(plan.patterns)
+        names = ", ".join(one.name for one in chosen or ())
+        raise CommandError(f"nothing is to be measured: no part in {patterns} for {names or 'anybody'}", usage=True)
     total = sum(len(setup.contenders) * (setup.rounds + (setup.traced and not uncounted)) for setup in present)
     began = time.monotonic()
     # Of the standard library's helper, about what a killed process has left: what made it removes it.
@@ -305,7 +309,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"it cannot be written: {error.strerror}: {path}") from None
+        raise CommandError(f"the file cannot be written: {error.strerror}: {path}") from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shmkit.cli.command import CommandError, nothing_to_tidy_up
+from shmkit.cli.command import CommandError, nothing_to_tidy_up, refuse_unwritable, words_of
 
 from .photographs import AUTHORS, SIZES, load
 from .transport import TRANSPORTS
@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
     # While a pipeline runs, its crew answers Ctrl-C instead.
     with nothing_to_tidy_up():
         _require("numpy", "PIL", "xxhash", *([] if options.no_plot else ["matplotlib"]))
-        if not options.no_plot and not options.output.parent.is_dir():
-            raise CommandError(f"there is no folder for the picture: {options.output.parent}")
+        if not options.no_plot:
+            refuse_unwritable(options.output, "the picture")
         photographs = load(options.photograph or AUTHORS, options.size or ("half" if options.quick else "full"))
         if not options.json:
             print(_opening(photographs), flush=True)
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 draw(photographs, outcomes, options.output)
             except OSError as error:
-                raise CommandError(f"the picture cannot be written: {error}") from None
+                raise CommandError(f"the picture cannot be written: {words_of(error)}: {options.output}") from None
             print(f"Picture: {options.output}", file=sys.stderr if options.json else sys.stdout)
     return 0
 
