@@ -12,6 +12,8 @@ isolated := $(python) -I
 pip := $(isolated) -m pip install --quiet --disable-pip-version-check
 tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 debug := build/debug/$(tag)
+# What types are checked for: the oldest Python, but where NumPy's own stubs, those of 2.5 and later, need a newer one.
+typed := $(shell $(PYTHON) -c 'import sys; print("3.10" if sys.version_info < (3, 12) else "%d.%d" % sys.version_info[:2])')
 sources := setup.py c_header.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name shmkit.h ! -name '*.pyc')
 
 .PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench figures docs wheel soak model clean
@@ -81,8 +83,8 @@ lint-python: $(VENV)/.lint
 
 # stubtest compares each .pyi with the extension that is installed; away from the checkout, where it would find the sources.
 lint-types: $(VENV)/.installed $(VENV)/.lint
-	$(isolated) -m mypy
-	$(isolated) -m pyright --pythonpath $(bin)/python
+	$(isolated) -m mypy --python-version $(typed)
+	$(isolated) -m pyright --pythonversion $(typed) --pythonpath $(bin)/python
 	$(isolated) tests/docs/blocks.py build/blocks && $(isolated) -m pyright --pythonpath $(bin)/python -p build/blocks
 	cd build && $(isolated) -m mypy.stubtest --mypy-config-file ../pyproject.toml --ignore-disjoint-bases \
 		--allowlist ../tests/typing/stubtest-allowed.txt --ignore-unused-allowlist \

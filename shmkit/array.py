@@ -225,11 +225,12 @@ def _over(
     strides: tuple[int, ...] | None = None,
     order: Order = "C",
 ) -> SharedArray:
+    buffer: Any = mapping  # it is one, which NumPy's stubs learn of in Python 3.12
     made: SharedArray = np.ndarray.__new__(
         SharedArray,
         shape,
         dtype,
-        mapping,  # type: ignore[arg-type]
+        buffer,
         offset,
         strides,
         order,

@@ -463,7 +463,8 @@ class Channel(Waits):
 
 
 def _writable(buffer: Buffer | npt.NDArray[Any]) -> memoryview:
-    view = memoryview(buffer)  # type: ignore[arg-type]
+    given: Any = buffer  # an array is a buffer too, which its stubs say from Python 3.12 on
+    view = memoryview(given)
     if view.readonly or not view.contiguous:
         raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
     return view.cast("B") if view.nbytes else memoryview(bytearray())

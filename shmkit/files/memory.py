@@ -85,7 +85,8 @@ class memmap(np.memmap[Any, Any]):  # noqa: N801 (named as what it stands for)
             # The kernel maps from a page's beginning, and no empty range.
             start = begin - begin % mmap.ALLOCATIONGRANULARITY
             memory = mmap.mmap(fd, begin + nbytes - start, access=_ACCESS[short], offset=start) if nbytes else None
-        made = np.ndarray.__new__(cls, sides, kind, memory, begin - start if nbytes else 0, None, order)
+        # NumPy's stubs call an array's own attributes final, or do not know them.
+        made: Any = np.ndarray.__new__(cls, sides, kind, memory, begin - start if nbytes else 0, None, order)
         made._mmap = memory
         made.offset, made.mode = begin, short
         made.filename = None if path == "" else os.path.abspath(path)

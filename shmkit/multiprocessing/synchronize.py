@@ -138,7 +138,8 @@ class Condition(_theirs.Condition):
 
     def __getstate__(self) -> Any:
         if self._ours is None:
-            return (None, _theirs.Condition.__getstate__(self))  # type: ignore[attr-defined]
+            theirs: Any = _theirs.Condition
+            return (None, theirs.__getstate__(self))
         check_spawning(self, self._is_fork_ctx)
         return (self._ours, self._lock)
 

@@ -277,7 +277,7 @@ class Segment:
         Any dtype but object: Python objects cannot live in shared memory.  ``array.view(shmkit.SharedArray)`` is the
         same array, but pickled by reference.
         """
-        mapping = self.mapping
+        mapping: Any = self.mapping  # a buffer, which NumPy's stubs learn of in Python 3.12
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise TypeError(f"an array of Python objects cannot live in shared memory: got dtype {kind!r}")
@@ -287,7 +287,7 @@ class Segment:
                 made: np.ndarray[Any, Any] = np.ndarray(
                     shape,
                     kind,
-                    mapping,  # type: ignore[arg-type]
+                    mapping,
                     offset,
                     strides,
                     order,

@@ -193,11 +193,12 @@ def _array(mapping: Mapping, words: dict[str, Any]) -> SharedArray:
     shape, strides, dtype, offset = tuple(words["shape"]), tuple(words["strides"]), words["dtype"], words["offset"]
     if not _make.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
         raise RecordCorrupt(f"an array of shape {shape} at {offset} is beyond the {mapping.payload_size} bytes shared")
+    buffer: Any = mapping  # it is one, which NumPy's stubs learn of in Python 3.12
     made: SharedArray = np.ndarray.__new__(
         SharedArray,
         shape,
         dtype,
-        mapping,  # type: ignore[arg-type]
+        buffer,
         offset,
         strides,
     )
