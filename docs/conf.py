@@ -41,9 +41,14 @@ SINGLE_BACKTICKS = re.compile(r"(?<![`:\w])`([^`\n]+)`(?![`_])")
 
 
 def as_code(app: Any, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
-    """What docstrings put between single backticks is an argument; a field's type is not part of its words."""
+    """What docstrings put between single backticks is an argument; a field's type is not part of its words.
+
+    Nor is its number, which is all that Python itself says of one.
+    """
     if what in ("attribute", "property") and lines and FIELD.match(lines[0]):
         del lines[0]
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
     lines[:] = [SINGLE_BACKTICKS.sub(r"``\1``", line) for line in lines]
 
 
