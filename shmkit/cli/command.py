@@ -69,8 +69,13 @@ class CommandError(Exception):
 
 
 def words_of(error: Exception) -> str:
-    """What an exception says to a user: without the number that an OSError begins with."""
-    return str(getattr(error, "strerror", None) or error)
+    """What an exception says to a user.
+
+    Not the number that an OSError begins with, nor a hint at an argument that only programs can give.
+    """
+    words = str(getattr(error, "strerror", None) or error)
+    said, _, hint = words.rpartition(": ")
+    return said if isinstance(error, PermissionError) and "=" in hint else words
 
 
 def refuse_unwritable(path: Path, what: str) -> None:

@@ -292,6 +292,7 @@ def test_messages_go_through_ones_own_and_not_the_neighbours(village: Village) -
         said = user.shmkit(*arguments, text="x\n")
         assert said.status in (1, 2), (arguments, said)
         assert re.fullmatch(r"shmkit: [^\n]+\n", said.err), (arguments, said)
+        assert "owner=" not in said.err, "that is for programs"
         assert not os.path.exists("/etc/nothing-of-ours")
 
 
