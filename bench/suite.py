@@ -14,7 +14,7 @@ from shmkit.cli.bench.face import Contender, Job
 KIB, MIB = 1 << 10, 1 << 20
 
 
-_BY_HAND = ("UNIX socket", "UNIX socket, seqpacket", "TCP socket", "POSIX queue", "System V queue")
+_BY_HAND = ("FIFO", "UNIX socket", "UNIX socket, seqpacket", "TCP socket", "POSIX queue", "System V queue")
 _STREAMS = ("LIMIT C pipe", "LIMIT C UNIX socket", "LIMIT C TCP socket")
 
 

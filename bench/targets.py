@@ -302,7 +302,7 @@ def _channel_figures() -> list[Figure]:
     trip, single, *frames = suite.CHANNELS
     by_hand = {
         "pipe:": "os.pipe",
-        "fifo://": "os.pipe",
+        "fifo://": "FIFO",
         "unix://": "UNIX socket",
         "unix://, seqpacket": "UNIX socket, seqpacket",
         "tcp://": "TCP socket",

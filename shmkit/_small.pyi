@@ -1,7 +1,29 @@
 from typing import Any
 
+from shmkit._turns import Turn
+
 PIPE: int
 SOCKET: int
+PACKETS: int
+POSIX_QUEUE: int
+SYSV_QUEUE: int
 
-def send_small(fd: int, how: int, value: object, limit: int) -> int | bytes | None: ...
-def recv_small(fd: int, how: int, waker: int, milliseconds: int, limit: int, rest: list[bytes]) -> Any: ...
+class Short:
+    _send_turn: Turn
+    _recv_turn: Turn
+    _sent: int
+    _received: int
+    _bytes_sent: int
+    _bytes_received: int
+    _send_waits: int
+    _recv_waits: int
+    _closed: bool
+    _held: list[Any]
+    _fed: list[Any]
+
+    def _open_send(self, fd: int, how: int, most: int, mtype: int = 0) -> None: ...
+    def _open_recv(self, fd: int, how: int, most: int, room: int = 0, mtype: int = 0) -> None: ...
+    def send(self, value: Any, timeout: float | None = None) -> None: ...
+    def send_bytes(self, data: Any, timeout: float | None = None) -> None: ...
+    def recv(self, timeout: float | None = None) -> Any: ...
+    def recv_bytes(self, timeout: float | None = None) -> bytes: ...

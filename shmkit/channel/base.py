@@ -94,6 +94,12 @@ class Channel(Waits):
         """The next message; None: it is not all here.  EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge."""
         raise NotImplementedError
 
+    def _shorten_send(self) -> None:
+        """A send is over, with whatever result: says how the next may go.  It is this thread's turn still."""
+
+    def _shorten_recv(self) -> None:
+        """The same of receiving."""
+
     def _after_fork(self) -> None:
         """This process is a forked child that uses the end for the first time."""
 
@@ -138,6 +144,7 @@ class Channel(Waits):
                 if not self._wait_out(deadline):
                     raise TimeoutError(f"{self._where}: the other end did not take what was sent within {timeout} s")
         finally:
+            self._shorten_send()
             self._send_turn.give()
 
     def _flush_step(self) -> bool:
@@ -188,6 +195,7 @@ class Channel(Waits):
             self._sent += 1
             self._bytes_sent += frame.nbytes
         finally:
+            self._shorten_send()
             self._send_turn.give()
         return True
 
@@ -207,8 +215,7 @@ class Channel(Waits):
 
         TypeError, and the message stays: it is an object of another kind.
         """
-        incoming = self._bytes_only(self._recv(timeout, True))
-        return bytes(incoming.targets[0]) if incoming.targets else b""
+        return self._only_bytes(self._recv(timeout, True))
 
     def recv_into(self, buffer: Buffer | npt.NDArray[Any], timeout: float | None = None) -> int:
         """Receive the next message's bytes into ``buffer``, from its beginning; return how many they are.
@@ -292,6 +299,7 @@ class Channel(Waits):
         finally:
             if into is not None:
                 self._let_go()
+            self._shorten_recv()
             self._recv_turn.give()
 
     def _let_go(self) -> None:
@@ -307,6 +315,10 @@ class Channel(Waits):
         self._held.append(incoming)
         self._received -= 1
         self._bytes_received -= incoming.nbytes
+
+    def _only_bytes(self, incoming: Incoming | None) -> bytes:
+        found = self._bytes_only(incoming)
+        return bytes(found.targets[0]) if found.targets else b""
 
     def _bytes_only(self, incoming: Incoming | None) -> Incoming:
         assert incoming is not None
@@ -336,6 +348,7 @@ class Channel(Waits):
             self._sent += 1
             self._bytes_sent += frame.nbytes
         finally:
+            self._shorten_send()
             self._send_turn.give()
 
     async def recv_async(self, timeout: float | None = None) -> Any:
@@ -351,6 +364,7 @@ class Channel(Waits):
                 what = f"{self._where}: no message"
                 incoming = await self._until(lambda: self._recv_step(None), self._in_fd, False, deadline, what)
         finally:
+            self._shorten_recv()
             self._recv_turn.give()
         return self._counted(incoming).finish()
 

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from shmkit._small import POSIX_QUEUE, SYSV_QUEUE
 from shmkit.channel.base import Channel, generation
 from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, note, parse
 from shmkit.channel.presence import Presence, lives
+from shmkit.channel.quick import QuickChannel
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
 from shmkit.channel.url import Address, take_option
 from shmkit.errors import (
@@ -53,16 +55,17 @@ class _Posix:
     """A POSIX queue, without waiting."""
 
     room = "with max_messages and max_message_size"
+    quick = POSIX_QUEUE
 
     def __init__(self, queue: PosixMessageQueue, priority: int = 0) -> None:
         self.queue = queue
         self.most = queue.max_message_size
-        self.fd = queue.fileno()
-        self._priority = priority
+        self.fd = self.short = queue.fileno()
+        self.how = priority
 
     def put(self, message: bytes) -> bool:
         """Whether there was room."""
-        return self.queue.try_send(message, self._priority)
+        return self.queue.try_send(message, self.how)
 
     def take(self) -> bytes | None:
         """The next message; None: there is none."""
@@ -85,40 +88,42 @@ class _Posix:
 
     def again(self) -> tuple[Any, ...]:
         """What makes it in another process."""
-        return self.queue, self._priority
+        return self.queue, self.how
 
 
 class _SysV:
     """A System V queue, without waiting."""
 
     room = "by kernel.msgmax and its capacity"
+    quick = SYSV_QUEUE
     fd = -1
 
     def __init__(self, queue: SysVMessageQueue, mtype: int = 0) -> None:
         self.queue = queue
         self.most = min(queue.capacity, sysv_limit("msgmax"))
-        self._type = mtype
+        self.short = queue.id
+        self.how = mtype
 
     def put(self, message: bytes) -> bool:
         """Whether there was room; SegmentNotFound: it was removed."""
-        return self.queue.try_send(message, self._type or 1)
+        return self.queue.try_send(message, self.how or 1)
 
     def put_within(self, message: bytes, seconds: float) -> bool:
         """The same, and waits for room."""
         try:
-            self.queue.send(message, seconds, self._type or 1)
+            self.queue.send(message, seconds, self.how or 1)
         except TimeoutError:
             return False
         return True
 
     def take(self) -> bytes | None:
         """The next message; None: there is none."""
-        return self.queue.try_recv(self._type)
+        return self.queue.try_recv(self.how)
 
     def take_within(self, seconds: float) -> bytes | None:
         """The same, and waits for it."""
         try:
-            return self.queue.recv(seconds, self._type)
+            return self.queue.recv(seconds, self.how)
         except TimeoutError:
             return None
 
@@ -136,7 +141,7 @@ class _SysV:
 
     def again(self) -> tuple[Any, ...]:
         """What makes it in another process."""
-        return self.queue, self._type
+        return self.queue, self.how
 
 
 class _Receiver:
@@ -154,7 +159,7 @@ class _Receiver:
         return self.abandoned
 
 
-class _QueueChannel(Channel):
+class _QueueChannel(QuickChannel):
     """What both ends have in common."""
 
     def __init__(self, queue: _Posix | _SysV, url: str, **options: Any) -> None:
@@ -202,6 +207,14 @@ class QueueSender(_QueueChannel):
         if not self._greeted:
             self._notes.append(note(GREETING, self._number))
             self._greeted = True
+
+    def _shorten_send(self) -> None:
+        queue = self._queue
+        if not self._greeted or self._notes or self._presence.abandoned:
+            self._open_send(-1, 0, 0)
+        else:
+            kind = queue.how if queue.quick == POSIX_QUEUE else queue.how or 1
+            self._open_send(queue.short, queue.quick, min(self._limit, queue.most), kind)
 
     def _begin_send(self, frame: Frame) -> None:
         if frame.size > self._queue.most:
@@ -312,9 +325,20 @@ class QueueReceiver(_QueueChannel):
         self._keep = keep
         self._pid = os.getpid()
 
+    def _shorten_recv(self) -> None:
+        queue = self._queue
+        if self._came is None:
+            self._open_recv(queue.short, queue.quick, self._limit, queue.most, queue.how)
+        else:
+            self._open_recv(-1, 0, 0)
+
     def _recv_step(self, into: memoryview | None) -> Incoming | None:
         while True:
-            message, self._came = self._came, None
+            message: Any
+            if self._fed:
+                message = self._fed.pop(0)
+            else:
+                message, self._came = self._came, None
             if message is None:
                 message = self._queue.take()
             if message is None:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
+from shmkit._small import PACKETS
 from shmkit.channel.base import Channel, generation
-from shmkit.channel.frame import FAREWELL, GREETING, HEADER, Frame, Incoming, begin, note, open_header
+from shmkit.channel.frame import FAREWELL, GREETING, HEADER, Frame, Incoming, begin, note, open_header, parse
 from shmkit.channel.presence import Presence
+from shmkit.channel.quick import QuickChannel
 from shmkit.channel.stream import SocketStream, StreamChannel
 from shmkit.channel.url import Address, take_option
 from shmkit.errors import Broken, ChannelError, EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge
@@ -118,7 +120,13 @@ def _received(call: Callable[..., Any], *args: Any) -> Any:
     return call(*args)
 
 
-class PacketChannel(Channel):
+# No packet is larger: a sender's buffer is twice what was asked for, at most.
+_PACKET_MOST = 2 * BUFFER
+# After a packet that was no larger, the next is received at once, without a look at its size.
+_SMALL = 4096
+
+
+class PacketChannel(QuickChannel):
     """A channel over a UNIX socket that keeps packets apart (SOCK_SEQPACKET): a message is one packet."""
 
     def __init__(self, sock: socket.socket | None, url: str, listener: Listener | None = None, **options: Any) -> None:
@@ -131,6 +139,8 @@ class PacketChannel(Channel):
         self._nbytes = 0
         self._presence: Presence = Presence(True)
         self._head = bytearray(HEADER.size)
+        # The size of the packet that came last.
+        self._last = 0
         if sock is not None:
             self._take(sock)
 
@@ -154,6 +164,21 @@ class PacketChannel(Channel):
         if self._sock is None and self._door is not None:
             self._door.look()
         return self._sock
+
+    def _shorten_send(self) -> None:
+        if self._sock is None or not self._greeted or self._notes:
+            self._open_send(-1, 0, 0)
+        else:
+            self._open_send(self._sock.fileno(), PACKETS, self._limit)
+
+    def _shorten_recv(self) -> None:
+        if self._sock is None or not self._greeted or self._last > _SMALL:
+            self._open_recv(-1, 0, 0)
+        else:
+            self._open_recv(self._sock.fileno(), PACKETS, self._limit, _PACKET_MOST)
+
+    def _torn(self, total: int) -> None:
+        raise RecordTooLarge(f"a packet of {total} bytes came through {self._where}: no end sends such, and it is lost")
 
     def _begin_send(self, frame: Frame) -> None:
         self._greet()
@@ -222,6 +247,12 @@ class PacketChannel(Channel):
             finally:
                 self._send_turn.give()
         while True:
+            if self._fed:
+                whole = self._fed.pop(0)
+                self._last = len(whole)
+                incoming = self._noted(parse(whole, self._limit, self._where))
+                if incoming is not None:
+                    return incoming
             try:
                 # Looked at first: how long it is, and what.
                 total = _received(sock.recv_into, self._head, 0, _LOOK | socket.MSG_TRUNC)
@@ -231,17 +262,24 @@ class PacketChannel(Channel):
                 return None
             if not total:
                 raise self._ended()
+            self._last = total
             try:
-                incoming = self._taken(sock, total)
+                incoming = self._noted(self._taken(sock, total))
             except (RecordCorrupt, RecordTooLarge):
                 _received(sock.recv_into, bytearray(1), 0, socket.MSG_DONTWAIT)  # the rest of a packet goes with it
                 raise
-            if incoming.kind == GREETING:
-                self._presence.come(incoming.finish())
-            elif incoming.kind == FAREWELL:
-                self._presence.leave(incoming.finish())
-            else:
+            if incoming is not None:
                 return incoming
+
+    def _noted(self, incoming: Incoming) -> Incoming | None:
+        """Takes notice of what is no message."""
+        if incoming.kind == GREETING:
+            self._presence.come(incoming.finish())
+        elif incoming.kind == FAREWELL:
+            self._presence.leave(incoming.finish())
+        else:
+            return incoming
+        return None
 
     def _taken(self, sock: socket.socket, total: int) -> Incoming:
         if total < HEADER.size:
@@ -294,7 +332,7 @@ class PacketChannel(Channel):
         sock.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._closed or self._sock is None or self._held:
+        if self._closed or self._sock is None or self._held or self._fed:
             raise ChannelError(f"{self._where} is closed, not connected, or holds a message: it cannot be handed on")
         return _packets_again, (reduction.DupFd(self._sock.fileno()), self._url, self._limit, self._presence)
 

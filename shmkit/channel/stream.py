@@ -197,8 +197,6 @@ class StreamChannel(QuickChannel):
         self._sizes: tuple[int, int, int] | None = None
         self._in: Incoming | None = None
         self._fault: Exception | None = None
-        # What was read of a message that turned out not to be small.
-        self._fed: list[bytes] = []
         self._take(stream)
 
     def _take(self, stream: PipeStream | SocketStream | None) -> None:
@@ -214,6 +212,20 @@ class StreamChannel(QuickChannel):
     def _connect_step(self) -> bool:
         """Whether there is a stream by now."""
         return self._stream is not None
+
+    def _shorten_send(self) -> None:
+        stream = self._stream
+        if stream is None or not self._greeted or self._left or self._broken:
+            self._open_send(-1, 0, 0)
+        else:
+            self._open_send(stream.sending, stream.quick, self._limit)
+
+    def _shorten_recv(self) -> None:
+        stream = self._stream
+        if stream is None or self._partial or self._fault is not None or (self._sends and not self._greeted):
+            self._open_recv(-1, 0, 0)
+        else:
+            self._open_recv(stream.receiving, stream.quick, self._limit)
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
@@ -278,6 +290,19 @@ class StreamChannel(QuickChannel):
         if pid:
             return PeerDied(f"process {pid}, at the other end of {self._where}, died", pid)
         return Broken(f"nobody receives from {self._where} any more")
+
+    def _send_rest(self, rest: bytes, timeout: float | None) -> None:
+        """Of a small frame that has begun to go."""
+        deadline = Deadline(timeout)
+        self._out, self._begun = [rest], True
+        try:
+            while not self._send_step():
+                self._send_waits += 1
+                if not self._wait_out(deadline):
+                    raise TimeoutError(f"{self._where}: no room for a small message within {timeout} s")
+        except BaseException:
+            self._give_up(False)
+            raise
 
     # -------------------------------------------------------------------------------------------------------- receiving
 

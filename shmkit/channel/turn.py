@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from shmkit._turns import Turn
 from shmkit.channel.presence import Presence
 from shmkit.waiting import Deadline
 
@@ -34,41 +34,6 @@ class ChannelStatistics(NamedTuple):
     """Times that a sender had to wait for room."""
     recv_waits: int
     """Times that a receiver had to wait for a message."""
-
-
-class Turn:
-    """A lock that notices when the thread that holds it asks again."""
-
-    __slots__ = ("_lock", "_owner")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner = 0
-
-    def try_take(self) -> bool:
-        if not self._lock.acquire(False):
-            return False
-        self._owner = threading.get_ident()
-        return True
-
-    def take(self, deadline: Deadline, label: str) -> bool:
-        while not self.try_take():
-            if self._owner == threading.get_ident():
-                raise RuntimeError(f"{label} is in use by this very thread: called from a signal handler, or a task?")
-            left = deadline.left()
-            if not self._lock.acquire(timeout=-1 if left == math.inf else min(left, 1e6)):
-                return False
-            self._lock.release()
-        return True
-
-    @property
-    def mine(self) -> bool:
-        """Whether this very thread has it."""
-        return self._owner == threading.get_ident()
-
-    def give(self) -> None:
-        self._owner = 0
-        self._lock.release()
 
 
 async def ready(fd: int, out: bool, deadline: Deadline, waker: int) -> bool:

@@ -1,21 +1,29 @@
-"""Small messages over byte streams take a short way: it says the same as the long one, whatever comes in pieces."""
+"""Small messages take a short way: it says the same as the long one, whatever comes in pieces, or in between."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shmkit
-from channel.ends import WATCHDOG, running
+from channel.ends import KINDS, WATCHDOG, Kind, both, running
 from shmkit.channel.frame import TAKEN_BACK, WHOLE, encode
 from shmkit.channel.sockets import _tuned
 from shmkit.channel.stream import StreamChannel
 
+kernel = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.name not in ("ring", "ring pair", "file")], ids=str
+)
+duplex = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.duplex and kind.name in ("pipes", "seqpacket", "tcp", "unix")], ids=str
+)
 streams = pytest.mark.parametrize("url", ["pipe:?duplex=yes", "unix:"])
 VALUES: list[Any] = [
     *[b"", b"x", bytes(4078), bytes(4079), bytes(4080), bytearray(b"more")],
@@ -150,3 +158,141 @@ def test_time_outs_are_kept(url: str) -> None:
         with running(other.recv, WATCHDOG) as came:
             one.send("later")
         assert came == ["later"]
+
+
+@kernel
+def test_every_mechanism_says_the_same_by_either_way(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Values and bytes at the edges, mixed with what is not small, in order and counted alike."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send("greeted", WATCHDOG)
+        assert receiver.recv(WATCHDOG) == "greeted"
+        count, nbytes = 1, len("greeted")
+        for value in VALUES:
+            size = encode(value).nbytes
+            if size > kind.most or (kind.name == "fifo of many" and size > 4079):
+                continue
+            sender.send(value)
+            sender.send(value, 5)  # a whole number of seconds goes the long way
+            for timeout in (5.0, 5):
+                found = receiver.recv(timeout)
+                assert type(found) is type(value)
+                assert found == value
+            count, nbytes = count + 2, nbytes + 2 * size
+            if isinstance(value, bytes):
+                sender.send_bytes(value)
+                assert receiver.recv_bytes() == value
+                sender.send_bytes(value, 5)
+                assert receiver.recv(5.0) == value
+                count, nbytes = count + 2, nbytes + 2 * size
+        sent, received = sender.statistics(), receiver.statistics()
+        assert sent.sent == received.received == count
+        assert sent.bytes_sent == received.bytes_received == nbytes
+
+
+@kernel
+def test_what_was_refused_or_found_comes_first(kind: Kind, tmp_path: Path, name: str) -> None:
+    """A message that ``recv_bytes`` does not take, or ``poll`` has found, is not overtaken by the short way."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send(0, WATCHDOG)
+        assert receiver.recv(WATCHDOG) == 0
+        for number in range(1, 4):
+            sender.send(number)
+            sender.send(b"bytes")
+            with pytest.raises(TypeError):
+                receiver.recv_bytes(5.0)
+            assert receiver.recv(5.0) == number
+            assert receiver.poll(5.0)
+            assert receiver.recv_bytes(5.0) == b"bytes"
+        with pytest.raises(TimeoutError):
+            receiver.recv_bytes(0.001)
+
+
+@kernel
+def test_closing_ends_a_call_on_the_short_way(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Of another thread, which waits in the kernel just then."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send("greeted", WATCHDOG)
+        assert receiver.recv(WATCHDOG) == "greeted"
+        with running(receiver.recv, WATCHDOG) as came:
+            receiver.close()
+        assert isinstance(came[0], shmkit.Closed)
+        with pytest.raises(shmkit.Closed):
+            receiver.recv()
+        with pytest.raises(shmkit.Closed):
+            receiver.recv_bytes(1.0)
+        sender.close(0)
+        with pytest.raises(shmkit.Closed):
+            sender.send(b"x")
+        with pytest.raises(shmkit.Closed):
+            sender.send_bytes(b"x")
+
+
+@kernel
+def test_threads_take_turns_on_the_short_way(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Four send and three receive: each message comes once."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send(-1, WATCHDOG)
+        assert receiver.recv(WATCHDOG) == -1
+        each, came = 300, []
+
+        def send(first: int) -> None:
+            for number in range(first, first + each):
+                sender.send(number)
+
+        def receive() -> None:
+            came.extend(receiver.recv(WATCHDOG) for _ in range(each * 4 // 3))
+
+        threads = [threading.Thread(target=send, args=(number * each,)) for number in range(4)]
+        threads += [threading.Thread(target=receive) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WATCHDOG)
+        assert sorted(came) == list(range(4 * each))
+
+
+def test_packets_of_all_sizes_are_whole() -> None:
+    """A large one among small ones is not cut off; nor is a small one after it."""
+    one, other = shmkit.pair("unix:?type=seqpacket")
+    with one, other:
+        for size in (1, 4079, 4080, 4081, 100_000, 5, 150_000, 0, 150_000, 4096, 8, 8):
+            data = os.urandom(size)
+            one.send(data, 5.0)
+            one.send_bytes(data, 5.0)
+            assert other.recv(5.0) == data
+            assert other.recv_bytes(5.0) == data
+
+
+@duplex
+def test_a_handler_may_close_the_end_that_waits(kind: Kind, tmp_path: Path, name: str) -> None:
+    """It runs within the short way, which looks at nothing of the end afterwards."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send("greeted", WATCHDOG)
+        assert receiver.recv(WATCHDOG) == "greeted"
+        previous = signal.signal(signal.SIGALRM, lambda *_: receiver.close(0))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            with pytest.raises(shmkit.Closed):
+                receiver.recv(WATCHDOG)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
+
+@duplex
+def test_a_forked_child_greets_before_its_first_message(kind: Kind, tmp_path: Path, name: str) -> None:
+    """The short way that the parent had open is not the child's: killed, it is missed."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        for _ in range(3):
+            sender.send("parent")
+            assert receiver.recv(WATCHDOG) == "parent"
+        pid = os.fork()
+        if pid == 0:
+            try:
+                sender.send("child")
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert receiver.recv(WATCHDOG) == "child"
+        sender.send("parent")
+        assert receiver.recv(WATCHDOG) == "parent"

@@ -46,7 +46,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic", "_core_watch", "_core_socket"],
+        ["_core_topic", "_core_watch", "_core_socket", "_core_threads"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
@@ -87,7 +87,8 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["files", "_small"],
+        ["files", "_turns"],
+        ["_small"],  # has a turn for each way
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
         [
             "survey",

@@ -19,6 +19,7 @@ OURS: list[Contender] = [
 WAYS: list[Contender] = [
     *OURS,
     kernel.OsPipe(),
+    kernel.Fifo(),
     kernel.UnixSocket(),
     kernel.UnixPackets(),
     kernel.TcpSocket(),

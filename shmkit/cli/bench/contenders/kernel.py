@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from shmkit.cli.bench.face import Channel, Contender, Job
 
-__all__ = ["OsPipe", "PosixQueue", "SysVQueue", "TcpSocket", "UnixPackets", "UnixSocket"]
+__all__ = ["Fifo", "OsPipe", "PosixQueue", "SysVQueue", "TcpSocket", "UnixPackets", "UnixSocket"]
 
 _WAITS = frozenset({"one by one", "round trip", "sleeps", "frames", "frame trips"})
 _serial = itertools.count()
@@ -77,6 +78,28 @@ class OsPipe(Contender):
 
     def channel(self, job: Job, pattern: Any) -> Channel:
         return _OsPipe(job.size)
+
+
+class _Fifo(_OsPipe):
+    def __init__(self, size: int) -> None:
+        folder = tempfile.mkdtemp(prefix="shmkit-bench-")
+        path = os.path.join(folder, "fifo")
+        os.mkfifo(path, 0o600)
+        self.reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opens before there is a writer
+        self.writer = os.open(path, os.O_WRONLY)
+        os.set_blocking(self.reader, True)
+        os.unlink(path)
+        os.rmdir(folder)
+        self.size = size
+
+
+class Fifo(OsPipe):
+    """The same through a FIFO, which has the times of a file to keep besides."""
+
+    name = "FIFO"
+
+    def channel(self, job: Job, pattern: Any) -> Channel:
+        return _Fifo(job.size)
 
 
 class _Socket(_Stream):
