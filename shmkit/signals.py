@@ -14,19 +14,17 @@ Those from SIGRTMIN on are queued, in the order of their numbers, up to RLIMIT_S
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
-import math
 import os
+import select
 import signal
 import struct
-import threading
-from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shmkit._catcher import Catcher
 from shmkit._owned import Owner
 from shmkit.errors import Closed
 from shmkit.waiting import Deadline, readable, readable_async
@@ -54,8 +52,8 @@ _NOT_COLLECTED = {
     signal.SIGILL,
     signal.SIGTRAP,
 }
-# How long a wait goes on at a time where a thread of somebody else's may have got the signal instead.
-_SLICE = 0.05
+# What a thread that does not block the signal has written down: number, value, pid, uid.
+_CAUGHT = struct.Struct("=iiiI")
 
 
 class Signal(NamedTuple):
@@ -185,8 +183,9 @@ class collecting:  # noqa: N801 (read as a statement)
     ``wait(timeout)``, ``try_wait()``, iteration (which never ends by itself), ``await wait_async()`` and ``async for``.
     Afterwards handlers and the mask are as before; what came and was not asked for is then treated as ever.
 
-    Threads that are started within the block do not take the signals away.  Where there are others that may, enter it
-    in the main thread: what they get is collected too, without its sender and value.  RuntimeError in other threads.
+    Whichever thread of the process the kernel gives a signal to: what others get than the one that has entered the
+    block is collected too, with its sender and value (`lost` counts what there was no room for).  Signals of the same
+    number that several threads get may come in another order than they were sent in.  A forked child collects its own.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -195,44 +194,53 @@ class collecting:  # noqa: N801 (read as a statement)
         self._numbers = {_number_of(number) for number in numbers}
         for number in sorted(self._numbers & _NOT_COLLECTED):
             raise ValueError(f"{signal.Signals(number).name} cannot be collected")
+        # Readable when one of the two others is: what waits for a thread that blocks it, and what others got.
         self._fd = -1
+        self._waiting = -1
+        self._elsewhere: Catcher | None = None
         self._mask: Any = None
-        self._handlers: dict[int, Any] = {}
-        self._elsewhere: deque[int] = deque()
 
     def __enter__(self) -> Self:
         if self._fd >= 0:
             raise RuntimeError("these signals are being collected already")
-        others = _threads_that_take(self._numbers)
-        if others and threading.current_thread() is not threading.main_thread():
-            raise RuntimeError(
-                f"thread {others[0]} of this process does not block these signals, and would get them: collect them in "
-                "the main thread, before other threads are started"
-            )
         mask = _SigSet()
         for number in self._numbers:
             mask[(number - 1) // 64] |= 1 << (number - 1) % 64
-        fd = _libc.signalfd(-1, mask, _SFD_FLAGS)
-        if fd < 0:
+        waiting = _libc.signalfd(-1, mask, _SFD_FLAGS)
+        if waiting < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"signalfd: {os.strerror(code)}")
-        self._fd = fd
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
-        if others:
-            for number in self._numbers:
-                self._handlers[number] = signal.signal(number, lambda came, _: self._elsewhere.append(came))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+        elsewhere = None
+        try:
+            elsewhere = Catcher(self._numbers)
+            self._fd = _either(waiting, elsewhere.fileno())
+        except BaseException:
+            if elsewhere is not None:
+                elsewhere.stop()
+            os.close(waiting)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
+        self._mask, self._waiting, self._elsewhere = before, waiting, elsewhere
+        _active.add(self)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._handlers.items():
-            # None: it was not installed from Python, which cannot install it again.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._handlers.clear()
-        fd, self._fd = self._fd, -1
-        os.close(fd)
+        assert self._elsewhere is not None
+        _active.discard(self)
+        fds = self._fd, self._waiting
+        self._fd = self._waiting = -1
+        self._elsewhere.stop()
+        for fd in fds:
+            os.close(fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    @property
+    def lost(self) -> int:
+        """How many signals came to other threads when 65,536 (for some users 4,096) were waiting there already."""
+        return 0 if self._elsewhere is None else self._elsewhere.lost
 
     def fileno(self) -> int:
         """A descriptor that is readable when a signal has come.  Closed."""
@@ -242,18 +250,18 @@ class collecting:  # noqa: N801 (read as a statement)
 
     def try_wait(self) -> Signal | None:
         """The next signal, if one has come; None."""
-        if self._elsewhere:
-            return Signal(self._elsewhere.popleft(), 0, 0, 0)
+        self.fileno()
+        assert self._elsewhere is not None
         try:
-            text = os.read(self.fileno(), _INFO_SIZE)
+            return Signal(*_CAUGHT.unpack(os.read(self._elsewhere.fileno(), _CAUGHT.size)))
+        except BlockingIOError:
+            pass
+        try:
+            text = os.read(self._waiting, _INFO_SIZE)
         except BlockingIOError:
             return None
         number, _, code, pid, uid, value = _INFO.unpack(text)
         return Signal(number, value if code == _SI_QUEUE else 0, pid, uid)
-
-    def _pause(self, deadline: Deadline) -> float:
-        """How long a wait may go on before it looks whether another thread got the signal."""
-        return min(_SLICE, deadline.left()) if self._handlers else deadline.left()
 
     def wait(self, timeout: float | None = None) -> Signal:
         """The next signal; waits for it.  TimeoutError."""
@@ -264,30 +272,18 @@ class collecting:  # noqa: N801 (read as a statement)
                 return came
             if deadline.passed:
                 raise TimeoutError(f"no signal came within {timeout} s")
-            pause = self._pause(deadline)
-            readable(self._fd, Deadline(None if pause == math.inf else pause))
+            readable(self.fileno(), deadline)
 
     async def wait_async(self, timeout: float | None = None) -> Signal:
         """``wait`` for coroutines: the event loop goes on meanwhile.  One at a time."""
         deadline = Deadline(timeout)
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_reader(self.fileno(), ready.set)
-        try:
-            while True:
-                came = self.try_wait()
-                if came is not None:
-                    return came
-                if deadline.passed:
-                    raise TimeoutError(f"no signal came within {timeout} s")
-                ready.clear()
-                pause = self._pause(deadline)
-                try:
-                    await asyncio.wait_for(ready.wait(), None if pause == math.inf else pause)
-                except asyncio.TimeoutError:
-                    continue
-        finally:
-            loop.remove_reader(self._fd)
+        while True:
+            came = self.try_wait()
+            if came is not None:
+                return came
+            if deadline.passed:
+                raise TimeoutError(f"no signal came within {timeout} s")
+            await readable_async(self.fileno(), deadline)
 
     def __iter__(self) -> Self:
         return self
@@ -315,18 +311,27 @@ def _name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
-def _threads_that_take(numbers: set[int]) -> list[int]:
-    """The other threads of this process that do not block all of the signals."""
-    wanted = sum(1 << (number - 1) for number in numbers)
-    found: list[int] = []
-    for tid in map(int, os.listdir("/proc/self/task")):
-        if tid == threading.get_native_id():
-            continue
-        try:
-            with open(f"/proc/self/task/{tid}/status") as status:
-                blocked = next(int(line.split()[1], 16) for line in status if line.startswith("SigBlk:"))
-        except (OSError, StopIteration):
-            continue  # it ended meanwhile
-        if wanted & ~blocked:
-            found.append(tid)
-    return found
+_active: set[collecting] = set()
+
+
+def _either(one: int, other: int) -> int:
+    """A descriptor that is readable when one of two is; whoever calls this closes it."""
+    poller = select.epoll()
+    try:
+        for fd in (one, other):
+            poller.register(fd, select.EPOLLIN)
+        return os.dup(poller.fileno())
+    finally:
+        poller.close()
+
+
+def _renew() -> None:
+    """In a forked child: the kernel tells the parent's descriptor of what comes to the parent."""
+    for one in _active:
+        assert one._elsewhere is not None
+        made = _either(one._waiting, one._elsewhere.fileno())
+        os.dup2(made, one._fd, inheritable=False)
+        os.close(made)
+
+
+os.register_at_fork(after_in_child=_renew)

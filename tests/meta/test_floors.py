@@ -23,7 +23,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_awaiting"],  # for an event loop, what a descriptor says
         # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; what
         # goes over a wire is laid out; an alarm has a deadline
-        ["_futex.h", "_file.h", "_fork.h", "_poll.h", "_wire.h", "_owned", "alarm"],
+        ["_futex.h", "_file.h", "_fork.h", "_catch.h", "_poll.h", "_wire.h", "_owned", "alarm"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
@@ -46,7 +46,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic", "_core_watch", "_core_socket", "_core_threads"],
+        ["_core_topic", "_core_watch", "_core_socket", "_core_threads", "_core_signals"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
@@ -87,7 +87,7 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["files", "_turns"],
+        ["files", "_turns", "_catcher"],
         ["_small"],  # has a turn for each way
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
         [

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import resource
+import select
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,11 +21,6 @@ from shmkit.signals import ProcessHandle, Signal, collecting, queue
 from support import Processes, wait_until
 
 WATCHDOG = 30.0
-
-
-def other_threads() -> bool:
-    """Whether threads of libraries may take signals away from this one."""
-    return len(os.listdir("/proc/self/task")) > 1
 
 
 def test_signals_wait_until_they_are_asked_for() -> None:
@@ -121,47 +122,233 @@ def test_bad_arguments() -> None:
         handle.send(signal.SIGUSR1)
 
 
-def test_another_thread_may_get_it() -> None:
-    """It is collected all the same, only who sent it is not known."""
+@contextmanager
+def idle_threads(count: int) -> Iterator[list[threading.Thread]]:
+    """Threads that block no signal, as those of numerical libraries are: started before anybody asked for signals."""
     stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
+    threads = [threading.Thread(target=stop.wait) for _ in range(count)]
+    for thread in threads:
+        thread.start()
     try:
-        with collecting(signal.SIGUSR2) as signals:
-            signal.pthread_kill(thread.ident or 0, signal.SIGUSR2)
-            assert signals.wait(WATCHDOG) == Signal(signal.SIGUSR2, 0, 0, 0)
-            signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
-            assert signals.wait(WATCHDOG).pid == os.getpid()
+        yield threads
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
-def test_other_threads_than_the_main_one_are_told() -> None:
-    """RuntimeError, as the main thread would get the signals; where it blocks them, all is well."""
+def test_another_thread_may_get_it() -> None:
+    """It is collected all the same, with its value and who sent it."""
+    with idle_threads(1) as (thread,), collecting(signal.SIGUSR2, signal.SIGRTMIN) as signals:
+        signal.pthread_kill(thread.ident or 0, signal.SIGUSR2)
+        assert signals.wait(WATCHDOG) == Signal(signal.SIGUSR2, 0, os.getpid(), os.getuid())
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
+        assert signals.wait(WATCHDOG).pid == os.getpid()
+        for value in (7, -1, 2**31 - 1, -(2**31), 0):
+            queue(os.getpid(), signal.SIGRTMIN, value)
+            assert signals.wait(WATCHDOG) == Signal(signal.SIGRTMIN, value, os.getpid(), os.getuid())
+        assert signals.lost == 0
+
+
+FLOOD = """
+import os, sys
+from shmkit.signals import queue
+pid, number, first, count = map(int, sys.argv[1:])
+for value in range(first, first + count):
+    while True:
+        try:
+            queue(pid, number, value)
+            break
+        except BlockingIOError:
+            os.sched_yield()
+"""
+
+
+def test_no_value_is_lost_whichever_thread_takes_it(process: Processes) -> None:
+    """Three processes queue thousands, to one with five threads that take them: each comes once, from its sender."""
+    each = 2000
+    number = int(signal.SIGRTMIN) + 1
+    with idle_threads(5), collecting(number) as signals:
+        senders = [
+            process.python(FLOOD, str(os.getpid()), str(number), str(one * each), str(each), text=True)
+            for one in range(3)
+        ]
+        came = [signals.wait(WATCHDOG) for _ in range(3 * each)]
+        assert sorted(one.value for one in came) == list(range(3 * each))
+        assert all(one.pid == senders[one.value // each].pid for one in came)
+        assert signals.lost == 0
+        with pytest.raises(TimeoutError):
+            signals.wait(0.01)
+
+
+def test_what_there_is_no_room_for_is_counted() -> None:
+    """70,000 signals to a thread that takes them while nobody reads: those that are missing are `lost`."""
+    sent, came = 70_000, 0
+    with idle_threads(1) as (thread,), collecting(signal.SIGRTMIN) as signals:
+        for _ in range(sent):
+            while True:
+                try:
+                    signal.pthread_kill(thread.ident or 0, signal.SIGRTMIN)
+                    break
+                except BlockingIOError:  # so many wait for the thread
+                    time.sleep(0)
+        wait_until(lambda: signals.lost > 0)
+        deadline = time.monotonic() + WATCHDOG
+        while came + signals.lost < sent and time.monotonic() < deadline:
+            came += signals.try_wait() is not None
+        assert came + signals.lost == sent
+        assert came >= 4096
+
+
+def test_any_thread_may_collect() -> None:
+    """The main thread, which does not block them, takes them; they come to who asked."""
     result: list[Any] = []
 
     def collect() -> None:
-        try:
-            with collecting(signal.SIGUSR2) as signals:
-                os.kill(os.getpid(), signal.SIGUSR2)
-                result.append(signals.wait(WATCHDOG).number)
-        except RuntimeError as error:
-            result.append(error)
+        with collecting(signal.SIGUSR2, signal.SIGRTMIN) as signals:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            result.append(signals.wait(WATCHDOG).number)
+            queue(os.getpid(), signal.SIGRTMIN, 5)
+            result.append(signals.wait(WATCHDOG).value)
 
-    def run() -> Any:
-        thread = threading.Thread(target=collect)
-        thread.start()
-        thread.join(WATCHDOG)
-        return result.pop()
+    thread = threading.Thread(target=collect)
+    thread.start()
+    thread.join(WATCHDOG)
+    assert result == [signal.SIGUSR2, 5]
 
-    assert isinstance(run(), RuntimeError)
-    if not other_threads():
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+def test_collectors_may_be_within_each_other() -> None:
+    """The newest has a signal; what it has not read goes to the next, with its value; at the end all is as before."""
+    number = signal.SIGRTMIN
+    before = signal.getsignal(signal.SIGUSR1)
+    with idle_threads(2), collecting(number, signal.SIGUSR1) as outer:
+        with collecting(number) as inner:
+            for value in range(10):
+                queue(os.getpid(), number, value)
+            values = [inner.wait(WATCHDOG).value for _ in range(4)]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert outer.wait(WATCHDOG).number == signal.SIGUSR1
+        values += [outer.wait(WATCHDOG).value for _ in range(6)]
+        assert sorted(values) == list(range(10))
+        assert outer.try_wait() is None
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert action_of(number) == 0
+
+
+def action_of(number: int) -> int:
+    """The address of what handles it; 0: SIG_DFL."""
+    found = (ctypes.c_ulong * 32)()
+    assert ctypes.CDLL(None).sigaction(number, None, found) == 0
+    return found[0]
+
+
+def test_it_may_be_left_in_any_order() -> None:
+    """Two that overlap: each leaves when it will."""
+    one, other = collecting(signal.SIGRTMIN), collecting(signal.SIGRTMIN)
+    with idle_threads(1) as (thread,):
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        signal.pthread_kill(thread.ident or 0, signal.SIGRTMIN)
+        assert other.wait(WATCHDOG).number == signal.SIGRTMIN
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+        other.__exit__(None, None, None)
+    assert action_of(signal.SIGRTMIN) == 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGRTMIN])
+
+
+def test_other_handlers_are_left_alone() -> None:
+    """One of another signal runs within the block; one that was there before runs after it, for what was not read."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        with idle_threads(1) as (thread,):
+            with collecting(signal.SIGUSR2):
+                signal.pthread_kill(thread.ident or 0, signal.SIGUSR2)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                wait_until(lambda: came == [signal.SIGUSR1])
+            wait_until(lambda: came == [signal.SIGUSR1, signal.SIGUSR2])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_handler_that_was_installed_meanwhile_stays() -> None:
+    """It is its owner's."""
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        with collecting(signal.SIGUSR2):
+            signal.signal(signal.SIGUSR2, lambda n, _: came.append(n))
+        os.kill(os.getpid(), signal.SIGUSR2)
+        wait_until(lambda: came == [signal.SIGUSR2])
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_forked_child_collects_its_own() -> None:
+    """Not the parent's, nor the parent the child's, whichever of its threads takes them."""
+    number = signal.SIGRTMIN
+    with idle_threads(2), collecting(number) as signals:
+        for value in range(20):
+            queue(os.getpid(), number, value)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                assert signals.try_wait() is None
+                with idle_threads(1):
+                    queue(os.getpid(), number, 99)
+                    assert signals.wait(WATCHDOG) == Signal(number, 99, os.getpid(), os.getuid())
+                    assert select.select([signals], [], [], 0)[0] == []
+                code = 0
+            finally:
+                os._exit(code)
+        assert sorted(signals.wait(WATCHDOG).value for _ in range(20)) == list(range(20))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert signals.try_wait() is None
+
+
+def test_a_child_needs_no_other_descriptors() -> None:
+    """Where it may have no more, its pipe takes the place of the parent's."""
+    child = os.fork()
+    if child == 0:
+        code = 1
         try:
-            assert run() == signal.SIGUSR2
+            with idle_threads(1), collecting(signal.SIGRTMIN) as signals:
+                most = max(map(int, os.listdir("/proc/self/fd"))) + 1
+                for fd in set(range(most)) - set(map(int, os.listdir("/proc/self/fd"))):
+                    os.dup2(0, fd)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most + 2, most + 2))
+                grandchild = os.fork()
+                queue(os.getpid(), signal.SIGRTMIN, 3)
+                assert signals.wait(WATCHDOG).pid == os.getpid()
+                code = 0
+                if grandchild:
+                    code = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1])
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_blocks_come_and_go_under_a_flood(process: Processes) -> None:
+    """Between them the outer block has the signals: none is lost on the way, at whichever instant a block is left."""
+    count = 3000
+    number = int(signal.SIGRTMIN) + 2
+    values: list[int] = []
+    with idle_threads(3), collecting(number) as outer:
+        process.python(FLOOD, str(os.getpid()), str(number), "0", str(count), text=True)
+        deadline = time.monotonic() + WATCHDOG
+        while len(values) < count and time.monotonic() < deadline:
+            with collecting(number) as inner:
+                came = inner.try_wait()
+                if came is not None:
+                    values.append(came.value)
+            came = outer.try_wait()
+            if came is not None:
+                values.append(came.value)
+        assert outer.lost == 0
+    assert sorted(values) == list(range(count))
 
 
 def test_coroutines_wait_for_signals() -> None:
