@@ -62,7 +62,8 @@ def _ours(theirs: Any) -> Any:
     """The twin of one of the standard library's contexts; a context of somebody else's as it is."""
     if theirs is None or theirs is not _theirs._concrete_contexts.get(theirs._name):  # type: ignore[attr-defined]
         return theirs
-    return _twins[theirs._name]
+    # joblib's, say, which it adds to the standard library's when it is imported.
+    return _twins.get(theirs._name, theirs)
 
 
 def _of_theirs(ours: Any) -> Any:

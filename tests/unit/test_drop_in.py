@@ -21,6 +21,8 @@ from shmkit._replaced import REPLACED
 from support import Processes
 
 KINDS = [entry.name for entry in REPLACED if entry.module == "synchronize"]
+# Not all that multiprocessing knows by now: joblib adds one of its own when it is imported.
+METHODS = ("fork", "spawn", "forkserver")
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_a_replacement_is_a_subclass_under_the_same_name(entry: Any) -> None:
     assert mine.__name__ == theirs.__name__
 
 
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("method", METHODS)
 def test_contexts_make_ours_and_are_contexts(method: str) -> None:
     context = ours.get_context(method)
     assert isinstance(context, BaseContext)
@@ -92,11 +94,11 @@ def test_contexts_make_ours_and_are_contexts(method: str) -> None:
 
 
 def test_the_start_method_is_one_for_both(start_method_restored: None) -> None:
-    for method in multiprocessing.get_all_start_methods():
+    for method in METHODS:
         ours.set_start_method(method, force=True)
         assert multiprocessing.get_start_method() == method
         assert type(multiprocessing.get_context()).__module__ == "multiprocessing.context"
-    for method in multiprocessing.get_all_start_methods():
+    for method in METHODS:
         multiprocessing.set_start_method(method, force=True)
         assert ours.get_start_method() == method
         assert ours.get_context() is ours.get_context(method)
@@ -104,6 +106,20 @@ def test_the_start_method_is_one_for_both(start_method_restored: None) -> None:
         ours.set_start_method("spawn")
     with pytest.raises(ValueError, match="cannot find context"):
         ours.get_context("telepathy")
+
+
+def test_a_context_that_somebody_adds_is_found(start_method_restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As joblib does when it is imported: it is not shmkit's, and stays what it is."""
+
+    class Added(multiprocessing.context.BaseContext):
+        _name = "added"
+
+    added = Added()
+    monkeypatch.setitem(multiprocessing.context._concrete_contexts, "added", added)
+    assert ours.get_context("added") is added
+    ours.set_start_method("added", force=True)
+    assert ours.get_context() is added
+    assert multiprocessing.get_start_method() == "added"
 
 
 @pytest.mark.parametrize("kind", KINDS)
