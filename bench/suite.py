@@ -15,7 +15,15 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 _BY_HAND = ("FIFO", "UNIX socket", "UNIX socket, seqpacket", "TCP socket", "POSIX queue", "System V queue")
-_STREAMS = ("LIMIT C pipe", "LIMIT C UNIX socket", "LIMIT C TCP socket")
+_STREAMS = (
+    "LIMIT C pipe",
+    "LIMIT C FIFO",
+    "LIMIT C UNIX socket",
+    "LIMIT C UNIX packets",
+    "LIMIT C TCP socket",
+    "LIMIT C POSIX queue",
+    "LIMIT C System V queue",
+)
 
 
 @dataclass(frozen=True)

@@ -309,18 +309,22 @@ def _channel_figures() -> list[Figure]:
         "mq://": "POSIX queue",
         "sysvmq://": "System V queue",
     }
+    most = {"unix://, seqpacket": 64 << 10, "mq://": 4 << 10, "sysvmq://": 4 << 10}
     in_c = {
         "pipe:": "LIMIT C pipe",
-        "fifo://": "LIMIT C pipe",
+        "fifo://": "LIMIT C FIFO",
         "unix://": "LIMIT C UNIX socket",
+        "unix://, seqpacket": "LIMIT C UNIX packets",
         "tcp://": "LIMIT C TCP socket",
+        "mq://": "LIMIT C POSIX queue",
+        "sysvmq://": "LIMIT C System V queue",
     }
     found = []
     for name, other in by_hand.items():
         found.append(Figure(f"{name}: 8 B to and fro, ÷ by hand", trip, slower(other, name), 1.3, ratio, True, name))
         found.append(Figure(f"{name}: 64 B one by one, ÷ by hand", single, slower(other, name), 1.3, ratio, True, name))
         for setup in frames:
-            if name in in_c:
+            if name in in_c and setup.job.size <= most.get(name, setup.job.size):
                 what = f"{name}: {size_name(setup.job.size)}, ÷ C"
                 found.append(Figure(what, setup, slower(in_c[name], name), 1.1, ratio, True, name))
             if name in ("unix://", "tcp://") and setup.job.size == 8 * suite.MIB:

@@ -235,25 +235,51 @@ class _Descriptors(Channel):
         self.way.close()
 
 
+class _Queues(_Descriptors):
+    """The same of a message queue."""
+
+    def native(self, pattern: Any, role: int, back: Any) -> Samples:
+        source, _ = p.Frames.source(self.job)
+        queue = self.way.queue
+        sysv = not hasattr(queue, "mqd")
+        number = queue.id if sysv else queue.mqd
+
+        def loop(count: int) -> None:
+            if role == 0:
+                compiled.queue_send(number, sysv, source, count, self.number)
+            else:
+                _right(compiled.queue_receive(number, sysv, source, count, self.number))
+            self.number += count
+
+        return loop
+
+
 class NativeStream(Contender):
-    """``write`` and ``read`` in C, on the descriptors of a contender that makes them by hand."""
+    """``write`` and ``read`` in C (of a queue, its own calls), on what a contender makes by hand."""
 
     family = "limit"
     kinds = frozenset({"frames"})
 
-    def __init__(self, name: str, by_hand: Contender) -> None:
+    def __init__(self, name: str, by_hand: Contender, made: type[_Descriptors] = _Descriptors) -> None:
         self.name = name
         self.by_hand = by_hand
+        self.made = made
+        self.largest = by_hand.largest
+        self.module, self.package = by_hand.module, by_hand.package
 
     def supports(self, pattern: Any, job: Job) -> bool:
         return super().supports(pattern, job) and not pattern.summed
 
     def channel(self, job: Job, pattern: Any) -> Channel:
-        return _Descriptors(self.by_hand.channel(job, pattern), job)
+        return self.made(self.by_hand.channel(job, pattern), job)
 
 
 STREAMS: list[Contender] = [
     NativeStream("LIMIT C pipe", kernel.OsPipe()),
+    NativeStream("LIMIT C FIFO", kernel.Fifo()),
     NativeStream("LIMIT C UNIX socket", kernel.UnixSocket()),
+    NativeStream("LIMIT C UNIX packets", kernel.UnixPackets()),
     NativeStream("LIMIT C TCP socket", kernel.TcpSocket()),
+    NativeStream("LIMIT C POSIX queue", kernel.PosixQueue(), _Queues),
+    NativeStream("LIMIT C System V queue", kernel.SysVQueue(), _Queues),
 ]

@@ -19,6 +19,10 @@ cimport numpy as cnp
 cnp.import_array()
 
 
+cdef extern from "queues.h" nogil:
+    int c_queue_send "queue_send"(int queue, int sysv, double *source, uint64_t items, uint64_t count, double first)
+    long long c_queue_receive "queue_receive"(int queue, int sysv, uint64_t items, uint64_t count, double first)
+
 cdef extern from "bare.h" nogil:
     int c_stream_send "stream_send"(int fd, double *source, uint64_t items, uint64_t count, double first)
     long long c_stream_receive "stream_receive"(int fd, double *into, uint64_t items, uint64_t count, double first)
@@ -320,6 +324,25 @@ def stream_receive(int fd, double[::1] into, uint64_t count, double first):
         wrong = c_stream_receive(fd, &into[0], into.shape[0], count, first)
     if wrong < 0:
         raise OSError("stream_receive: the stream has ended")
+    return wrong
+
+
+def queue_send(int queue, bint sysv, double[::1] source, uint64_t count, double first):
+    """Frames into a queue of the kernel, each stamped with its number."""
+    cdef int error
+    with nogil:
+        error = c_queue_send(queue, sysv, &source[0], source.shape[0], count, first)
+    if error:
+        raise OSError(error, "queue_send")
+
+
+def queue_receive(int queue, bint sysv, double[::1] like, uint64_t count, double first):
+    """As many out of it; how many of them were wrong."""
+    cdef long long wrong
+    with nogil:
+        wrong = c_queue_receive(queue, sysv, like.shape[0], count, first)
+    if wrong < 0:
+        raise OSError("queue_receive: the queue has failed")
     return wrong
 
 
