@@ -47,9 +47,9 @@ from shmkit._core_socket cimport (
 from shmkit._map cimport fork_generation
 from shmkit._turns cimport Turn
 
-import pickle
 # The signal module's own getsignal makes an enum of the answer, which takes longer than the write.
-from _signal import SIG_IGN, SIGPIPE, getsignal
+import _signal
+import pickle
 
 from shmkit.waiting import Deadline
 
@@ -94,7 +94,7 @@ cdef struct message_t:
 
 cdef const uint64_t *generation = fork_generation()
 cdef object loads = pickle.loads
-cdef object handler_of = getsignal, ignored = SIG_IGN, broken_pipe = SIGPIPE
+cdef object handler_of = _signal.getsignal, ignored = _signal.SIG_IGN, broken_pipe = _signal.SIGPIPE
 
 
 cdef inline int integer_size(int64_t number) noexcept nogil:

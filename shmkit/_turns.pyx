@@ -13,13 +13,12 @@ from cpython.pythread cimport (
     PyThread_get_thread_ident,
     PyThread_release_lock,
 )
+from libc.math cimport INFINITY
 
 from shmkit._core_threads cimport PY_LOCK_ACQUIRED, PY_LOCK_INTR, PyLockStatus, PyThread_acquire_lock_timed
 
-from math import inf
-
-# A wait is no longer than this at a time, in seconds: the lock counts microseconds.
-LONGEST = 1e6
+# A wait is no longer than this, in seconds: the lock counts microseconds.
+cdef double LONGEST = 1e6
 
 
 cdef class Turn:
@@ -54,12 +53,13 @@ cdef class Turn:
     def take(self, deadline, str label):
         """Wait for it; False: the time is up.  RuntimeError: this thread has it already."""
         cdef PyLockStatus status
+        cdef double left
         cdef long long microseconds
         while not self.try_it():
             if self.owner == <unsigned long>PyThread_get_thread_ident():
                 raise RuntimeError(f"{label} is in use by this very thread: called from a signal handler, or a task?")
             left = deadline.left()
-            microseconds = -1 if left == inf else <long long>(min(left, LONGEST) * 1e6)
+            microseconds = -1 if left == INFINITY else <long long>(min(left, LONGEST) * 1e6)
             with nogil:
                 status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
             if status == PY_LOCK_ACQUIRED:
