@@ -45,6 +45,9 @@ cdef enum:
     CODE_SPILLED = 24          # size of the stream
     CODE_SHARED = 25           # dtype, dimensions and order, sides, shared_t, strides if it says so
 
+    CODE_INSTANCE = 26         # run: module, qualified name of the class, names of attributes, 0 between them; values
+    CODE_NAMED = 27            # run: module, qualified name, 0 between them; count, values
+
     # A dtype: 1 byte, NumPy's number of a plain one; or one of these, and a run.
     DTYPE_TEXT = 254           # as the header of an .npy file says it
     DTYPE_PICKLE = 255

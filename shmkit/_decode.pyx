@@ -7,43 +7,38 @@ that bytes that were scribbled over are RecordCorrupt, and no crash.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.complex cimport PyComplex_FromDoubles
 from cpython.float cimport PyFloat_FromDouble
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_DATA, PyUnicode_New
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cimport cython
 cimport numpy as cnp
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 
 from shmkit._codes cimport *
 from shmkit._core cimport PyArray_NewFromDescr, PyArray_Scalar
+from shmkit._core_types cimport (
+    PyObject_GC_Track, PyObject_GC_UnTrack, PyObject_GenericGetDict, type_make, type_makes,
+)
 from shmkit._dtypes cimport heard_dtype
-from shmkit._record cimport COPY_WITHOUT_GIL, copy
+from shmkit._instances cimport Outline, find_type, heard_outline, new_as_pickle, new_instance
+from shmkit._reading cimport (
+    corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, reader_t,
+)
+from shmkit._record cimport copy
 from shmkit._shared cimport SHARED_STRIDED, open_shared, shared_t
 
 import pickle
 
 import numpy as np
 
-from shmkit.errors import PickleRefused, RecordCorrupt, ShmkitError
+from shmkit.errors import PickleRefused, ShmkitError
 
 cnp.import_array()
-
-cdef struct reader_t:
-    const uint8_t *at
-    const uint8_t *end
-    uint8_t *body
-    size_t body_size
-    size_t parts_at   # where the next part may begin
-    bint pickles
-    int depth
 
 cdef object _loads = pickle.loads
 
@@ -59,52 +54,6 @@ cdef class Slice:
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.at, self.size, self.readonly, flags)
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
-
-
-cdef object corrupt(str what):
-    return RecordCorrupt(f"an item in shared memory contradicts itself: {what}")
-
-
-cdef inline const uint8_t *read_raw(reader_t *reader, size_t size) except NULL:
-    cdef const uint8_t *at = reader.at
-    if size > <size_t>(reader.end - at):
-        raise corrupt("it ends in the middle of a value")
-    reader.at = at + size
-    return at
-
-
-cdef inline uint64_t read_number(reader_t *reader) except? 0xdeadbeef:
-    cdef uint64_t value = 0
-    cdef int shift = 0
-    cdef uint8_t byte
-    while shift < 64:
-        byte = read_raw(reader, 1)[0]
-        value |= <uint64_t>(byte & 127) << shift
-        if byte < 128:
-            return value
-        shift += 7
-    raise corrupt("a number has more than 64 bits")
-
-
-cdef uint8_t *take_part(reader_t *reader, size_t size) except NULL:
-    cdef size_t at = (reader.parts_at + PART_ALIGN - 1) // PART_ALIGN * PART_ALIGN
-    if reader.body == NULL or at > reader.body_size or size > reader.body_size - at:
-        raise corrupt(f"it has no {size} bytes at {at} of {reader.body_size}")
-    reader.parts_at = at + size
-    return reader.body + at
-
-
-cdef inline const uint8_t *read_run(reader_t *reader, size_t *size, size_t unit=1) except NULL:
-    """Where a run of bytes stands."""
-    size[0] = read_number(reader)
-    if size[0] % unit:
-        raise corrupt(f"{size[0]} bytes are no whole number of {unit}")
-    if size[0] < PART_LEAST:
-        return read_raw(reader, size[0])
-    return take_part(reader, size[0])
 
 
 # ----------------------------------------------------------------------------------------------------------- decoding
@@ -147,6 +96,8 @@ cdef object decode(reader_t *reader, object owner):
         found = decode_container(reader, code, owner)
         reader.depth -= 1
         return found
+    if code == CODE_INSTANCE or code == CODE_NAMED:
+        return decode_instance(reader, owner, code == CODE_NAMED)
     if code == CODE_PICKLE:
         return decode_pickle(reader, owner)
     if code == CODE_LATIN:
@@ -174,80 +125,46 @@ cdef object decode(reader_t *reader, object owner):
     raise corrupt(f"there is no code {code}")
 
 
-cdef bytes new_bytes(const uint8_t *at, size_t size):
-    cdef bytes made
-    if size < COPY_WITHOUT_GIL:
-        return PyBytes_FromStringAndSize(<const char *>at, size)
-    made = PyBytes_FromStringAndSize(NULL, size)
-    copy(PyBytes_AS_STRING(made), at, size)
-    return made
-
-
-cdef bytearray new_bytearray(const uint8_t *at, size_t size):
-    cdef bytearray made = PyByteArray_FromStringAndSize(NULL, size)
-    copy(PyByteArray_AS_STRING(made), at, size)
-    return made
-
-
-cdef object new_text(const uint8_t *at, size_t length, int unit, Py_UCS4 most):
-    """A str of those characters, if they are such as Python wants in that form.
-
-    They are looked at where nobody else can change them: a str that is not what it says is a crash later on.
-    """
-    cdef const uint8_t *bytes_
-    cdef const uint16_t *narrow
-    cdef const uint32_t *wide
-    cdef size_t index
-    cdef uint32_t all = 0
-    cdef bint well
-    if length == 0:
-        return ""
-    text = PyUnicode_New(length, most)
-    copy(PyUnicode_DATA(text), at, length * unit)
-    if unit == 1:
-        bytes_ = <const uint8_t *>PyUnicode_DATA(text)
-        for index in range(length):
-            all |= bytes_[index]
-        well = (all > 127) == (most > 127)
-    elif unit == 2:
-        narrow = <const uint16_t *>PyUnicode_DATA(text)
-        for index in range(length):
-            all |= narrow[index]
-        well = all > 255
-    else:
-        wide = <const uint32_t *>PyUnicode_DATA(text)
-        for index in range(length):
-            all = max(all, wide[index])
-        well = 0xffff < all <= 0x10ffff
-    if not well:
-        raise corrupt(f"a text of {length} characters has others than it says")
-    return text
+cdef tuple decode_members(reader_t *reader, object owner, uint64_t count):
+    """A tuple of so many values.  A class's code, which may run for one of them, cannot come upon it half made."""
+    cdef uint64_t index
+    if count == 0:
+        return ()
+    found = PyTuple_New(count)
+    PyObject_GC_UnTrack(<PyObject *>found)
+    for index in range(count):
+        value = decode(reader, owner)
+        Py_INCREF(value)
+        PyTuple_SET_ITEM(found, index, value)
+    PyObject_GC_Track(<PyObject *>found)
+    return found
 
 
 cdef object decode_container(reader_t *reader, uint8_t code, object owner):
-    cdef uint64_t count = read_number(reader), index, _index
-    # Each value has a byte at least.
-    if count > <uint64_t>(reader.end - reader.at):
-        raise corrupt(f"a container has {count} values, and less than that follows")
+    cdef uint64_t count = read_count(reader), index, _index
+    cdef const uint8_t *at
+    cdef size_t size
     if code == CODE_TUPLE:
-        found = PyTuple_New(count)
-        for index in range(count):
-            value = decode(reader, owner)
-            Py_INCREF(value)
-            PyTuple_SET_ITEM(found, index, value)
-        return found
+        return decode_members(reader, owner, count)
     if code == CODE_LIST:
         found = PyList_New(count)
+        PyObject_GC_UnTrack(<PyObject *>found)  # as in decode_members
         for index in range(count):
             value = decode(reader, owner)
             Py_INCREF(value)
             PyList_SET_ITEM(found, index, value)
+        PyObject_GC_Track(<PyObject *>found)
         return found
     try:
         if code == CODE_DICT:
             found = {}
             for _index in range(count):
-                key = decode(reader, owner)
+                if reader.at != reader.end and reader.at[0] == CODE_ASCII:
+                    reader.at += 1
+                    at = read_run(reader, &size)
+                    key = new_key(at, size)
+                else:
+                    key = decode(reader, owner)
                 (<dict>found)[key] = decode(reader, owner)
             return found
         members = set()
@@ -256,6 +173,77 @@ cdef object decode_container(reader_t *reader, uint8_t code, object owner):
     except TypeError:
         raise corrupt("a value of a set, or a key, cannot be hashed") from None
     return members if code == CODE_SET else frozenset(members)
+
+
+# ----------------------------------------------------------------------------------------------------------- instances
+
+
+@cython.final
+cdef class Values:
+    """The values of an instance that pickle makes: decoded when it asks for them, which it does within one call."""
+
+    cdef reader_t *reader    # NULL: they were asked for
+    cdef object owner
+    cdef Outline outline
+    cdef bint named
+
+    def __call__(self):
+        cdef reader_t *reader = self.reader
+        self.reader = NULL
+        if reader == NULL:
+            raise corrupt("the values of an instance were asked for twice")
+        if self.named:
+            return decode_members(reader, self.owner, read_count(reader))
+        found = {}
+        decode_attributes(reader, self.owner, self.outline, found)
+        return found
+
+
+cdef int decode_attributes(reader_t *reader, object owner, Outline outline, dict found) except -1:
+    for name in outline.names:
+        found[name] = decode(reader, owner)
+    return 0
+
+
+cdef object decode_instance(reader_t *reader, object owner, bint named):
+    """An instance, or a named tuple: made as pickle makes it."""
+    cdef size_t size
+    cdef const uint8_t *at = read_run(reader, &size)
+    cdef Outline outline
+    cdef Values values
+    if not reader.pickles:
+        raise PickleRefused(
+            "an item is an instance of a class, and others than the owner may write to this memory: whoever can, could "
+            "have this process import and call anything"
+        )
+    if reader.depth >= DEPTH_MOST:
+        raise corrupt("instances are in each other too deep")
+    try:
+        outline = heard_outline(at, size)
+    except ValueError as error:
+        raise corrupt(str(error)) from None
+    reader.depth += 1
+    if named:
+        made = find_type(outline)
+        if made is not None and type_makes(<PyTypeObject *>made):
+            members = decode_members(reader, owner, read_count(reader))
+            made = type_make(<PyTypeObject *>made, <PyObject *>members)
+        else:
+            made = None
+    else:
+        made = new_instance(outline)
+        if made is not None and outline.names:
+            decode_attributes(reader, owner, outline, PyObject_GenericGetDict(made, NULL))
+    if made is None:
+        values = Values.__new__(Values)
+        values.reader = reader
+        values.owner, values.outline, values.named = owner, outline, named
+        try:
+            made = new_as_pickle(outline, values, named)
+        finally:
+            values.reader = NULL
+    reader.depth -= 1
+    return made
 
 
 # -------------------------------------------------------------------------------------------------------------- NumPy

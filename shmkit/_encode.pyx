@@ -2,8 +2,9 @@
 """Objects to bytes: what an item of a queue becomes (``_codes.pxd`` says what the bytes mean).
 
 Values of the exact types None, bool, int, float, complex, str, bytes, bytearray, of NumPy's scalars and arrays (of
-any dtype without objects), and tuples, lists, dicts, sets and frozensets of them are encoded here.  Whatever has
-anything else in it is pickled as a whole, with protocol 5 and its buffers out of band: subclasses too, containers
+any dtype without objects), and tuples, lists, dicts, sets and frozensets of them are encoded here; named tuples and
+instances of classes that leave their pickling to ``object``, too (``_instances.pyx``).  Whatever has anything else in
+it is pickled as a whole, with protocol 5 and its buffers out of band: subclasses too, containers
 that hold the same mutable object twice, as what arrives has to be one object then, and such as hold themselves.  A
 memoryview arrives as the bytes that it shows.
 
@@ -19,7 +20,7 @@ from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_REFCNT
 from cpython.set cimport PyFrozenSet_CheckExact
-from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
@@ -27,7 +28,9 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 from shmkit._codes cimport *
+from shmkit._core_types cimport Py_TYPE, PyObject_GenericGetDict, type_has_dict, type_is_made
 from shmkit._dtypes cimport is_scalar_kind, plain_number, say_dtype
+from shmkit._instances cimport Outline, outline_of, outline_of_named
 from shmkit._map cimport Mapping
 from shmkit._pickling cimport pickle_item
 from shmkit._shared cimport SHARED_STRIDED, can_refer, count_made, count_taken, describe_place, mapping_of, shared_t
@@ -93,7 +96,8 @@ cdef int encode(writer_t *writer, object item) except -1:
     if item is False:
         return write_byte(writer, CODE_FALSE)
     if type(item) is cnp.ndarray:
-        if mutable_again(writer, item):
+        # Here all arrays arrive as such as can be written to; not so in a pickle.
+        if mutable_again(writer, item) or (writer.instances and not cnp.PyArray_ISWRITEABLE(item)):
             return NOT_HERE
         return encode_array(writer, item)
     if PyTuple_CheckExact(item) or PyList_CheckExact(item) or PyDict_CheckExact(item) or type(item) in (set, frozenset):
@@ -120,7 +124,10 @@ cdef int encode(writer_t *writer, object item) except -1:
             return NOT_HERE
         return encode_shared(writer, item)
     if type(item) is memoryview:
-        return encode_memoryview(writer, item)
+        # Pickle refuses them.
+        return NOT_HERE if writer.instances else encode_memoryview(writer, item)
+    if type_is_made(Py_TYPE(item)):
+        return encode_instance(writer, item)
     return NOT_HERE
 
 
@@ -160,25 +167,34 @@ cdef bint mutable_again(writer_t *writer, object item) except -1:
     return False
 
 
+cdef int encode_members(writer_t *writer, object item) except -1:
+    """How many members a tuple has, and all of them."""
+    cdef Py_ssize_t index, count = PyTuple_GET_SIZE(item)
+    if write_number(writer, count):
+        return NOT_HERE
+    for index in range(count):
+        value = <object>PyTuple_GET_ITEM(item, index)  # a reference of its own, on which mutable_again counts
+        if encode(writer, value):
+            return NOT_HERE
+    return 0
+
+
 cdef int encode_container(writer_t *writer, object item) except -1:
-    cdef Py_ssize_t index, count
+    cdef Py_ssize_t count
     cdef list members
     if PyTuple_CheckExact(item):
-        count = PyTuple_GET_SIZE(item)
-        if write_byte(writer, CODE_TUPLE) or write_number(writer, count):
-            return NOT_HERE
-        for index in range(count):
-            value = <object>PyTuple_GET_ITEM(item, index)  # a reference of its own, on which mutable_again counts
-            if encode(writer, value):
-                return NOT_HERE
-        return 0
+        return write_byte(writer, CODE_TUPLE) or encode_members(writer, item)
     if PyDict_CheckExact(item):
         count = PyDict_Size(item)
         if write_byte(writer, CODE_DICT) or write_number(writer, count):
             return NOT_HERE
         # Nothing below runs code of the user's, but without a GIL another thread may change it: then this raises.
         for key, value in (<dict>item).items():
-            if encode(writer, key) or encode(writer, value):
+            writer.hashed += 1
+            if encode(writer, key):
+                return NOT_HERE
+            writer.hashed -= 1
+            if encode(writer, value):
                 return NOT_HERE
             count -= 1
         return 0 if count == 0 else NOT_HERE
@@ -189,6 +205,7 @@ cdef int encode_container(writer_t *writer, object item) except -1:
             return NOT_HERE
     else:
         members = None
+        writer.hashed += 1
         count = len(item)
         if write_byte(writer, CODE_SET if type(item) is set else CODE_FROZENSET) or write_number(writer, count):
             return NOT_HERE
@@ -196,7 +213,57 @@ cdef int encode_container(writer_t *writer, object item) except -1:
         if encode(writer, value):
             return NOT_HERE
         count -= 1
+    writer.hashed -= members is None
     return 0 if count == 0 else NOT_HERE
+
+
+cdef int encode_instance(writer_t *writer, object item) except -1:
+    """An instance of a class; NOT_HERE unless all that pickle would do with it is known."""
+    cdef Outline outline
+    cdef dict attributes = None
+    cdef Py_ssize_t index = 0
+    cdef bint common
+    # Keys and members are hashed where they arrive, which is for their classes to say.
+    if writer.depth >= DEPTH_MOST or writer.hashed:
+        return NOT_HERE
+    if PyTuple_Check(item):
+        outline = outline_of_named(item)
+        if outline is None or write_byte(writer, CODE_NAMED):
+            return NOT_HERE
+        if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+            return NOT_HERE
+        common = writer.depth != 0 and Py_REFCNT(item) > 2
+    else:
+        if not type_has_dict(Py_TYPE(item)) or mutable_again(writer, item):
+            return NOT_HERE
+        attributes = PyObject_GenericGetDict(item, NULL)
+        outline = outline_of(item, attributes)
+        if outline is None or write_byte(writer, CODE_INSTANCE):
+            return NOT_HERE
+        if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+            return NOT_HERE
+        common = False
+    writer.depth += 1
+    writer.instances += 1
+    writer.common += common
+    if attributes is None:
+        if encode_members(writer, item):
+            return NOT_HERE
+    else:
+        if mutable_again(writer, attributes):  # others may have it, too
+            return NOT_HERE
+        for name, value in attributes.items():
+            if index == len(outline.names) or name is not <object>PyTuple_GET_ITEM(outline.names, index):
+                return NOT_HERE
+            if encode(writer, value):
+                return NOT_HERE
+            index += 1
+        if index != len(outline.names):
+            return NOT_HERE
+    writer.common -= common
+    writer.instances -= 1
+    writer.depth -= 1
+    return 0
 
 
 cdef int encode_int(writer_t *writer, object item) except -1:

@@ -6,7 +6,10 @@ pickler that somebody has put in ForkingPickler's place.  A pickler costs more t
 again.
 """
 
+from cpython.object cimport PyTypeObject
+
 from shmkit._codes cimport PART_LEAST
+from shmkit._core_types cimport type_own_names
 
 import copyreg
 import pickle
@@ -15,6 +18,9 @@ from multiprocessing import reduction
 cdef object ForkingPickler = reduction.ForkingPickler
 cdef dict _extra_reducers = reduction.ForkingPickler._extra_reducers
 cdef dict _common_reducers = copyreg.dispatch_table
+cdef dict _extensions = copyreg._extension_registry
+cdef dict _reduction = reduction.__dict__
+cdef dict _forking = <dict>type_own_names(<PyTypeObject *>ForkingPickler)  # as it is at any time
 cdef list _idle = []
 
 
@@ -66,13 +72,23 @@ cdef class Machine:
         self.pickler.dispatch_table = Reducers()
 
 
+cdef bint is_replaced() except -1:
+    """Whether somebody has put another pickler in ForkingPickler's place, or has told it what to do with everything."""
+    return _reduction["ForkingPickler"] is not ForkingPickler or "reducer_override" in _forking
+
+
+cdef bint is_registered(object kind) except -1:
+    """Whether anything was registered that may say how instances of a class are pickled."""
+    return kind in _extra_reducers or kind in _common_reducers or len(_extensions) != 0 or is_replaced()
+
+
 cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST):
     """The pickle of `item`; its buffers of `least` bytes or more are appended to `buffers`, as memoryviews of bytes
     (None: they are in the pickle)."""
     cdef Machine machine
     cdef Sink sink
     cdef list written
-    if reduction.ForkingPickler is not ForkingPickler or "reducer_override" in ForkingPickler.__dict__:
+    if is_replaced():
         return pickle_otherwise(item, buffers, least)
     try:
         machine = _idle.pop()
@@ -98,5 +114,9 @@ cdef bytes pickle_otherwise(object item, list buffers, Py_ssize_t least):
     sink.written = []
     sink.buffers = buffers
     sink.least = least
-    reduction.ForkingPickler(sink, 5, buffer_callback=sink.take).dump(item)
+    try:
+        pickler = reduction.ForkingPickler(sink, 5, buffer_callback=sink.take)
+    except TypeError:  # the standard library's own takes none by name
+        pickler = reduction.ForkingPickler(sink, 5, True, sink.take)
+    pickler.dump(item)
     return b"".join(sink.written)

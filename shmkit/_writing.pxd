@@ -14,6 +14,8 @@ cdef struct writer_t:
     void *parcel             # borrowed: the Parts that takes more than the room; NULL: there is no more
     int depth
     int common               # tuples that this value is in, and that may come twice
+    int hashed               # sets, and keys of dicts, that it is in
+    int instances            # instances that it is in: pickle's ways are kept to the letter there
 
 
 cdef struct part_t:
@@ -53,6 +55,8 @@ cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parce
     writer.parcel = parcel
     writer.depth = 0
     writer.common = 0
+    writer.hashed = 0
+    writer.instances = 0
 
 
 cdef inline int need(writer_t *writer, size_t size) except -1:

@@ -46,7 +46,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
         ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic", "_core_watch", "_core_socket", "_core_threads", "_core_signals"],
+        ["_core_topic", "_core_watch", "_core_socket", "_core_threads", "_core_signals", "_core_types"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
@@ -74,7 +74,7 @@ FLOORS: dict[int, list[list[str]]] = {
     4: [
         ["_codes", "_heap", "_watch", "_wire"],
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
-        ["_dtypes"],  # some of which are pickled
+        ["_dtypes", "_instances", "_reading"],  # some of which are pickled; as it would do; bytes that codes say
         ["_decode"],  # what arrays are made of
         ["_writing"],  # copies arrays
         ["_encode"],  # writes

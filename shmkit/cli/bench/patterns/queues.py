@@ -19,7 +19,7 @@ from shmkit.cli.bench.patterns.streams import OneByOne
 
 
 class Record:
-    """Something that has to be pickled."""
+    """An instance of a class: what others pickle."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,7 +32,7 @@ class Record:
 
 
 class Objects(OneByOne):
-    """Small objects, one by one: tuples, which need no pickle, or instances of a class, which do."""
+    """Small objects, one by one: tuples, which need no pickle, or instances of a class, which others pickle."""
 
     kind = "objects"
 
