@@ -89,6 +89,7 @@ cdef class QueueBase(QueuePut):
                 self.enter()
             queue_true_head(&self.c)  # past what others have got
             if queue_has_item(&self.c):
+                queue_pass_on(&self.c)  # it is not taken here: perhaps another one sleeps who would
                 return True
             if status == TIMED_OUT or clock_ns() >= deadline:
                 return False
@@ -174,7 +175,7 @@ cdef class QueueBase(QueuePut):
         """Gets an item after waiting for one, under the heap's hold; False if none came in time."""
         cdef waiter_t waiter
         cdef status_t status
-        cdef bint trimmed = False
+        cdef bint trimmed = False, waited = False
         cdef uint64_t begun = 0
         waiter_init(&waiter)
         if self.spin_items_ns:
@@ -185,6 +186,8 @@ cdef class QueueBase(QueuePut):
         while True:
             self.hold()
             status = queue_get(&self.c, item)
+            if waited and (status == OK or status == CORRUPT):
+                queue_pass_on(&self.c)
             if status == OK:
                 self.spin_items_ns = waiter.spin_ns
                 return True
@@ -202,6 +205,7 @@ cdef class QueueBase(QueuePut):
                 if self.operations % LOOK_EVERY == 0:
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 return False
+            waited = True
             while True:
                 with nogil:
                     status = queue_items_round(&self.c, &waiter, deadline)

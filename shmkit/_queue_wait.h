@@ -19,7 +19,21 @@ static inline status_t queue_items_round(queue_t *queue, waiter_t *waiter, uint6
     return gate_round(waiter, &queue->header->items_gate, queue_has_item, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
 }
 
-/* One round of waiting for room: likewise. */
+/* Called by who was woken for an item and has got one, or leaves it to others: wakes another one if there is more.
+ *
+ * Each item that comes wakes one who waits.  But it may be ready behind one that is still being put: whoever is woken then finds
+ * nothing to be had, and sleeps again; and what comes to the head at last makes two ready, and wakes one.  So who was woken passes
+ * it on, as does the next, until nothing is left or nobody sleeps.
+ *
+ * One who sleeps has announced, and then seen the head not ready, before it was made so; whoever got that item looks at the gate
+ * afterwards, so it sees the announcement (SYNC gate).  What it does not see ready yet wakes somebody itself.  Killed before it
+ * gets here: whoever sleeps looks at the end of its slice. */
+static inline void queue_pass_on(queue_t *queue) {
+    if (queue_has_item(queue))
+        gate_wake(&queue->header->items_gate, 1);
+}
+
+/* One round of waiting for room.  OK (look), TIMED_OUT, INTERRUPTED, SLICE_OVER. */
 static inline status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns) {
     return gate_round(waiter, &queue->header->room_gate, queue_has_room, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
 }

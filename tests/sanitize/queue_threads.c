@@ -323,6 +323,46 @@ static void *be_overtaken(void *of) {
     return NULL;
 }
 
+/* --- two items, one wake-up ---------------------------------------------------------------------------------------- */
+
+static void get_one(user_t *user, uint64_t expected_number) {
+    uint64_t number = 0;
+    EXPECT(get_number(user, &number) == OK && number == expected_number, "item %" PRIu64 " does not come",
+           expected_number);
+}
+
+/* While the first item is being put, two consumers sleep; the second is put, and whoever it wakes finds nothing and sleeps
+ * again.  Both are played by what a sleeper leaves at the gate. */
+static void put_behind(void) {
+    user_t *other = &workers[1].user;
+    uint32_t *gate = &other->queue.header->items_gate;
+    const uint32_t asleep = gate_announce(gate);
+    EXPECT(!queue_has_item(&workers[2].user.queue), "an item is there before it was put");
+    EXPECT(put_number(other, 3) == OK, "the second cannot be put");
+    EXPECT(load_seq_u32(gate) != asleep, "nobody was woken for the second");
+    EXPECT(!queue_has_item(&workers[2].user.queue), "the second is to be had before the first");
+}
+
+static void *be_passed_on(void *of) {
+    worker_t *worker = (worker_t *)of;
+    user_t *user = &worker->user, *consumer = &workers[2].user;
+    uint32_t *gate = &user->queue.header->items_gate, asleep;
+    if (worker->number != 0)
+        return NULL;
+    event = put_behind;
+    event_at = "queue.claimed";
+    EXPECT(put_number(user, 0) == OK && event_at == NULL, "the first cannot be put");
+    asleep = gate_announce(gate); /* one was woken for the first; the other sleeps on */
+    get_one(consumer, 0);
+    queue_pass_on(&consumer->queue);
+    EXPECT(load_seq_u32(gate) != asleep, "one sleeps on beside an item");
+    asleep = gate_announce(gate);
+    get_one(consumer, 3);
+    queue_pass_on(&consumer->queue);
+    EXPECT(load_seq_u32(gate) == asleep, "one is woken for nothing");
+    return NULL;
+}
+
 /* --- heap: blocks are taken, handed on and let go ------------------------------------------------------------------ */
 
 #define TABLE 32u
@@ -427,6 +467,7 @@ static const scene_t scenes[] = {
     {"unbounded-deaths", put_and_get, check_all_came, QUEUE_UNBOUNDED, 12, 200},
     {"heap", trade, check_heap, 5, 0, 1},
     {"overtaken", be_overtaken, NULL, QUEUE_UNBOUNDED, 0, 1},
+    {"passed-on", be_passed_on, NULL, QUEUE_UNBOUNDED, 0, 1},
     {"revival", revive, NULL, 5, 0, 1},
     {"heap-deaths", trade, check_heap, 5, 12, 1},
 };

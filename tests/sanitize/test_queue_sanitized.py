@@ -21,6 +21,7 @@ SCENES = {
     "heap-deaths": 2000,
     "revival": 1,
     "overtaken": 1,
+    "passed-on": 1,
 }
 # Functions whose accesses are relaxed, one at a time, and where that has to be found.
 MUTANTS = [
