@@ -163,3 +163,27 @@ def test_more_processes_than_it_has_places_for_at_one_time(heap: Heap, process: 
             assert child.exitcode == 0
     heap.collect()
     assert heap.statistics()["deaths"] >= 90
+
+
+def hold_and_wait(heap: Heap, me: int, come: shmkit.Queue, go: shmkit.Event) -> None:
+    view = memoryview(heap.allocate(5000))
+    view[:] = bytes([me]) * 5000
+    come.put(me)
+    assert go.wait(60)
+    assert bytes(view) == bytes([me]) * 5000
+
+
+def test_sixty_four_processes_at_one_time(process: Processes) -> None:
+    """Each is a member, and has its block for itself."""
+    come, go = shmkit.Queue(), shmkit.Event()
+    heap = come.heap
+    children = [process(hold_and_wait, heap, me, come, go, context="fork") for me in range(64)]
+    assert sorted(come.get(timeout=60) for _ in children) == list(range(64))
+    said = heap.statistics()
+    assert said["members"] >= 65
+    go.set()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    heap.collect()
+    assert heap.statistics()["members"] == 1
