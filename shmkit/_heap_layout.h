@@ -251,6 +251,36 @@ typedef struct {
     2u /* a count, so many places (offset, size, writable?); the bytes of a pickle and of its buffers are there */
 #define PAIR_ARRAY 3u /* an array's bytes; the head of an item (_codes.pxd); how many bytes that has: 8 */
 
+/* meet: where a small message passes from a sender to a reader that is in recv, without the descriptor (_pair_meet.h); one for each way.
+ *
+ *    63                     16   15    14       2 1  0
+ *   +-------------------------+------+-----------+----+
+ *   | ticket: 48, of the post | note | size: 13  |  0 |   NOBODY
+ *   |                         |      |           |  1 |   WAITING: a reader is here
+ *   |                         |      |           |  2 |   READY: so many bytes are for it
+ *   +-------------------------+------+-----------+----+
+ *
+ * NOBODY → WAITING by a reader, with the next ticket; WAITING → NOBODY by the same one; WAITING → READY by the owner; READY → NOBODY
+ * by the reader that has posted, or by the owner.  Every change is one compare-and-swap.
+ * owner: the member that may make it READY and store the bytes; 0: none.  The CPUs are hints. */
+#define MEET_STATE 3u
+#define MEET_NOBODY 0u
+#define MEET_WAITING 1u
+#define MEET_READY 2u
+#define MEET_SIZE_SHIFT 2
+#define MEET_SIZE 0x1fffu
+#define MEET_NOTE (1u << 15) /* the bytes are a note */
+#define MEET_TICKET (1u << 16)
+#define MEET_ROOM (17u * LINE / 8 - 3) /* words */
+#define MEET_MOST (8u * MEET_ROOM)     /* bytes; the first of them lie in the line that both sides look at anyway */
+
+typedef struct {
+    uint64_t word;
+    uint64_t owner;
+    uint32_t reader_cpu, sender_cpu; /* plus one; 0: not known yet */
+    uint64_t bytes[MEET_ROOM];
+} meet_t;
+
 typedef struct {
     uint64_t id;
     uint64_t made, taken; /* references to it that were pickled, and unpickled */
@@ -259,6 +289,7 @@ typedef struct {
     uint8_t pad1[LINE - 4];
     uint32_t gate1;
     uint8_t pad2[LINE - 4];
+    meet_t meets[2]; /* by the end that is sent from */
 } pair_header_t;
 
 typedef struct {
@@ -275,7 +306,9 @@ typedef struct {
     uint32_t pid, fd; /* whose descriptor the heap's file is */
 } pair_note_t;
 
-SHMKIT_ASSERT(sizeof(pair_header_t) == 3 * LINE, "a line for each end");
+SHMKIT_ASSERT(sizeof(meet_t) == 17 * LINE, "nobody else has a line of it");
+SHMKIT_ASSERT(MEET_MOST <= MEET_SIZE, "a word says how many bytes there are");
+SHMKIT_ASSERT(offsetof(pair_header_t, meets) == 3 * LINE, "a line for each end");
 SHMKIT_ASSERT(sizeof(pair_note_t) == 56, "a note has no holes");
 SHMKIT_ASSERT(sizeof(cell_t) == LINE, "a cell owns a line");
 SHMKIT_ASSERT(sizeof(cell_ring_t) == LINE, "cells follow the ring's line");

@@ -12,9 +12,17 @@
 #include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "_failpoint.h"
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
 
 #define WIRE_ENDED (-1) /* the other end is closed */
 #define WIRE_LONG (-1)
@@ -46,6 +54,28 @@ static inline int wire_read(int fd, void *data, size_t size, size_t *done) {
     return 0;
 }
 
+/* Reads what is there by now, at most `size` bytes, and does not wait.  0 (*done says how many more there are), WIRE_ENDED or an
+ * errno: EAGAIN, nothing is there. */
+static inline int wire_glance(int fd, void *data, size_t size, size_t *done) {
+    struct iovec into = {.iov_base = data, .iov_len = size};
+    /* Not every C library has a function for it. */
+    ssize_t got = syscall(SYS_preadv2, fd, &into, 1, -1l, -1l, RWF_NOWAIT);
+    if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) { /* pipes, before Linux 6.4 */
+        struct pollfd on = {.fd = fd, .events = POLLIN};
+        const int found = poll(&on, 1, 0);
+        if (found <= 0)
+            return found < 0 ? errno : EAGAIN;
+        got = read(fd, data, size);
+    }
+    if (got < 0)
+        return errno;
+    if (got == 0)
+        return WIRE_ENDED;
+    *done += (size_t)got;
+    FAILPOINT("wire.read");
+    return 0;
+}
+
 /* Waits for something to read, or the end; at most so many milliseconds, -1: for ever.  1, 0, or minus an errno. */
 static inline int wire_poll(int fd, int timeout_ms) {
     struct pollfd on = {.fd = fd, .events = POLLIN};
@@ -67,6 +97,30 @@ static inline int wire_state(int fd) {
     if (ioctl(fd, TIOCOUTQ, &unread) != 0 && ioctl(fd, FIONREAD, &unread) != 0)
         return WIRE_IDLE;
     return unread == 0 ? WIRE_IDLE : WIRE_BUSY;
+}
+
+/* Does the kernel say that all that was ever written was read?  *question: what it is asked, which depends on what the descriptor is;
+ * 0: not known yet. */
+static inline int wire_is_empty(int fd, unsigned long *question) {
+    int unread = 1;
+    if (*question != 0)
+        return ioctl(fd, *question, &unread) == 0 && unread == 0;
+    /* Of a socket it is what the other end has not read; of a pipe's either end, what is in the pipe. */
+    *question = ioctl(fd, TIOCOUTQ, &unread) == 0 ? TIOCOUTQ : FIONREAD;
+    return ioctl(fd, *question, &unread) == 0 && unread == 0;
+}
+
+/* What tells one pipe or socket from all others; 0: there is none. */
+static inline uint64_t wire_identity(int fd) {
+    struct stat file;
+    return fstat(fd, &file) == 0
+               ? (uint64_t)file.st_ino ^ (uint64_t)file.st_dev << 48 ^ (uint64_t)(file.st_mode & S_IFMT) << 32
+               : 0;
+}
+
+/* May it still be written to, so far as this end knows?  A socket may have been shut down; writing nothing tells. */
+static inline int wire_is_open(int fd) {
+    return send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) == 0 || errno == ENOTSOCK;
 }
 
 #endif

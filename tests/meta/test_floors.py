@@ -32,7 +32,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_rwlock_wait.h"],  # how that is waited for
         ["_watch.h"],  # beside a gate, a way to be told of what gates tell
         ["_heap_layout.h"],  # has a lock's cell in it
-        ["_heap.h"],  # blocks whose words name members
+        ["_heap.h", "_pair_meet.h"],  # blocks whose words name members; one who hands a message over is a member
         ["_heap_take.h"],  # how they are found
         ["_queue_rings.h", "_pair.h"],  # queues are blocks of a heap, and pipes' messages are …
         ["_cells.h"],  # … and hand blocks on
