@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from shmkit._core cimport status_t, waiter_t
+from shmkit._core cimport member_t, status_t, waiter_t
 from shmkit._core_heap cimport heap_t
 
 
@@ -11,6 +11,13 @@ cdef extern from "_heap_layout.h" nogil:
         PAIR_BYTES
         PAIR_PICKLE
         PAIR_ARRAY
+        MEET_ROOM
+
+    const uint32_t MEET_MOST
+    const uint32_t MEET_NOTE
+
+    ctypedef struct meet_t:
+        pass
 
     ctypedef struct pair_header_t:
         uint64_t id
@@ -18,6 +25,7 @@ cdef extern from "_heap_layout.h" nogil:
         uint64_t taken
         uint32_t gate0
         uint32_t gate1
+        meet_t meets[2]
 
     ctypedef struct pair_note_t:
         uint32_t frame
@@ -40,6 +48,9 @@ cdef extern from "_wire.h" nogil:
 
     int wire_write(int fd, const void *data, size_t size, size_t *done)
     int wire_read(int fd, void *data, size_t size, size_t *done)
+    int wire_glance(int fd, void *data, size_t size, size_t *done)
+    uint64_t wire_identity(int fd)
+    bint wire_is_open(int fd)
     int wire_poll(int fd, int timeout_ms)
     const int WIRE_BUSY
     const int WIRE_GONE
@@ -77,3 +88,30 @@ cdef extern from "_pair.h" nogil:
     void pair_give_up(pair_way_t *way, heap_t *heap, uint64_t held)
     status_t pair_round(pair_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
     void pair_tell(uint32_t *gate)
+
+
+cdef extern from "_pair_meet.h" nogil:
+    const int MEET_TAKEN
+    const int MEET_LOOK
+    const int MEET_LEFT
+
+    ctypedef struct meet_sender_t:
+        uint64_t handed
+
+    ctypedef struct meet_reader_t:
+        uint64_t spin_ns
+        uint32_t inside
+        uint32_t leave
+
+    bint meet_hand(
+        meet_t *meet, meet_sender_t *sender, const member_t *me, int fd, const void *data, uint32_t size, uint32_t note,
+        uint64_t *told,
+    )
+    void meet_tell(meet_t *meet, uint64_t told)
+    uint32_t meet_enter(meet_reader_t *reader)
+    int meet_wait(
+        meet_t *meet, waiter_t *waiter, meet_reader_t *reader, int fd, uint32_t stays, uint64_t *into, uint32_t *size,
+        uint32_t *note,
+    )
+    void meet_learn(meet_reader_t *reader, waiter_t *waiter)
+    void meet_leave(meet_reader_t *reader, uint64_t most_ns)

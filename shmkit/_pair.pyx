@@ -60,13 +60,13 @@ cdef class Pair(PairEnd):
         """Sends bytes."""
         send_bytes(self, fd, side, data)
 
-    def recv(self, int fd):
-        """Receives an object."""
-        return recv(fd, self)
+    def recv(self, int fd, int side):
+        """Receives an object at the end that has this descriptor."""
+        return recv(fd, side, self)
 
-    def recv_bytes(self, int fd, most=None):
+    def recv_bytes(self, int fd, int side, most=None):
         """Receives bytes, or the pickle of an object; None: there are more than `most`."""
-        return recv_bytes(fd, self, most)
+        return recv_bytes(fd, side, self, most)
 
 
 def new_pair() -> Pair:
@@ -93,7 +93,7 @@ cdef int send(Pair pair, int fd, int side, object obj) except -1:
     buffers = []
     data = pickle_item(obj, buffers, LARGE_LEAST)
     if PyBytes_GET_SIZE(data) < LARGE_LEAST and not buffers:
-        return put_frame(fd, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return pair.put(fd, side, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     if send_pickle(pair, fd, side, data, buffers):
         return 0
     if buffers:
@@ -111,7 +111,7 @@ cdef int send_bytes(Pair pair, int fd, int side, object data) except -1:
         if block is not None:
             copy(block.at, at, size)
             return pair.post(fd, side, block, PAIR_BYTES, size)
-    return put_frame(fd, at, size)
+    return pair.put(fd, side, at, size)
 
 
 cdef bint send_array(Pair pair, int fd, int side, cnp.ndarray array) except -1:
@@ -193,56 +193,89 @@ cdef bytes whole(object data, list buffers):
 def recv_noted(int fd):
     """Receives an object, where it was read that a note follows, and nothing is known of the other end."""
     cdef pair_note_t note
-    cdef Block block = take_note(fd, None, &note)
-    return recv(fd, None) if block is None else opened(block, &note)
+    cdef Block block
+    read_note(fd, &note)
+    block = take_note(None, &note)
+    return recv(fd, 0, None) if block is None else opened(block, &note)
 
 
 def recv_noted_bytes(int fd, most=None):
     """Likewise bytes, or the pickle of an object; None: there are more than `most`."""
     cdef pair_note_t note
-    cdef Block block = take_note(fd, None, &note)
-    return recv_bytes(fd, None, most) if block is None else at_most(read_out(block, &note), most)
+    cdef Block block
+    read_note(fd, &note)
+    block = take_note(None, &note)
+    return recv_bytes(fd, 0, None, most) if block is None else at_most(read_out(block, &note), most)
 
 
 cdef object at_most(bytes data, object most):
     return None if most is not None and len(data) > most else data
 
 
-cdef object recv(int fd, Pair pair):
-    cdef pair_note_t note
+cdef struct Letter:
+    # A message as it came: of a large one, the note.
+    int64_t size
+    bint handed
+    uint64_t bytes[MEET_ROOM]
+    pair_note_t note
+
+
+cdef int await_letter(int fd, int side, Pair pair, Letter *letter) except -1:
+    """Waits for a message."""
+    letter.handed = False
+    letter.size = get_size(fd, 0, 0) if pair is None else pair.get(fd, side, letter.bytes, &letter.handed)
+    if letter.size == WIRE_NOTE:
+        if letter.handed:
+            memcpy(&letter.note, letter.bytes, sizeof(pair_note_t))
+        else:
+            read_note(fd, &letter.note)
+    return 0
+
+
+cdef bytes body_of(int fd, Letter *letter):
+    """The bytes of a small message."""
+    if letter.handed:
+        return PyBytes_FromStringAndSize(<const char *>letter.bytes, letter.size)
+    return get_body(fd, letter.size)
+
+
+cdef object recv(int fd, int side, Pair pair):
+    cdef Letter letter
     cdef Block block
-    cdef int64_t size
     while True:
-        size = get_size(fd)
-        if size != WIRE_NOTE:
-            return _loads(get_body(fd, size))
-        block = take_note(fd, pair, &note)
+        await_letter(fd, side, pair, &letter)
+        if letter.size != WIRE_NOTE:
+            return _loads(body_of(fd, &letter))
+        block = take_note(pair, &letter.note)
         if block is not None:
-            return opened(block, &note)
+            return opened(block, &letter.note)
 
 
-cdef object recv_bytes(int fd, Pair pair, object most):
-    cdef pair_note_t note
+cdef object recv_bytes(int fd, int side, Pair pair, object most):
+    cdef Letter letter
     cdef Block block
-    cdef int64_t size
     while True:
-        size = get_size(fd)
-        if size != WIRE_NOTE:
-            return None if most is not None and size > most else get_body(fd, size)
-        block = take_note(fd, pair, &note)
+        await_letter(fd, side, pair, &letter)
+        if letter.size != WIRE_NOTE:
+            return None if most is not None and letter.size > most else body_of(fd, &letter)
+        block = take_note(pair, &letter.note)
         if block is not None:
-            return at_most(read_out(block, &note), most)
+            return at_most(read_out(block, &letter.note), most)
 
 
-cdef Block take_note(int fd, Pair pair, pair_note_t *note):
-    """Reads a note, and takes the block that it is about; None: its sender was killed before it was sent."""
+cdef int read_note(int fd, pair_note_t *note) except -1:
+    """Reads the rest of a note."""
+    note.frame = 0
+    return get_all(fd, <char *>note + 4, sizeof(pair_note_t) - 4, 0)
+
+
+cdef Block take_note(Pair pair, pair_note_t *note):
+    """Takes the block that a note is about; None: its sender was killed before it was sent."""
     cdef Heap heap
     cdef Hold hold
     cdef Block block
     cdef pair_header_t *header
     cdef uint64_t size
-    note.frame = 0
-    get_all(fd, <char *>note + 4, sizeof(pair_note_t) - 4)
     if pair is not None and pair.tie is not None and pair.heap.c.key == note.heap:
         heap = pair.heap
         hold = pair.holding()

@@ -1,9 +1,9 @@
 """PairEnd: what a process knows of the two ends of a pipe (see _pair_end.pyx)."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from shmkit._core cimport lease_t
-from shmkit._core_pair cimport pair_header_t, pair_note_t, pair_way_t
+from shmkit._core_pair cimport meet_reader_t, meet_sender_t, pair_header_t, pair_note_t, pair_way_t
 from shmkit._heap cimport Block, Heap, Hold
 
 
@@ -36,6 +36,10 @@ cdef class PairEnd:
     cdef Names names
     cdef pair_way_t ways[2]
     cdef uint64_t generation
+    # Small messages from hand to hand (_pair_meet.h), by the end that is sent from, or that receives.
+    cdef meet_sender_t senders[2]
+    cdef meet_reader_t readers[2]
+    cdef uint64_t known_as[2]  # what the descriptor was when somebody asked for its number; 0: nobody has
 
     cdef int enter(self) except -1
     cdef int tied(self) except -1
@@ -44,6 +48,10 @@ cdef class PairEnd:
     cdef Hold holding(self)
     cdef Block room(self, int fd, int side, uint64_t size)
     cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1
+    cdef bint is_itself(self, int fd, int side) noexcept
+    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note, uint64_t *told) except -1
+    cdef int put(self, int fd, int side, const uint8_t *data, size_t size) except -1
+    cdef int64_t get(self, int fd, int side, uint64_t *into, bint *handed) except? -1
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1
 
 

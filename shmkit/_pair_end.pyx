@@ -9,8 +9,8 @@ have it from their parents, others take it when they are given an end.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN, EPIPE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.errno cimport EAGAIN, EBADF, EPIPE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strerror
 from posix.fcntl cimport F_RDLCK, F_WRLCK
@@ -22,7 +22,7 @@ from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
 from shmkit._heap cimport Block, Heap, Hold, heap_in, heap_of_process
 from shmkit._map cimport fork_generation
-from shmkit._wire cimport put_all
+from shmkit._wire cimport get_size, put_all, put_frame, refused
 
 import os
 import sys
@@ -36,6 +36,7 @@ cdef const uint64_t *generation = fork_generation()
 cdef enum:
     UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before one more is sent; two in any case
     AFTER_MOST = 16 << 20      # likewise, before a send returns: no pipe holds more
+    LEAVE_MOST_NS = 20_000_000  # before a descriptor is closed that a thread may look at, which has been stopped
     LOOK_MOST = 64             # messages, before their sender looks what became of them
 
 cdef uint64_t NEVER = <uint64_t>-1
@@ -144,6 +145,7 @@ cdef class PairEnd:
         for side in range(2):
             self.ways[side].count = 0
             self.ways[side].bytes = 0
+            self.readers[side].inside = 0  # threads of the parent
         self.generation = generation[0]
         return 0
 
@@ -243,13 +245,93 @@ cdef class PairEnd:
                 pair_round(&wait, &waiter, FOREVER)
             PyErr_CheckSignals()
 
+    # ------------------------------------------------------------------------------------------ from hand to hand
+
+    def expose(self, int fd, int side):
+        """The number of this end's descriptor becomes known: something else may be put in its place."""
+        if self.known_as[side] == 0:
+            self.known_as[side] = wire_identity(fd)
+
+    def leave_end(self, int side):
+        """This end's descriptor is about to be closed: whoever looks for a message there is to stop before."""
+        if self.generation == generation[0] and load_seq_u32(&self.readers[side].inside) != 0:
+            with nogil:
+                meet_leave(&self.readers[side], LEAVE_MOST_NS)
+
+    def handed(self, int side):
+        """How many messages this process has given to readers from one end without the descriptor."""
+        return self.senders[side].handed
+
+    cdef bint is_itself(self, int fd, int side) noexcept:
+        return self.known_as[side] == 0 or wire_identity(fd) == self.known_as[side]
+
+    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note, uint64_t *told) except -1:
+        """Gives a message to a reader that waits for it; False: it goes through the descriptor, then `told` to
+        `meet_tell`."""
+        told[0] = 0
+        if self.tie is None or size > MEET_MOST:
+            return False
+        if self.generation != generation[0]:
+            self.enter()
+        if self.known_as[side] != 0 and not (self.is_itself(fd, side) and wire_is_open(fd)):
+            return False
+        return meet_hand(
+            &self.tie.header.meets[side], &self.senders[side], &self.heap.member.own, fd, data, <uint32_t>size, note,
+            told,
+        )
+
+    cdef int put(self, int fd, int side, const uint8_t *data, size_t size) except -1:
+        """Sends a message's bytes."""
+        cdef uint64_t told
+        if self.hand(fd, side, data, size, 0, &told):
+            return 0
+        put_frame(fd, data, size)
+        if told:
+            meet_tell(&self.tie.header.meets[side], told)
+        return 0
+
+    cdef int64_t get(self, int fd, int side, uint64_t *into, bint *handed) except? -1:
+        """Waits for a message; returns its size, or WIRE_NOTE.  Where it was handed over its bytes, or the note, are in
+        `into`, which has room for MEET_MOST; otherwise they follow in the descriptor."""
+        cdef uint32_t head = 0, size = 0, note = 0, stays
+        cdef size_t done = 0
+        cdef int64_t said
+        cdef int error, found
+        cdef waiter_t waiter
+        cdef meet_t *meet
+        handed[0] = False
+        if self.tie is None:
+            return get_size(fd, 0, 0)
+        if self.generation != generation[0]:
+            self.enter()
+        error = wire_glance(fd, &head, 4, &done)
+        if error != EAGAIN or not self.is_itself(fd, side):
+            # An error, or the end, is found again there.
+            return get_size(fd, head, done)
+        meet = &self.tie.header.meets[1 - side]
+        stays = meet_enter(&self.readers[side])
+        with nogil:
+            found = meet_wait(meet, &waiter, &self.readers[side], fd, stays, into, &size, &note)
+        if found == MEET_LEFT:
+            raise refused(EBADF)
+        handed[0] = found == MEET_TAKEN
+        if handed[0]:
+            said = WIRE_NOTE if note else <int64_t>size
+            if note and size != sizeof(pair_note_t):
+                raise errors.RecordCorrupt(f"a note of a pipe has {size} bytes; it is lost")
+        else:
+            PyErr_CheckSignals()
+            said = get_size(fd, 0, 0)
+        meet_learn(&self.readers[side], &waiter)
+        return said
+
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1:
         """Sends a block, which is filled, and this process's no more."""
         cdef Hold hold = block.hold
         cdef pair_note_t note
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_sent_t *sent
-        cdef uint64_t begun
+        cdef uint64_t begun, told = 0
         cdef uint32_t number = block.number
         if self.names is None:
             self.names = names_in(self.heap)
@@ -280,7 +362,9 @@ cdef class PairEnd:
         way.clock += 1
         begun = way.clock
         try:
-            put_all(fd, &note, sizeof(note))
+            if not self.hand(fd, side, &note, sizeof(note), MEET_NOTE, &told):
+                put_all(fd, &note, sizeof(note))
+                meet_tell(&self.tie.header.meets[side], told)
         except BaseException as error:
             hold = self.holding()
             if pair_pass(&self.heap.c, number, note.offered, hold.word):

@@ -64,9 +64,9 @@ cdef int put_frame(int fd, const uint8_t *data, size_t size) except -1:
     return put_all(fd, data, size)
 
 
-cdef int get_all(int fd, void *data, size_t size) except -1:
-    """Reads that many bytes; EOFError where there are none any more, OSError where they end too early."""
-    cdef size_t done = 0
+cdef int get_all(int fd, void *data, size_t size, size_t done) except -1:
+    """Reads that many bytes, of which so many are there already; EOFError where there are none any more, OSError where
+    they end too early."""
     cdef int error
     while True:
         with nogil:
@@ -82,14 +82,14 @@ cdef int get_all(int fd, void *data, size_t size) except -1:
         PyErr_CheckSignals()
 
 
-cdef int64_t get_size(int fd) except -1:
-    """Reads how many bytes a message has; WIRE_NOTE: a note follows."""
-    cdef uint32_t head = 0
+cdef int64_t get_size(int fd, uint32_t head, size_t done) except -1:
+    """Reads how many bytes a message has, of which the first `done` bytes are there already; WIRE_NOTE: a note
+    follows."""
     cdef uint8_t large[8]
     cdef uint64_t size = 0
     cdef int32_t said
     cdef int index
-    get_all(fd, &head, 4)
+    get_all(fd, &head, 4, done)
     said = <int32_t>swapped(head)
     if said >= 0:
         return said
@@ -97,7 +97,7 @@ cdef int64_t get_size(int fd) except -1:
         return WIRE_NOTE
     if said != WIRE_LONG:
         raise OSError(f"bad message length: {said}")
-    get_all(fd, large, 8)
+    get_all(fd, large, 8, 0)
     for index in range(8):
         size = size << 8 | large[index]
     if size >> 63:
@@ -109,13 +109,13 @@ cdef bytes get_body(int fd, int64_t size):
     """Reads a message whose size is known."""
     cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
     if size:
-        get_all(fd, PyBytes_AS_STRING(data), size)
+        get_all(fd, PyBytes_AS_STRING(data), size, 0)
     return data
 
 
 def read(int fd, most=None):
     """Reads a message of bytes: True if there are more than `most`, which are left; None if a note follows."""
-    cdef int64_t size = get_size(fd)
+    cdef int64_t size = get_size(fd, 0, 0)
     if size == WIRE_NOTE:
         return None
     return True if most is not None and size > most else get_body(fd, size)

@@ -76,7 +76,7 @@ class Connection(_theirs.Connection):
             self._check_readable()
         pair = self._pair
         if pair is not None:
-            return pair.recv(handle)
+            return pair.recv(handle, self._side)
         data = _wire.read(handle)
         if data is None:
             from shmkit._pair import recv_noted
@@ -101,7 +101,7 @@ class Connection(_theirs.Connection):
         """Bytes; None: there are more than `most`."""
         pair = self._pair
         if pair is not None:
-            return pair.recv_bytes(self._handle, most)
+            return pair.recv_bytes(self._handle, self._side, most)
         data = _wire.read(self._handle, most)
         if data is None:
             from shmkit._pair import recv_noted_bytes
@@ -129,8 +129,18 @@ class Connection(_theirs.Connection):
     def _poll(self, timeout: float | None) -> bool:
         return _wire.poll(self._handle, timeout)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        self._check_closed()
+        handle: int = self._handle
+        if self._pair is not None:
+            self._pair.expose(handle, self._side)
+        return handle
+
     def _close(self, _close: Any = os.close) -> None:
-        self._pair = None
+        pair, self._pair = self._pair, None
+        if pair is not None:
+            pair.leave_end(self._side)
         _close(self._handle)
 
 
@@ -187,7 +197,8 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
             given = conn._pair.give()
         except (ShmkitError, OSError):
             given = None
-    descriptor = reduction.DupFd(conn.fileno())
+    conn._check_closed()
+    descriptor = reduction.DupFd(conn._handle)  # a copy, not the number: that stays unknown
     return rebuild_connection, (descriptor, conn.readable, conn.writable, given, conn._side)
 
 

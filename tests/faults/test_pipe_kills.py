@@ -23,7 +23,7 @@ CERTAIN = {
 
 
 def failpoints() -> list[str]:
-    text = "".join((PACKAGE / header).read_text() for header in ("_pair.h", "_wire.h"))
+    text = "".join((PACKAGE / header).read_text() for header in ("_pair.h", "_pair_meet.h", "_wire.h"))
     return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
 
 
