@@ -10,6 +10,7 @@ from shmkit._queue_put cimport QueuePut
 cdef class QueueBase(QueuePut):
     cdef object trouble  # what the last get_many met after the items that it returned
 
+    cdef object get_one(self, object block, object timeout)
     cdef int found_empty(self) except -1
     cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1
     cdef object open_item(self, item_t *item, Hold hold)

@@ -121,6 +121,22 @@ cdef class QueueBase(QueuePut):
         Empty; ValueError (Closed) if this handle was closed; ShutDown if the queue was, and nothing is left in it; what
         unpickling raises.
         """
+        return self.get_one(block, timeout)
+
+    @cython.binding(False)
+    @cython.embedsignature(False)
+    def _get_direct(self, block=True, timeout=None):
+        """_get_direct($self, block=True, timeout=None)\n--\n\n`get`, of a face (see `_put_simple`)."""
+        return self.get_one(block, timeout)
+
+    @cython.binding(False)
+    @cython.embedsignature(False)
+    def _get_simple(self):
+        """_get_simple($self, /)\n--\n\nRemove an item and return it; wait for one."""
+        return self.get_one(True, None)
+
+    cdef object get_one(self, object block, object timeout):
+        """What `get` does."""
         cdef item_t item
         cdef Hold hold
         if self.generation != generation[0]:

@@ -52,6 +52,39 @@ cdef class QueuePut(QueueEnd):
         Full; HeapFull (a Full) where there is no memory for it; ValueError (Closed) if this handle was closed;
         ShutDown; what pickling raises, if it cannot be pickled.
         """
+        self.put_one(obj, block, timeout, move)
+
+    # What a face calls in place of its own method, without a step in between: plain C methods, which an interpreter
+    # calls faster than what binding makes of them, with their signature where `inspect` looks for one.
+
+    @cython.binding(False)
+    @cython.embedsignature(False)
+    def _put_simple(self, obj):
+        """_put_simple($self, obj, /)\n--\n\nPut `obj`.  What pickling raises, if it cannot be pickled; HeapFull."""
+        self.put_one(obj, True, None, False)
+
+    @cython.binding(False)
+    @cython.embedsignature(False)
+    def _put_reporting(self, obj, block=True, timeout=None):
+        """_put_reporting($self, obj, block=True, timeout=None)\n--\n\n`put`, of a face in which what pickling raises is not raised: it goes to that face (see `_report_to`)."""
+        try:
+            self.put_one(obj, block, timeout, False)
+        except errors.ShmkitError:
+            raise
+        except Exception as error:
+            if timeout is not None:
+                timeout + 0.0  # it was that
+            face = None if self.face is None else self.face()
+            if face is None:
+                raise
+            face._on_queue_feeder_error(error, obj)
+
+    def _report_to(self, face) -> None:
+        """Says who is told of what pickling raises: `face`, to which this is no reason to live."""
+        self.face = weakref.ref(face)
+
+    cdef int put_one(self, object obj, object block, object timeout, bint move) except -1:
+        """What `put` does."""
         cdef item_t item
         cdef int size, error = 0
         cdef status_t status
@@ -59,8 +92,7 @@ cdef class QueuePut(QueueEnd):
             self.enter()
         size = pack_small(obj, item.head, CELL_HEAD)
         if size <= 0:
-            self.put_large(obj, block, timeout, move)
-            return
+            return self.put_large(obj, block, timeout, move)
         item.head_size = size
         item.flags = 0
         item.block = 0
@@ -77,6 +109,7 @@ cdef class QueuePut(QueueEnd):
             except BaseException:
                 take_back(obj)
                 raise
+        return 0
 
     def put_nowait(self, obj) -> None:
         """`put(obj, False)`."""

@@ -153,10 +153,14 @@ class SimpleQueue(_Awaited):
     def __init__(self, *, ctx: object = None) -> None:
         self._make(0, "block", None)
 
-    def put(self, obj: Any) -> None:  # type: ignore[override]
-        """Put ``obj``.  What pickling raises, if it cannot be pickled; HeapFull."""
-        QueueBase.put(self, obj)
+    if TYPE_CHECKING:
 
-    def get(self) -> Any:  # type: ignore[override]
-        """Remove an item and return it; wait for one."""
-        return QueueBase.get(self)
+        def put(self, obj: Any) -> None:  # type: ignore[override]
+            """Put ``obj``.  What pickling raises, if it cannot be pickled; HeapFull."""
+
+        def get(self) -> Any:  # type: ignore[override]
+            """Remove an item and return it; wait for one."""
+
+    else:  # without a step in between
+        put = QueueBase._put_simple
+        get = QueueBase._get_simple

@@ -6,6 +6,8 @@ the connections.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -26,6 +28,7 @@ class _End:
 
     def __init__(self, queue: QueueBase, writers: Share | None = None) -> None:
         self._queue: QueueBase | None = queue
+        self._shortened: tuple[weakref.ref[Any], str] | None = None
         self._writers = writers  # of whom this process is one, until it drops its part; None: they are not counted
 
     def _open(self) -> QueueBase:
@@ -41,6 +44,18 @@ class _End:
     def close(self) -> None:
         """End its use."""
         self._queue = None
+        self._lengthen()
+
+    def shorten(self, face: Any, name: str, method: Callable[..., Any]) -> None:
+        """Has `face` call a method of shmkit's queue where it would call this end, for as long as that says the same."""
+        if self._queue is not None:
+            face.__dict__[name] = method
+            self._shortened = weakref.ref(face), name
+
+    def _lengthen(self) -> None:
+        shortened, self._shortened = self._shortened, None
+        if shortened is not None and (face := shortened[0]()) is not None:
+            face.__dict__.pop(shortened[1], None)
 
     def __enter__(self) -> Any:
         return self
@@ -54,6 +69,16 @@ class Reader(_End):
 
     readable = True
     writes_too = True  # whether this process has the other end
+
+    def read_alone(self) -> None:
+        """This process has the other end no more: so it is to see when nobody has it."""
+        self.writes_too = False
+        self._lengthen()
+
+    def shorten(self, face: Any, name: str, method: Callable[..., Any]) -> None:
+        """While this process has the other end too."""
+        if self.writes_too or self._writers is None:
+            super().shorten(face, name, method)
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to get."""
@@ -94,7 +119,7 @@ class Writer(_End):
         """End its use; whoever reads may find that nobody is left who puts."""
         super().close()
         if self._writers is not None and self.other is not None:
-            self.other.writes_too = False
+            self.other.read_alone()
             self._writers.drop()
 
     def fileno(self) -> int:

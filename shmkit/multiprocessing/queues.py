@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import multiprocessing.queues as _theirs
 import threading
-import weakref
 from typing import Any
 
 from shmkit._queue_end import new_share
-from shmkit.errors import ShmkitError
 from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._ends import Reader, Writer
 from shmkit.multiprocessing._same import attributes_of
@@ -48,7 +46,7 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         self._used = False
         self._counts = _statistics.enabled()
         if type(self).get is _get_of_queue:  # nobody has other words for it
-            self.get = queue.get  # type: ignore[method-assign]  # without a step in between, until it is closed
+            self.get = queue._get_direct  # type: ignore[method-assign]  # without a step in between, until it is closed
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
@@ -65,15 +63,10 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
             raise ValueError(f"Queue {self!r} is closed")
         if not self._used:
             self._used = True
-            if (
-                type(self).put is _put_of_queue and not self._counts
-            ):  # nobody has other words for it, nor wants it counted
-                self.put = _direct_put(self._queue, weakref.ref(self))  # type: ignore[method-assign]
-        try:
-            self._queue.put(obj, block, timeout)
-        except Exception as error:
-            _report(self, error, obj, timeout)
-            return
+            self._queue._report_to(self)
+            if type(self).put is _put_of_queue and not self._counts:  # nobody has other words, nor wants it counted
+                self.put = self._queue._put_reporting  # type: ignore[method-assign]  # as with `get`
+        self._queue._put_reporting(obj, block, timeout)
         if self._counts:
             _statistics.add("messages")
 
@@ -132,28 +125,6 @@ _get_of_queue = Queue.get
 _put_of_queue = Queue.put
 
 
-def _direct_put(queue: _Queue, of: weakref.ref[Queue]) -> Any:
-    """`Queue.put` of a queue that is not closed, with as little as can be between it and that of shmkit's."""
-    direct = queue.put
-
-    def put(obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        try:
-            direct(obj, block, timeout)
-        except Exception as error:
-            _report(of(), error, obj, timeout)
-
-    return put
-
-
-def _report(queue: Queue | None, error: Exception, obj: Any, timeout: Any) -> None:
-    """What pickling raises is reported, as where it is done later; the rest is raised."""
-    if isinstance(error, ShmkitError) or queue is None:
-        raise error
-    if timeout is not None:
-        timeout + 0.0  # it was that
-    queue._on_queue_feeder_error(error, obj)  # type: ignore[attr-defined]
-
-
 class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]
     """A Queue that counts what has been done: ``task_done`` and ``join``."""
 
@@ -203,12 +174,16 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
 
     def put(self, obj: Any) -> None:
         """Put `obj`.  What pickling raises, if it cannot be pickled; OSError if this handle was closed."""
+        if type(self).put is _put_of_simple and type(self._writer) is Writer and not self._counts:
+            self._writer.shorten(self, "put", self._queue._put_simple)
         self._writer.send(obj)
         if self._counts:
             _statistics.add("messages")
 
     def get(self) -> Any:
         """Remove an item and return it; wait for one.  OSError if this handle was closed; EOFError (`Reader.recv`)."""
+        if type(self).get is _get_of_simple and type(self._reader) is Reader:
+            self._reader.shorten(self, "get", self._queue._get_simple)
         return self._reader.recv()
 
     def empty(self) -> bool:
@@ -219,3 +194,7 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
         """End the use of this handle."""
         self._reader.close()
         self._writer.close()
+
+
+_get_of_simple = SimpleQueue.get
+_put_of_simple = SimpleQueue.put
