@@ -1,8 +1,6 @@
 """Everything that the extension modules take from C: the only `cdef extern`.  One section per header."""
 
-from cpython.object cimport PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from numpy cimport PyArray_Descr, npy_intp
 
 
 cdef extern from "_layout.h" nogil:
@@ -117,12 +115,6 @@ cdef extern from "_holding.h" nogil:
     void kept_unpark(uint32_t most)
     uint64_t kept_clear(kept_t *kept)
     int kept_watch_forks()
-
-cdef extern from "numpy/arrayobject.h" nogil:
-    object PyArray_NewFromDescr(PyTypeObject *subtype, PyArray_Descr *descr, int nd, npy_intp *dims, npy_intp *strides,
-                                void *data, int flags, void *obj)
-    PyArray_Descr *PyArray_DescrNew(PyArray_Descr *descr)
-    object PyArray_Scalar(void *data, PyArray_Descr *descr, void *base)
 
 cdef extern from "_wait.h" nogil:
     ctypedef enum status_t:

@@ -20,7 +20,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject, PyTypeObject
 
 from shmkit._codes cimport *
-from shmkit._core cimport PyArray_NewFromDescr, PyArray_Scalar
+from shmkit._core_numpy cimport PyArray_NewFromDescr, PyArray_Scalar
 from shmkit._core_types cimport (
     PyObject_GC_Track, PyObject_GC_UnTrack, PyObject_GenericGetDict, type_make, type_makes,
 )

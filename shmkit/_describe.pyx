@@ -19,7 +19,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp
 
-from shmkit._core cimport PyArray_NewFromDescr
+from shmkit._core_numpy cimport PyArray_NewFromDescr
 
 cnp.import_array()
 

@@ -14,7 +14,7 @@ from cpython.ref cimport Py_DECREF
 cimport numpy as cnp
 
 from shmkit._codes cimport DTYPE_PICKLE, DTYPE_TEXT
-from shmkit._core cimport PyArray_DescrNew
+from shmkit._core_numpy cimport PyArray_DescrNew
 from shmkit._pickling cimport pickle_item
 
 import numpy as np

@@ -1,11 +1,5 @@
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numpy as np
-
 from shmkit._map import Mapping
-
-_Array = TypeVar("_Array", bound=np.ndarray[Any, Any])
 
 def create_file(
     folder: bytes,
@@ -47,18 +41,6 @@ def create_memory(
     huge_page: int,
     init: Callable[[Mapping, int], object] | None,
 ) -> Mapping: ...
-def check_dtype(dtype: Any) -> np.dtype[Any]: ...
-def offset_in(mapping: Mapping, array: np.ndarray[Any, Any]) -> int: ...
-def take_array(
-    kind: type[_Array],
-    shape: Any,
-    dtype: Any,
-    order: str,
-    zero: bool,
-    recyclable_most: int,
-) -> _Array | None: ...
-def array_bytes(shape: Any, itemsize: int) -> int: ...
-def fits(shape: Any, itemsize: int, offset: int, strides: tuple[int, ...] | None, size: int) -> bool: ...
 def take_memory(nbytes: int, recyclable_most: int) -> Mapping: ...
 def create_companion(folder: bytes, path: bytes, mode: int, text: bytes) -> int: ...
 def attach_sysv(shmid: int, size: int, readonly: bool) -> Mapping: ...

@@ -20,7 +20,7 @@ import threading
 import numpy as np
 
 from shmkit import errors
-from shmkit._make import check_dtype
+from shmkit._make_array import check_dtype
 from shmkit._subscriber import Subscriber
 from shmkit._topic_end import find_segment, make_segment
 from shmkit.sizes import format_size, parse_size

@@ -16,16 +16,15 @@ from posix.unistd cimport geteuid, getpid
 
 cimport numpy as cnp
 
-from shmkit._core cimport (
-    SEGMENT_LEASED, PyArray_NewFromDescr, file_is_behind, references_make, references_take, segment_header_t,
-)
+from shmkit._core cimport SEGMENT_LEASED, file_is_behind, references_make, references_take, segment_header_t
+from shmkit._core_numpy cimport PyArray_NewFromDescr
 from shmkit._map cimport Mapping, fork_generation, process_start
 
 import weakref
 from functools import partial
 from multiprocessing import context
 
-from shmkit import _make
+from shmkit import _make_array
 from shmkit.array import SharedArray
 from shmkit.errors import RecordCorrupt
 from shmkit.segment.handle import know, open_handle
@@ -145,7 +144,7 @@ cdef object open_shared(
             nbytes <= mapping.payload_size - <uint64_t>said.offset
         )
     else:
-        within = _make.fits(
+        within = _make_array.fits(
             tuple([sides[axis] for axis in range(count)]), cnp.PyDataType_ELSIZE(kind), said.offset,
             tuple([strides[axis] for axis in range(count)]), mapping.payload_size
         )

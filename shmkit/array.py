@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from shmkit import _header, _make
+from shmkit import _header, _make, _make_array
 from shmkit._describe import describe, restore
 from shmkit._map import Mapping, trim
 from shmkit.errors import LayoutMismatch
@@ -132,7 +132,7 @@ class SharedArray(np.ndarray[Any, Any]):
         # An array without elements may point anywhere.
         return _restore, (
             make_handle(mapping),
-            _make.offset_in(mapping, self) if self.size else 0,
+            _make_array.offset_in(mapping, self) if self.size else 0,
             self.shape,
             None if self.flags.c_contiguous else self.strides,
             # The text of a plain dtype is a tenth of its pickle.
@@ -209,7 +209,7 @@ def _restore(
     """What a pickle calls: the array that another process (or this one) referred to."""
     dtype = np.dtype(dtype)
     mapping = open_handle(handle)
-    if not _make.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
+    if not _make_array.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
         raise ValueError(f"a reference to an array beyond its {mapping.payload_size} bytes: {shape!r} at {offset}")
     array = _over(mapping, shape, dtype, offset, strides)
     if not writeable:
@@ -243,7 +243,7 @@ def _over(
 
 def _memory(shape: Any, kind: np.dtype[Any]) -> Mapping:
     """Memory for an array of that shape."""
-    nbytes = _make.array_bytes(shape, kind.itemsize)
+    nbytes = _make_array.array_bytes(shape, kind.itemsize)
 
     def take() -> Mapping:
         if nbytes > RECYCLED_MOST:
@@ -263,7 +263,7 @@ def _memory(shape: Any, kind: np.dtype[Any]) -> Mapping:
 
 def _new(shape: Any, dtype: npt.DTypeLike, order: Order, zero: bool) -> SharedArray:
     """The long way: for arrays that are too large to be recycled, and for errors that want words."""
-    kind = _make.check_dtype(dtype)
+    kind = _make_array.check_dtype(dtype)
     mapping = _memory(shape, kind)
     if zero:
         mapping.zero()
@@ -273,7 +273,7 @@ def _new(shape: Any, dtype: npt.DTypeLike, order: Order, zero: bool) -> SharedAr
 def empty(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
     """A shared array with anything in it."""
     try:
-        made = _make.take_array(SharedArray, shape, dtype, order, False, RECYCLED_MOST)
+        made = _make_array.take_array(SharedArray, shape, dtype, order, False, RECYCLED_MOST)
     except OSError:
         made = None
     return _new(shape, dtype, order, False) if made is None else made
@@ -282,7 +282,7 @@ def empty(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Sha
 def zeros(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> SharedArray:
     """A shared array of zeros."""
     try:
-        made = _make.take_array(SharedArray, shape, dtype, order, True, RECYCLED_MOST)
+        made = _make_array.take_array(SharedArray, shape, dtype, order, True, RECYCLED_MOST)
     except OSError:
         made = None
     return _new(shape, dtype, order, True) if made is None else made
@@ -323,7 +323,7 @@ def empty_like(
     """A shared array of another's shape, dtype and layout, unless told otherwise, with anything in it."""
     # NumPy knows how to lay it out; untouched memory costs next to nothing.
     model = np.empty_like(np.asarray(prototype), dtype, order, subok=False, shape=shape)
-    kind = _make.check_dtype(model.dtype)
+    kind = _make_array.check_dtype(model.dtype)
     return _over(_memory(model.shape, kind), model.shape, kind, 0, model.strides if model.size else None)
 
 
@@ -372,9 +372,9 @@ def create(
 
     Its dtype has to be one that text can describe: any but object, and structured ones without overlapping fields.
     """
-    kind = _make.check_dtype(dtype)
+    kind = _make_array.check_dtype(dtype)
     text = describe(kind).decode()
-    nbytes = _make.array_bytes(shape, kind.itemsize)
+    nbytes = _make_array.array_bytes(shape, kind.itemsize)
     sides = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F': got {order!r}")

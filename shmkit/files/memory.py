@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
-from shmkit._make import array_bytes, check_dtype
+from shmkit._make_array import array_bytes, check_dtype
 from shmkit.errors import LayoutMismatch, NoSpace, SegmentNotFound
 from shmkit.segment.room import LARGE, free_bytes
 from shmkit.sizes import format_size

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from shmkit._atomic_array import AtomicArray
 from shmkit._replaced import REPLACED
-from shmkit.segment import Segment
+
+if TYPE_CHECKING:
+    from shmkit._atomic_array import AtomicArray
+    from shmkit.segment import Segment
 
 __all__ = ["add", "enabled", "report", "start"]
 
@@ -23,6 +26,8 @@ _PLACES = {name: place for place, name in enumerate([*TRAFFIC, *(entry.name for 
 
 def start() -> None:
     """Makes the counters, for this process and those that it will start."""
+    from shmkit.segment import Segment
+
     name = f"shmkit-run-{os.getpid()}-{os.urandom(4).hex()}"
     segment = Segment.create(name, 8 * len(_PLACES), lifetime="leased")
     os.environ[ENVIRONMENT] = name
@@ -40,6 +45,9 @@ def enabled() -> bool:
 
 @lru_cache(maxsize=1)
 def _counters() -> AtomicArray:
+    from shmkit._atomic_array import AtomicArray  # which imports NumPy
+    from shmkit.segment import Segment
+
     return AtomicArray.attach_at(Segment.attach(os.environ[ENVIRONMENT]))
 
 

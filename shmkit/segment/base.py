@@ -14,18 +14,19 @@ from collections.abc import Mapping as AnyMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-import numpy as np
-import numpy.typing as npt
-
 from shmkit import _header, _make
 from shmkit._map import Facts, Mapping
 from shmkit.errors import Closed, LayoutMismatch, SegmentExists, SegmentNotFound
-from shmkit.segment import collect, file, handle, header, listing, memfd, posix, sysv
+from shmkit.segment import collect, file, handle, header, memfd, posix, sysv
 from shmkit.segment.trouble import Name, frees_by_trimming, label
 from shmkit.sizes import MOST, parse_size
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import Self
+
+    from shmkit.segment import listing
 
 __all__ = ["Backing", "Lifetime", "Segment", "segment_of", "unlink"]
 
@@ -277,13 +278,17 @@ class Segment:
         Any dtype but object: Python objects cannot live in shared memory.  ``array.view(shmkit.SharedArray)`` is the
         same array, but pickled by reference.
         """
+        import numpy as np  # not before: locks lie in segments too, and most programs that use them need no NumPy
+
+        from shmkit import _make_array
+
         mapping: Any = self.mapping  # a buffer, which NumPy's stubs learn of in Python 3.12
         kind = np.dtype(dtype)
         if kind.hasobject:
             raise TypeError(f"an array of Python objects cannot live in shared memory: got dtype {kind!r}")
         problem = "it does not fit"
         try:
-            if _make.fits(shape, kind.itemsize, offset, strides, self.size):
+            if _make_array.fits(shape, kind.itemsize, offset, strides, self.size):
                 made: np.ndarray[Any, Any] = np.ndarray(
                     shape,
                     kind,
@@ -347,6 +352,8 @@ class Segment:
     @staticmethod
     def list() -> builtins.list[listing.SegmentInfo]:
         """The segments of this machine that this user may look at, whoever made them."""
+        from shmkit.segment import listing
+
         return listing.segments()
 
 

@@ -12,8 +12,7 @@ import fcntl
 import hashlib
 import os
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sysv_ipc
 
@@ -38,8 +37,7 @@ PRIVATE = 0
 PATIENCE = 1.0
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A line of the kernel's table of SysV segments."""
 
     key: int

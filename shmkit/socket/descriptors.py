@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmkit import _make
+from shmkit import _make_array
 from shmkit._describe import describe, restore
 from shmkit._map import Mapping
 from shmkit.array import SharedArray, mapping_of
@@ -116,7 +116,7 @@ def send_shared(sock: socket.socket, thing: SharedArray | Segment, timeout: floa
     words: dict[str, Any] = {"identity": facts.identity, "inode": facts.inode, "readonly": mapping.readonly}
     if not isinstance(thing, Segment):
         words |= {
-            "offset": _make.offset_in(mapping, thing) if thing.size else 0,
+            "offset": _make_array.offset_in(mapping, thing) if thing.size else 0,
             "shape": thing.shape,
             "strides": thing.strides,
             "dtype": describe(thing.dtype).decode(),
@@ -191,7 +191,7 @@ def _checked(text: bytes, fd: int) -> dict[str, Any]:
 
 def _array(mapping: Mapping, words: dict[str, Any]) -> SharedArray:
     shape, strides, dtype, offset = tuple(words["shape"]), tuple(words["strides"]), words["dtype"], words["offset"]
-    if not _make.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
+    if not _make_array.fits(shape, dtype.itemsize, offset, strides, mapping.payload_size):
         raise RecordCorrupt(f"an array of shape {shape} at {offset} is beyond the {mapping.payload_size} bytes shared")
     buffer: Any = mapping  # it is one, which NumPy's stubs learn of in Python 3.12
     made: SharedArray = np.ndarray.__new__(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shmkit
-from shmkit import _header, _make
+from shmkit import _header, _make_array
 from shmkit.segment import header
 from support import Processes, unique_name
 
@@ -211,4 +211,4 @@ def test_fits_says_exactly_what_stays_inside(
             starts = [start + number * stride for start in starts for number in range(side)]
         touched = [start + byte for start in starts for byte in bytes_of]
     inside = 0 <= offset <= size and all(0 <= byte < size for byte in touched)
-    assert _make.fits(shape, itemsize, offset, strides, size) == inside
+    assert _make_array.fits(shape, itemsize, offset, strides, size) == inside

@@ -45,7 +45,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_ring_roles.h"],  # the roles of those who use it
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
-        ["_core", "_core_fields"],  # declare the headers to Cython, and therefore stand on them
+        ["_core", "_core_fields", "_core_numpy"],  # declare the headers to Cython, and therefore stand on them
         ["_core_topic", "_core_watch", "_core_socket", "_core_threads", "_core_signals", "_core_types"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
@@ -54,6 +54,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_map", "_describe"],
         ["_header"],  # what a mapping's first bytes say of it
         ["_make"],  # makes what a Mapping then owns
+        ["_make_array"],  # … and arrays in it, with NumPy, which that does without
         ["segment"],  # a segment owns a Mapping
         ["array"],  # an array lies in a segment
     ],
