@@ -1,4 +1,5 @@
 from collections.abc import Callable
+
 from shmkit._map import Mapping
 
 def create_file(

@@ -11,7 +11,7 @@ The layout is "segment header" in ``_layout.h``; the system calls are in ``_file
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EACCES, EBUSY, EEXIST, EINTR, ELOOP, ENOENT, ENXIO, EPERM, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_NONE, mmap
 from posix.unistd cimport close, pwrite

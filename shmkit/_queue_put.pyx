@@ -66,7 +66,8 @@ cdef class QueuePut(QueueEnd):
     @cython.binding(False)
     @cython.embedsignature(False)
     def _put_reporting(self, obj, block=True, timeout=None):
-        """_put_reporting($self, obj, block=True, timeout=None)\n--\n\n`put`, of a face in which what pickling raises is not raised: it goes to that face (see `_report_to`)."""
+        """_put_reporting($self, obj, block=True, timeout=None)\n--\n
+        `put`, of a face in which what pickling raises is not raised: it goes to that face (see `_report_to`)."""
         try:
             self.put_one(obj, block, timeout, False)
         except errors.ShmkitError:

@@ -47,7 +47,7 @@ class _End:
         self._lengthen()
 
     def shorten(self, face: Any, name: str, method: Callable[..., Any]) -> None:
-        """Has `face` call a method of shmkit's queue where it would call this end, for as long as that says the same."""
+        """Has `face` call a method of shmkit's queue where it would call this end, as long as that says the same."""
         if self._queue is not None:
             face.__dict__[name] = method
             self._shortened = weakref.ref(face), name
