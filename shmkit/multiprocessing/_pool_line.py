@@ -38,6 +38,8 @@ PATIENCE = 1.0  # seconds between two looks whether there is still a pool
 FAILED, SUCCEEDED = 0, 1
 GONE = -2  # value: number, name, pid and exit code of a worker
 MARK = -3  # see Line.look_for_lost
+FIT = -4  # value: number of a worker that is ready for tasks
+UNFIT_MOST = 10  # workers in a row that end before they are, at least, until no more are started
 WITHOUT_ROOM = 60  # such looks, until a result for which there is no memory is given up
 AGAIN = 0.005  # seconds between two marks
 
@@ -55,14 +57,17 @@ class Line:
         self.tasks: dict[int, Any] = {}  # on their way, by ticket
         self.pace = Pace(2 * workers, ON_THE_WAY)  # how many may be
         self.room = threading.Event()  # set when there is room again, or when it does not matter any more
-        self.numbers: dict[int, Any] = {}  # workers by the number that they claim tasks with
+        self.numbers: dict[int, bool] = {}  # of workers, which they claim tasks with: whether it came to be ready
+        self.unfit = 0  # how many of them in a row did not
+        self.unfit_most = max(UNFIT_MOST, 3 * workers)
+        self.over: WorkerDied | None = None  # why there will be no more workers
         self.unread: list[BaseException] = []  # why results could not be unpickled, whose tasks are not known yet
 
     def new_number(self) -> int:
         """For a worker to claim tasks with."""
         with self.lock:
             number = next(number for number in range(1, WORKERS_MOST + 1) if number not in self.numbers)
-            self.numbers[number] = None
+            self.numbers[number] = False
         return number
 
     # --- there -----------------------------------------------------------------------------------------------------
@@ -78,6 +83,9 @@ class Line:
         message = _message(task)
         ticket = self.claims.offer()
         self.tasks[ticket] = task
+        if self.over is not None and self.tasks.pop(ticket, None) is not None:  # else `give_up` has seen it
+            self.claims.settle(ticket)
+            raise self.over
         try:
             while True:
                 try:
@@ -138,6 +146,10 @@ class Line:
             else:
                 self.unread.clear()
             return
+        if status == FIT:
+            self.numbers[value] = True
+            self.unfit = 0
+            return
         number, name, pid, exitcode = value
         for ticket, task in list(self.tasks.items()):
             holder = self.claims.holder(ticket)
@@ -153,7 +165,25 @@ class Line:
                     if self.claims.withdraw(ticket):
                         self.fail(ticket, error, cache)
         with self.lock:
-            self.numbers.pop(number, None)
+            fit = self.numbers.pop(number)
+        self.unfit = 0 if fit else self.unfit + 1
+        if self.unfit >= self.unfit_most:
+            self.give_up(name, pid, exitcode, cache)
+
+    def give_up(self, name: str, pid: int, exitcode: int, cache: Any) -> None:
+        """Has all tasks fail, those to come too: the next worker would end as all of the last ones did."""
+        self.over = WorkerDied(
+            f"{self.unfit} workers in a row ended before they could do a task, the last one: "
+            f"{how_it_ended(pid, exitcode)} ({name}): an initializer that raises, or a main module without "
+            "`if __name__ == '__main__':`, ends every one; the traceback is on its stderr",
+            pid,
+            exitcode,
+        )
+        for ticket in list(self.tasks):
+            if (task := self.tasks.pop(ticket, None)) is not None:
+                self.claims.settle(ticket)
+                _give(cache, task, (False, self.over))
+        self.room.set()
 
     def fail(self, ticket: int, error: BaseException, cache: Any) -> None:
         task = self.tasks.pop(ticket)
@@ -207,6 +237,8 @@ def work(
     """Does tasks until it is told to go, has done `most` of them, or the pool's process has ended."""
     if initializer is not None:
         initializer(*initargs)
+    if not _deliver(results, (0, FIT, number), pool_lives):
+        return
     get = partial(QueueBase.get, calls)
     left = most or -1
     while left:

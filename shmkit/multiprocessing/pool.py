@@ -154,7 +154,8 @@ def _look_after_workers(crew: Any, wraps: bool, cache: Any, taskqueue: Any, noti
             line.results.put((0, GONE, (process._shmkit_number, process.name, process.pid, process.exitcode)))
         patience = None
         try:
-            _repopulate(crew, wraps)
+            if line.over is None:
+                _repopulate(crew, wraps)
         except OSError as error:  # there is no room for another process just now
             util.debug("no worker could be started: %s", error)
             patience = PATIENCE
