@@ -37,6 +37,7 @@ REPLACED = (
     _replaced("pipe", "connection", "Connection"),
     _replaced("pipe", "connection", "Pipe"),
     _replaced("pool", "pool", "Pool"),
+    _replaced("manager", "managers", "SyncManager"),
     _replaced("shared_memory", "shared_memory", "SharedMemory"),
     _replaced("shared_memory", "shared_memory", "ShareableList"),
     Replaced("executor", "_futures", "ProcessPoolExecutor", "concurrent.futures.process"),

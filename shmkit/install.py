@@ -32,9 +32,9 @@ def install(only: Iterable[str] | None = None) -> None:
     """Has the standard ``multiprocessing`` make shmkit's classes, in this process and in the children that it starts.
 
     ``only`` chooses what: any of "lock" (locks, semaphores, events, conditions, barriers), "queue", "pipe", "pool",
-    "executor" (that of ``concurrent.futures``) and "shared_memory".  Called again, it adds to what is installed;
-    nothing is done twice.  Whatever bound the standard library's classes, or derived from them, before, is reached
-    too, as the classes themselves are changed.  Objects
+    "executor" (that of ``concurrent.futures``), "manager" and "shared_memory".  Called again, it adds to what is
+    installed; nothing is done twice.  Whatever bound the standard library's classes, or derived from them, before, is
+    reached too, as the classes themselves are changed.  Objects
     that exist stay what they are.  Raises ValueError for a word that is none of these.
     """
     asked = groups() if only is None else frozenset([only] if isinstance(only, str) else only)

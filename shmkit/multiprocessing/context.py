@@ -28,6 +28,14 @@ class BaseContext(_theirs.BaseContext):
         theirs = super().get_context(method)
         return _ours(theirs)
 
+    def Manager(self) -> Any:  # noqa: N802
+        """A manager, whose server is another process, of objects that are shared."""
+        from shmkit.multiprocessing.managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
 
 def _method(module: str, name: str) -> Any:
     original = getattr(_theirs.BaseContext, name)
