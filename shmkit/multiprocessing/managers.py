@@ -36,12 +36,14 @@ class _Client:
     """Whom a thread of the server serves."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
+        self._poll = select.poll()
+        self._poll.register(connection.fileno(), select.POLLRDHUP)
         self._process: ProcessHandle | None = None
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as asked:
             pid = _CREDENTIALS.unpack(asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
             if pid > 0:  # 0: it is on another machine, or in another pid namespace
                 self._process = ProcessHandle(pid)
+                self._poll.register(self._process.fileno(), select.POLLIN)
 
     @property
     def ended(self) -> bool:
@@ -50,12 +52,8 @@ class _Client:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody will receive what it is answered."""
-        if self.ended:
-            return True
-        poll = select.poll()
-        poll.register(self._connection.fileno(), select.POLLRDHUP)
-        return bool(poll.poll(0))
+        """Whether nobody will receive what it is answered.  For the thread that serves it, which has the connection."""
+        return bool(self._poll.poll(0))
 
 
 class _Serving(threading.local):
