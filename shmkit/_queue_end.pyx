@@ -7,6 +7,7 @@ and what is in it.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EBADF, ENOENT
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset, strerror
 from posix.fcntl cimport F_RDLCK
@@ -86,6 +87,12 @@ cdef Share take_share(Heap heap, uint64_t id):
     error = lease_take_as(
         &share.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>share.id, F_RDLCK, True
     )
+    if error in (EBADF, ENOENT):
+        raise OSError(
+            error,
+            "no lease for a queue: the file of its memory cannot be opened again, as /proc is not there (chroot) or "
+            "the descriptor was closed (os.closerange): make the queues before that",
+        )
     if error:
         raise OSError(error, f"no lease for a queue: {strerror(error).decode()}")
     return share
