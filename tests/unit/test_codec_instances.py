@@ -328,7 +328,11 @@ def test_what_has_ways_of_its_own_is_pickled(item: Any) -> None:
         assert got[:] == expected[:]
 
 
-@pytest.mark.parametrize("item", [WithGetAttr(a=1), Plain(function=len), Plain(view=memoryview(b"x"))], ids=repr)
+@pytest.mark.parametrize(
+    "item",
+    [WithGetAttr(a=1), Plain(function=len), Plain(view=memoryview(b"x"))],
+    ids=["__getattr__", "a function", "a memoryview"],
+)
 def test_more_that_is_pickled(item: Any) -> None:
     try:
         expected = as_pickle(item)
