@@ -256,11 +256,11 @@ cdef Outline outline_of_named(object item):
 cdef Outline heard_outline(const uint8_t *at, size_t size):
     """The outline that is said so.  ValueError."""
     cdef uint64_t first = 0, last = 0
-    cdef size_t index
+    cdef size_t index, most = min(size, 8)
     cdef PyObject **entry
     cdef PyObject *old
     cdef Outline outline
-    for index in range(min(size, 8)):
+    for index in range(most):
         first = first << 8 | at[index]
         last = last << 8 | at[size - 1 - index]
     entry = &_heard[((first * 0x9E3779B97F4A7C15ULL ^ last * 0xC2B2AE3D27D4EB4FULL) >> 40 ^ size) & (ENTRIES - 1)]

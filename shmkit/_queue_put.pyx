@@ -60,7 +60,7 @@ cdef class QueuePut(QueueEnd):
     @cython.binding(False)
     @cython.embedsignature(False)
     def _put_simple(self, obj):
-        """_put_simple($self, obj, /)\n--\n\nPut `obj`.  What pickling raises, if it cannot be pickled; HeapFull."""
+        """_put_simple($self, obj)\n--\n\nPut `obj`.  What pickling raises, if it cannot be pickled; HeapFull."""
         self.put_one(obj, True, None, False)
 
     @cython.binding(False)
