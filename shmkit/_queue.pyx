@@ -191,14 +191,16 @@ cdef class QueueBase(QueuePut):
         """Gets an item after waiting for one, under the heap's hold; False if none came in time."""
         cdef waiter_t waiter
         cdef status_t status
-        cdef bint trimmed = False, waited = False
+        cdef bint trimmed = False, waited = False, came = False
         cdef uint64_t begun = 0
         waiter_init(&waiter)
         if self.spin_items_ns:
             waiter.spin_ns = self.spin_items_ns
-        if block:
-            queue_spin_items(&self.c, SPIN_WITH_GIL_NS)
         cdef uint64_t since = clock_ns()
+        if self._sleeps:
+            waiter.begun_ns = since  # not a first round, which yields and spins
+        elif block:
+            queue_spin_items(&self.c, SPIN_WITH_GIL_NS)
         while True:
             self.hold()
             status = queue_get(&self.c, item)
@@ -222,10 +224,15 @@ cdef class QueueBase(QueuePut):
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 return False
             waited = True
+            if status == EMPTY and came:
+                # Somebody was quicker: there are more who look than items come, and one looks in vain who spins.
+                wait_was_lost(&waiter)
+            came = False
             while True:
                 with nogil:
                     status = queue_items_round(&self.c, &waiter, deadline)
                 if status == OK:
+                    came = True
                     break
                 if status == TIMED_OUT:
                     return False

@@ -35,6 +35,7 @@ cdef class QueueEnd:
     cdef uint32_t policy
     cdef uint32_t operations
     cdef uint64_t spin_items_ns
+    cdef public bint _sleeps  # a get that finds nothing sleeps at once, and leaves its core to others
     cdef uint64_t spin_room_ns
     cdef Watch items_watch    # None: nobody has asked for a descriptor
     cdef Watch room_watch
