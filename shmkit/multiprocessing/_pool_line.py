@@ -49,6 +49,7 @@ class Line:
 
     def __init__(self, calls: QueueBase, results: QueueBase, workers: int) -> None:
         self.calls, self.results = calls, results
+        self.workers = workers
         self.call = partial(QueueBase.put, calls)  # a SimpleQueue's own takes no time-out
         self.claims = Claims(ON_THE_WAY)
         self.lives = Lock(on_owner_death="recover")  # held as long as this process lives
@@ -81,8 +82,11 @@ class Line:
             if not goes_on():
                 return False
         message = _message(task)
-        ticket = self.claims.offer()
-        self.tasks[ticket] = task
+        while (ticket := self._ticket(task, True)) == 0:  # `put_at_once` has taken the last place
+            self.room.clear()
+            self.room.wait(0.001)
+            if not goes_on():
+                return False
         if self.over is not None and self.tasks.pop(ticket, None) is not None:  # else `give_up` has seen it
             self.claims.settle(ticket)
             raise self.over
@@ -103,10 +107,59 @@ class Line:
                 self.claims.settle(ticket)
             raise
 
+    def put_at_once(self, task: Any) -> bool:
+        """Sends a task for the thread that has it, which saves a hop from thread to thread; False if it was not sent.
+
+        Then there is no room, or no memory, or it cannot be pickled: `put` waits for those and says that, in a thread
+        in which a callback disturbs nobody.
+        """
+        if len(self.tasks) >= self.pace.depth:
+            return False
+        message = _message(task)
+        ticket = self._ticket(task, False)
+        if ticket == 0:
+            return False
+        try:
+            if self.over is None:
+                self.call((ticket, *message), False)
+                return True
+        except Exception:
+            return not self._take_back(ticket)
+        except BaseException:
+            self._take_back(ticket)
+            raise
+        return not self._take_back(ticket)
+
+    def _ticket(self, task: Any, waits: bool) -> int:
+        """One for a task that is on its way from now on; 0: there is no place for it, or somebody just takes one."""
+        # `put_at_once` does not wait: it may be called by a signal handler or a finalizer, amid another one's call.
+        if not self.lock.acquire(waits):
+            return 0
+        try:
+            ticket = self.claims.offer()
+            if ticket:
+                self.tasks[ticket] = task
+        finally:
+            self.lock.release()
+        return ticket
+
+    def _take_back(self, ticket: int) -> bool:
+        """Whether a task that could not be put is on its way no more, and nobody has said what became of it.
+
+        A worker may have it all the same: `hear` puts again what it sees on its way and unclaimed.
+        """
+        if not self.claims.withdraw(ticket) or self.tasks.pop(ticket, None) is None:
+            return False
+        self.claims.settle(ticket)
+        return True
+
     # --- back ------------------------------------------------------------------------------------------------------
 
     def get(self, cache: Any) -> bool:
         """Waits until something comes back, and gives it to whom it is for; whether that was an end (None)."""
+        # One result at a time is as quick as who waits for it and who makes it, and they need the cores.  A spinner has
+        # them, and who yields waits for a whole turn of everybody who is running.
+        self.results._sleeps = len(self.tasks) <= self.workers
         try:
             messages = self.results.get_many(ON_THE_WAY)
         except Exception as error:
@@ -240,6 +293,7 @@ def work(
     if not _deliver(results, (0, FIT, number), pool_lives):
         return
     get = partial(QueueBase.get, calls)
+    calls._sleeps = True  # the others wait for the same, and only one of all will get it
     left = most or -1
     while left:
         try:

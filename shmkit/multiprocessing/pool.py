@@ -12,6 +12,7 @@ import multiprocessing.pool as _theirs
 import os
 import queue
 import threading
+from contextlib import suppress
 from multiprocessing import get_context, util
 from multiprocessing.connection import wait
 from typing import Any
@@ -26,6 +27,7 @@ __getattr__, __dir__ = attributes_of(_theirs)
 
 ThreadPool = _theirs.ThreadPool
 
+ApplyResult = _theirs.ApplyResult
 RUN, TERMINATE = _theirs.RUN, _theirs.TERMINATE
 
 PATIENCE = 0.5  # seconds until it is tried again to start a worker
@@ -68,9 +70,9 @@ class Pool(_theirs.Pool):
         self._initializer, self._initargs = initializer, initargs
         self._setup_queues()
         self._line = Line(self._inqueue._queue, self._outqueue._queue, processes)
-        self._taskqueue: Any = queue.SimpleQueue()
+        self._taskqueue: Any = _Tasks()
         self._change_notifier = SimpleQueue()
-        self._cache: Any = _theirs._PoolCache(notifier=self._change_notifier)  # type: ignore[attr-defined]
+        self._cache: Any = _Cache(notifier=self._change_notifier)
         try:
             self._repopulate_pool()
         except Exception:
@@ -85,6 +87,7 @@ class Pool(_theirs.Pool):
         crew = (line, self._ctx, self.Process, processes, pool, initializer, initargs, maxtasksperchild)
         wraps = self._wrap_exception
         self._worker_handler = _start(_look_after_workers, crew, wraps, cache, self._taskqueue, self._change_notifier)
+        cache.handler = self._worker_handler
         self._task_handler = _start(_send_tasks, line, pool, cache, self._taskqueue)
         self._result_handler = _start(_give_results, line, cache)
         self._terminate = util.Finalize(
@@ -101,6 +104,30 @@ class Pool(_theirs.Pool):
         self._quick_put = self._inqueue._writer.send
         self._quick_get = self._outqueue._reader.recv
 
+    def apply_async(
+        self,
+        func: Any,
+        args: Any = (),
+        kwds: Any = {},  # noqa: B006  (the standard library's signature; it is not changed)
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Any:
+        """Run ``func(*args, **kwds)`` in a worker; see ``multiprocessing.pool.Pool``.
+
+        Sent by the calling thread where nothing else is waiting to be sent, so that tasks stay in their order.
+        """
+        self._check_running()  # type: ignore[attr-defined]
+        result: Any = ApplyResult(self, callback, error_callback)
+        task = (result._job, 0, func, args, kwds)
+        try:
+            if self._taskqueue.unsent or not self._line.put_at_once(task):
+                self._taskqueue.put(([task], None))
+        except BaseException:
+            with suppress(KeyError):
+                del self._cache[result._job]
+            raise
+        return result
+
     def _repopulate_pool(self) -> None:
         """Starts as many workers as there are too few."""
         _repopulate(
@@ -108,6 +135,32 @@ class Pool(_theirs.Pool):
              self._maxtasksperchild),
             self._wrap_exception,
         )  # fmt: skip
+
+
+class _Cache(_theirs._PoolCache):  # type: ignore[name-defined,misc]
+    """Results that are waited for.  That it is empty is told to who looks after the workers when that is awaited: once
+    the pool is closed, which is told too.  Else each task by itself would wake that thread.
+    """
+
+    handler: Any = None
+
+    def __delitem__(self, item: int) -> None:
+        dict.__delitem__(self, item)
+        if len(self) == 0 and (self.handler is None or self.handler._state != RUN):
+            self.notifier.put(None)
+
+
+class _Tasks(queue.SimpleQueue):  # type: ignore[type-arg]
+    """What the thread that sends tasks has still to send, which knows whether that is anything at all."""
+
+    def __init__(self) -> None:
+        # By identity.  Not a count: a put may come amid another one, in a signal handler or a finalizer.
+        self.unsent: dict[int, Any] = {}
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None:
+            self.unsent[id(item)] = item
+        super().put(item)
 
 
 def _processors() -> int:
@@ -173,7 +226,8 @@ def _send_tasks(line: Line, pool: Any, cache: Any, taskqueue: Any) -> None:
     def goes_on() -> bool:
         return bool(thread._state == RUN)
 
-    for tasks, set_length in iter(taskqueue.get, None):
+    for item in iter(taskqueue.get, None):
+        tasks, set_length = item
         task: Any = None
         try:
             for task in tasks:  # which cannot fail
@@ -193,7 +247,8 @@ def _send_tasks(line: Line, pool: Any, cache: Any, taskqueue: Any) -> None:
                 continue
             break
         finally:
-            task = tasks = None
+            taskqueue.unsent.pop(id(item), None)
+            item = task = tasks = None
     line.results.put(None)
     for _ in list(pool):
         line.calls.put(None)
