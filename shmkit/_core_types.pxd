@@ -12,7 +12,7 @@ cdef extern from *:
         (void)type;
         return 0;
     #else
-    #if PY_VERSION_HEX < 0x030E0000
+    #if PY_VERSION_HEX < 0x030D0000
         if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
             return 0;
     #endif
