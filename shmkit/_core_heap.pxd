@@ -173,6 +173,7 @@ cdef extern from "_queue_wait.h" nogil:
     bint queue_spin_room(queue_t *queue, uint64_t limit_ns)
     status_t queue_items_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
     void queue_pass_on(queue_t *queue)
+    void queue_pass_room_on(queue_t *queue)
     status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
     status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
     bint queue_is_done(const void *queue)

@@ -1,6 +1,6 @@
 """QueuePut: putting into a queue (see _queue_put.pyx)."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from shmkit._core cimport status_t
 from shmkit._core_heap cimport item_t
@@ -15,5 +15,6 @@ cdef class QueuePut(QueueEnd):
     cdef status_t refused(self, status_t status, int error) except *
     cdef int send(self, item_t *item, Hold hold, uint64_t deadline, bint block) except -1
     cdef int put_large(self, object item, object block, object timeout, bint move) except -1
+    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except 0
     cdef bint put_again(self, object obj, object owner, object block, object timeout, bint move) except -1
     cdef int wait_room(self, uint64_t deadline, bint block) except -1

@@ -133,6 +133,7 @@ cdef class QueuePut(QueueEnd):
         cdef waiter_t waiter
         cdef status_t status
         cdef int error = 0
+        cdef bint waited = False
         cdef item_t old
         waiter_init(&waiter)
         if self.spin_room_ns:
@@ -143,6 +144,8 @@ cdef class QueuePut(QueueEnd):
                 self.c.held = hold.word
             status = queue_put(&self.c, item, &error)
             if status == OK:
+                if waited:
+                    queue_pass_room_on(&self.c)
                 self.spin_room_ns = waiter.spin_ns
                 return 0
             self.refused(status, error)
@@ -166,6 +169,7 @@ cdef class QueuePut(QueueEnd):
                 raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
             if waiter.begun_ns == 0 and queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
                 continue
+            waited = True
             while True:
                 with nogil:
                     status = queue_room_round(&self.c, &waiter, deadline)
@@ -186,6 +190,7 @@ cdef class QueuePut(QueueEnd):
         cdef Hold hold
         cdef uint64_t deadline
         cdef uint64_t size
+        cdef bint waited = False
         item.flags = 0
         item.block = 0
         owner = array_owner(obj)
@@ -201,8 +206,9 @@ cdef class QueuePut(QueueEnd):
             if item.body_size:
                 if self.c.most != QUEUE_UNBOUNDED and self.policy < POLICY_DROP_OLDEST and not queue_has_room(&self.c):
                     self.wait_room(deadline, block)
+                    waited = True
                     hold = self.hold()
-                item.block = self.heap.take(item.body_size, hold, deadline)
+                item.block = self.take(item.body_size, hold, deadline, waited)
                 try:
                     parcel.write(<unsigned char *>heap_block_at(&self.heap.c, item.block, &size))
                     self.send(&item, hold, deadline, block)
@@ -217,8 +223,19 @@ cdef class QueuePut(QueueEnd):
             parcel.take_back()
             raise
         finally:
+            if waited and not self.shut:
+                queue_pass_room_on(&self.c)
             parcel.clear()
         return 0
+
+    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except 0:
+        """A block, as Heap.take has it; but whoever was woken for room does not wait for memory beside it."""
+        if waited:
+            try:
+                return self.heap.take(size, hold, clock_ns())
+            except errors.HeapFull:
+                queue_pass_room_on(&self.c)
+        return self.heap.take(size, hold, deadline)
 
     cdef bint put_again(self, object obj, object owner, object block, object timeout, bint move) except -1:
         """Hands on the block of an array that was received, without a copy, if nobody can see it any more."""

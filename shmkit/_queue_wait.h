@@ -38,6 +38,16 @@ static inline status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64
     return gate_round(waiter, &queue->header->room_gate, queue_has_room, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
 }
 
+/* Likewise for room, called by who was woken for it: once it has put its item, or cannot put it after all, or has to wait for
+ * something else first.  Whoever puts what is large is woken for room before it has memory for its item.
+ *
+ * One who sleeps has announced, and then seen no room.  If there is some now, head has moved since; whoever looks at the gate after
+ * it has seen that sees the announcement (SYNC gate).  Killed before it gets here: as above. */
+static inline void queue_pass_room_on(queue_t *queue) {
+    if (queue->most != QUEUE_UNBOUNDED && queue_has_room(queue))
+        gate_wake(&queue->header->room_gate, 1);
+}
+
 static inline int queue_is_done(const void *of) {
     const queue_t *queue = (const queue_t *)of;
     /* The first ticket is as large as the first ring. */
