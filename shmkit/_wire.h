@@ -55,17 +55,18 @@ static inline int wire_read(int fd, void *data, size_t size, size_t *done) {
 }
 
 /* Reads what is there by now, at most `size` bytes, and does not wait.  0 (*done says how many more there are), WIRE_ENDED or an
- * errno: EAGAIN, nothing is there. */
+ * errno: EAGAIN, nothing is there; EOPNOTSUPP, something is, and has not been read. */
 static inline int wire_glance(int fd, void *data, size_t size, size_t *done) {
     struct iovec into = {.iov_base = data, .iov_len = size};
     /* Not every C library has a function for it. */
-    ssize_t got = syscall(SYS_preadv2, fd, &into, 1, -1l, -1l, RWF_NOWAIT);
+    const ssize_t got = syscall(SYS_preadv2, fd, &into, 1, -1l, -1l, RWF_NOWAIT);
     if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) { /* pipes, before Linux 6.4 */
         struct pollfd on = {.fd = fd, .events = POLLIN};
         const int found = poll(&on, 1, 0);
         if (found <= 0)
             return found < 0 ? errno : EAGAIN;
-        got = read(fd, data, size);
+        /* Another reader may be faster: who reads now may wait, which is for the caller to do. */
+        return EOPNOTSUPP;
     }
     if (got < 0)
         return errno;
@@ -100,13 +101,17 @@ static inline int wire_state(int fd) {
 }
 
 /* Does the kernel say that all that was ever written was read?  *question: what it is asked, which depends on what the descriptor is;
- * 0: not known yet. */
+ * 0: not known yet.  No, where it cannot say. */
 static inline int wire_is_empty(int fd, unsigned long *question) {
     int unread = 1;
-    if (*question != 0)
-        return ioctl(fd, *question, &unread) == 0 && unread == 0;
-    /* Of a socket it is what the other end has not read; of a pipe's either end, what is in the pipe. */
-    *question = ioctl(fd, TIOCOUTQ, &unread) == 0 ? TIOCOUTQ : FIONREAD;
+    if (*question == 0) {
+        struct stat file;
+        if (fstat(fd, &file) != 0)
+            return 0;
+        /* Of a pipe's either end, what is in the pipe; of a socket, what the other end has not read.  Never FIONREAD of a socket: that
+         * is what this end has not. */
+        *question = S_ISFIFO(file.st_mode) ? FIONREAD : TIOCOUTQ;
+    }
     return ioctl(fd, *question, &unread) == 0 && unread == 0;
 }
 
