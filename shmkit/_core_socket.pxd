@@ -1,6 +1,14 @@
 """Sending, receiving and waiting without Python, from the system's headers."""
 
 
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    Py_ssize_t writev(int fd, const iovec *parts, int count)
+    Py_ssize_t readv(int fd, const iovec *parts, int count)
+
 cdef extern from "sys/socket.h" nogil:
     enum:
         MSG_DONTWAIT
@@ -9,6 +17,13 @@ cdef extern from "sys/socket.h" nogil:
 
     Py_ssize_t send(int fd, const void *data, size_t size, int flags)
     Py_ssize_t recv(int fd, void *data, size_t size, int flags)
+
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+
+    Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    Py_ssize_t recvmsg(int fd, msghdr *message, int flags)
 
 cdef extern from "sys/msg.h" nogil:
     enum:

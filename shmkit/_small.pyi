@@ -20,6 +20,7 @@ class Short:
     _closed: bool
     _held: list[Any]
     _fed: list[Any]
+    _frame_most: int
 
     def _open_send(self, fd: int, how: int, most: int, mtype: int = 0) -> None: ...
     def _open_recv(self, fd: int, how: int, most: int, room: int = 0, mtype: int = 0) -> None: ...

@@ -1,30 +1,22 @@
-"""Small messages over what the kernel has: one call each way, from the object to the system call and back.
+"""Messages over what the kernel has: one call each way, from the object to the system call and back.
 
-What is not small, not plain, or not all there is left to the caller: nothing has happened then, or what was read is
-handed over.  The format is that of ``shmkit/channel/frame.py``.
+Small plain values go every way, arrays and bytes of any size through streams. What is not plain, or not all there is
+left to the caller: nothing has happened then, or what was read is handed over. The format is that of
+``shmkit/channel/frame.py``.
 
 A ``Short`` is a way in and a way out, each of which the long way opens when it has left all in order, and which is as
 good as shut as soon as anything else is the matter.  Any thread may call, and waits for its turn.
 """
 
-from cpython.bytearray cimport (
-    PyByteArray_AS_STRING,
-    PyByteArray_CheckExact,
-    PyByteArray_FromStringAndSize,
-    PyByteArray_GET_SIZE,
-)
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.buffer cimport PyBUF_READ
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLongLong
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport INFINITY
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.string cimport memcmp, memcpy
 from posix.unistd cimport read, write
 
 from shmkit._core_socket cimport (
@@ -36,6 +28,7 @@ from shmkit._core_socket cimport (
     POLLOUT,
     SYS_mq_timedreceive,
     SYS_mq_timedsend,
+    iovec,
     msgrcv,
     msgsnd,
     poll,
@@ -45,36 +38,48 @@ from shmkit._core_socket cimport (
     syscall,
 )
 from shmkit._map cimport fork_generation
+from shmkit._parts cimport (
+    advance,
+    begun_at,
+    go_on,
+    is_time,
+    milliseconds_of,
+    monotonic,
+    move,
+    pipes_are_quiet,
+    rest_of,
+)
+from shmkit._plain cimport (
+    ARRAY,
+    BYTES,
+    HEADER,
+    MARK,
+    META_MOST,
+    PICKLE,
+    SMALL,
+    WHOLE,
+    array_of,
+    data_of,
+    empty_array,
+    fill,
+    frame_of,
+    payload_of,
+    value_of,
+    write_header,
+)
 from shmkit._turns cimport Turn
 
-# The signal module's own getsignal makes an enum of the answer, which takes longer than the write.
-import _signal
 import pickle
 
 from shmkit.waiting import Deadline
 
 cdef enum:
-    HEADER = 16
-    MARK = 0xA7
-    WHOLE = 6
-    BYTES = 16
-    BYTEARRAY = 17
-    TEXT = 18
-    INTEGER = 19
-    FLOAT = 20
-    NOTHING = 21
-    TRUTH = 22
-    PICKLE = 24
-    SMALL = 4096  # a whole frame: a write of that many bytes to a pipe is never torn
-    PAYLOAD_MOST = 4079
     SHUT = 0
     A_PIPE = 1
     A_SOCKET = 2
     A_PACKET = 3
     A_POSIX_QUEUE = 4
     A_SYSV_QUEUE = 5
-    # So long a small message is waited for, in milliseconds, before one looks at more than the descriptor.
-    QUICK = 50
 
 PIPE = A_PIPE
 SOCKET = A_SOCKET
@@ -94,133 +99,6 @@ cdef struct message_t:
 
 cdef const uint64_t *generation = fork_generation()
 cdef object loads = pickle.loads
-cdef object handler_of = _signal.getsignal, ignored = _signal.SIG_IGN, broken_pipe = _signal.SIGPIPE
-
-
-cdef inline int integer_size(int64_t number) noexcept nogil:
-    """As many bytes as it takes with its sign: what ``bit_length() // 8 + 1`` says."""
-    cdef uint64_t rest = <uint64_t>number if number >= 0 else <uint64_t>0 - <uint64_t>number
-    cdef int bits = 0
-    while rest:
-        bits += 1
-        rest >>= 1
-    return bits // 8 + 1
-
-
-cdef int fill(object value, uint8_t *frame, uint32_t *nbytes) except -1:
-    """Writes the payload of a small plain value, and returns its kind; 0: it is none."""
-    cdef const char *text
-    cdef Py_ssize_t size
-    cdef int64_t number
-    cdef double real
-    cdef int overflow = 0
-    if PyBytes_CheckExact(value):
-        size = PyBytes_GET_SIZE(value)
-        if size > PAYLOAD_MOST:
-            return 0
-        memcpy(frame, PyBytes_AS_STRING(value), size)
-        nbytes[0] = <uint32_t>size
-        return BYTES
-    if PyByteArray_CheckExact(value):
-        size = PyByteArray_GET_SIZE(value)
-        if size > PAYLOAD_MOST:
-            return 0
-        memcpy(frame, PyByteArray_AS_STRING(value), size)
-        nbytes[0] = <uint32_t>size
-        return BYTEARRAY
-    if PyUnicode_CheckExact(value):
-        if len(value) > PAYLOAD_MOST:
-            return 0
-        try:
-            text = PyUnicode_AsUTF8AndSize(value, &size)
-        except UnicodeEncodeError:
-            return 0  # lone surrogates
-        if size > PAYLOAD_MOST:
-            return 0
-        memcpy(frame, text, size)
-        nbytes[0] = <uint32_t>size
-        return TEXT
-    if value is None:
-        nbytes[0] = 0
-        return NOTHING
-    if value is True or value is False:
-        frame[0] = 1 if value is True else 0
-        nbytes[0] = 1
-        return TRUTH
-    if PyFloat_CheckExact(value):
-        real = PyFloat_AS_DOUBLE(value)
-        memcpy(frame, &real, 8)
-        nbytes[0] = 8
-        return FLOAT
-    if PyLong_CheckExact(value):
-        number = PyLong_AsLongLongAndOverflow(value, &overflow)
-        if overflow != 0 or number == (<int64_t>1 << 63):
-            return 0
-        size = integer_size(number)
-        if size > 8:
-            return 0
-        memcpy(frame, &number, size)
-        nbytes[0] = <uint32_t>size
-        return INTEGER
-    return 0
-
-
-cdef object value_of(int kind, const uint8_t *payload, uint32_t nbytes):
-    """The value of a payload (of a pickle: its text); NotImplemented: it has not the size that it should have."""
-    cdef double real
-    cdef int64_t number
-    if kind == BYTES:
-        return PyBytes_FromStringAndSize(<const char *>payload, nbytes)
-    if kind == BYTEARRAY:
-        return PyByteArray_FromStringAndSize(<const char *>payload, nbytes)
-    if kind == TEXT:
-        try:
-            return PyUnicode_DecodeUTF8(<const char *>payload, nbytes, NULL)
-        except UnicodeDecodeError:
-            return NotImplemented
-    if kind == INTEGER:
-        if nbytes < 1 or nbytes > 8:
-            return NotImplemented
-        number = -1 if payload[nbytes - 1] & 0x80 else 0
-        memcpy(&number, payload, nbytes)
-        return PyLong_FromLongLong(number)
-    if kind == FLOAT and nbytes == 8:
-        memcpy(&real, payload, 8)
-        return real
-    if kind == NOTHING and nbytes == 0:
-        return None
-    if kind == TRUTH and nbytes == 1:
-        return payload[0] != 0
-    if kind == PICKLE:
-        return PyBytes_FromStringAndSize(<const char *>payload, nbytes)
-    return NotImplemented
-
-
-cdef inline bint is_time(object timeout) noexcept:
-    """Whether it is a time-out as most are written, whose meaning needs no check."""
-    return timeout is None or (PyFloat_CheckExact(timeout) and PyFloat_AS_DOUBLE(timeout) == PyFloat_AS_DOUBLE(timeout))
-
-
-cdef inline int milliseconds_of(object timeout) noexcept:
-    """How long the short way waits."""
-    if timeout is None or PyFloat_AS_DOUBLE(timeout) >= QUICK / 1000.0:
-        return QUICK
-    return <int>(PyFloat_AS_DOUBLE(timeout) * 1000) if PyFloat_AS_DOUBLE(timeout) > 0 else 0
-
-
-cdef inline double monotonic() noexcept nogil:
-    """Seconds, as time.monotonic has them."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
-
-
-cdef object begun_at(double begun, double timeout):
-    """The end of a time-out that began then."""
-    deadline = Deadline(timeout)
-    if timeout > 0:
-        deadline.end = begun + timeout
-    return deadline
 
 
 cdef class Short:
@@ -240,10 +118,17 @@ cdef class Short:
     # Where whole messages are received, whatever their size: only what has been written to takes memory.
     cdef uint8_t *room
     cdef size_t room_size
+    # The last array's meta and payload: the next is most often like it, and then takes two reads instead of three.
+    cdef uint8_t meta[META_MOST]
+    cdef uint32_t meta_size
+    cdef uint64_t meta_nbytes
+    # The most bytes of a frame, where the kernel keeps frames of several senders apart.
+    cdef public uint64_t _frame_most
 
     def __cinit__(self, *arguments, **options):
         self._closed = True  # until it is open
         self._held, self._fed = [], []
+        self._frame_most = <uint64_t>1 << 63
 
     def __dealloc__(self):
         free(self.room)
@@ -278,39 +163,86 @@ cdef class Short:
             self._long_send_bytes(data, timeout)
 
     cdef bint put(self, object value, object timeout) except -1:
-        """Sends it, if it is small and plain and there is room soon."""
+        """Sends it, if it is plain and there is room soon."""
         cdef message_t message
-        cdef uint32_t nbytes = 0
-        cdef uint64_t length
-        cdef Py_ssize_t done
-        cdef int kind = fill(value, message.frame + HEADER, &nbytes)
-        if kind == 0:
-            return False
-        memset(message.frame, 0, HEADER)
-        message.frame[0] = MARK
-        message.frame[1] = <uint8_t>kind
-        length = nbytes
-        memcpy(message.frame + 8, &length, 8)
+        cdef uint32_t small = 0
+        cdef uint64_t nbytes
+        cdef Py_ssize_t done, size
+        cdef const uint8_t *data = NULL
+        cdef int kind = fill(value, message.frame + HEADER, &small)
+        if kind != 0:
+            nbytes, size = small, HEADER + small
+            write_header(message.frame, kind, 0, nbytes)
+        else:
+            size = frame_of(value, message.frame, &data, &nbytes)
+            if size == 0:
+                return False
         if not self._send_turn.try_it():
             return False
         try:
             if self._closed or self.send_forks != generation[0] or nbytes > self.send_most:
                 return False
-            done = self.write_out(&message, HEADER + nbytes)
-            if done < 0 and errno == EAGAIN and self.send_how != A_SYSV_QUEUE and self.wait(POLLOUT, timeout):
-                done = self.write_out(&message, HEADER + nbytes)
-            if done <= 0:
-                return False
-            if self.send_how <= A_SOCKET and done < <Py_ssize_t>(HEADER + nbytes + 1):
-                # It has begun to go; and goes on as this end's long way does it, or is taken back.
-                self.send_how = SHUT
-                self._send_rest(
-                    PyBytes_FromStringAndSize(<char *>message.frame + done, HEADER + nbytes + 1 - done), timeout
-                )
+            if data != NULL:
+                if not self.put_large(value, message.frame, size, data, nbytes, timeout):
+                    return False
+            else:
+                done = self.write_out(&message, size)
+                if done < 0 and errno == EAGAIN and self.send_how != A_SYSV_QUEUE and self.wait(POLLOUT, timeout):
+                    done = self.write_out(&message, size)
+                if done <= 0:
+                    return False
+                if self.send_how <= A_SOCKET and done < size + 1:
+                    # It has begun to go; and goes on as this end's long way does it, or is taken back.
+                    self.send_how = SHUT
+                    rest = PyBytes_FromStringAndSize(<char *>message.frame + done, size + 1 - done)
+                    self._send_rest([rest], nbytes, timeout, Deadline(timeout))
             self._sent += 1
             self._bytes_sent += nbytes
         finally:
             self._send_turn.leave()
+        return True
+
+    cdef bint put_large(
+        self, object value, uint8_t *head, Py_ssize_t size, const uint8_t *data, uint64_t nbytes, object timeout
+    ) except -1:
+        """What does not fit a small frame, through a stream, from where it lies."""
+        cdef iovec parts[3]
+        cdef uint8_t tail = WHOLE
+        cdef bint sock = self.send_how == A_SOCKET
+        cdef Py_ssize_t done, total = size + <Py_ssize_t>nbytes + 1
+        cdef double end = INFINITY if timeout is None else monotonic() + <double>timeout
+        cdef int fd = self.send_fd, waker
+        if self.send_how > A_SOCKET or <uint64_t>total > self._frame_most or not (sock or pipes_are_quiet()):
+            return False
+        parts[0].iov_base, parts[0].iov_len = head, size
+        parts[1].iov_base, parts[1].iov_len = <void *>data, nbytes
+        parts[2].iov_base, parts[2].iov_len = &tail, 1
+        with nogil:
+            done = move(fd, sock, True, parts, 3)
+        if done == -EAGAIN and self.wait(POLLOUT, timeout):
+            with nogil:
+                done = move(fd, sock, True, parts, 3)
+        if done <= 0:
+            return False
+        if done == total:
+            return True
+        # As above.  Whatever happens from here on, the rest goes, or is taken back.
+        advance(parts, 3, done)
+        self.send_how = SHUT
+        try:
+            waker = self._waker_fd()
+            with nogil:
+                done += go_on(fd, sock, True, parts, 3, waker, end, &self._send_waits)
+        except BaseException:
+            self._take_back(rest_of(value, parts))
+            raise
+        if done < total:
+            deadline = Deadline(timeout)
+            if timeout is not None:
+                deadline.end = end
+            self._send_rest(rest_of(value, parts), nbytes, timeout, deadline)
+        else:
+            self.send_how = A_SOCKET if sock else A_PIPE
         return True
 
     cdef Py_ssize_t write_out(self, message_t *message, size_t size) except -2:
@@ -318,8 +250,7 @@ cdef class Short:
         cdef int how = self.send_how
         if how == A_PIPE:
             # Else a pipe that nobody reads ends the process.
-            handler = handler_of(broken_pipe)
-            if handler is not ignored and handler != ignored:
+            if not pipes_are_quiet():
                 return 0
             message.frame[size] = WHOLE
             return write(self.send_fd, message.frame, size + 1)
@@ -364,7 +295,7 @@ cdef class Short:
         if self.recv_how == SHUT or not is_time(timeout):
             return self._long_recv(timeout, None)
         cdef double begun = 0.0 if timeout is None else monotonic()
-        found = self.take(timeout, False)
+        found = self.take(timeout, False, begun)
         if found is NotImplemented:
             return self._long_recv(timeout, None if timeout is None else begun_at(begun, timeout))
         return found
@@ -374,23 +305,24 @@ cdef class Short:
         if self.recv_how == SHUT or not is_time(timeout):
             return self._long_recv_bytes(timeout, None)
         cdef double begun = 0.0 if timeout is None else monotonic()
-        found = self.take(timeout, True)
+        found = self.take(timeout, True, begun)
         if found is NotImplemented:
             return self._long_recv_bytes(timeout, None if timeout is None else begun_at(begun, timeout))
         return found
 
-    cdef object take(self, object timeout, bint raw):
-        """The next message, if it is small and plain (`raw`: bytes) and comes soon; NotImplemented."""
+    cdef object take(self, object timeout, bint raw, double begun):
+        """The next message, if it is plain (`raw`: bytes) and comes soon; NotImplemented."""
         cdef object value = NotImplemented
         cdef uint64_t nbytes = 0
         cdef int found, kind = 0
+        cdef double end = INFINITY if timeout is None else begun + <double>timeout
         if not self._recv_turn.try_it():
             return NotImplemented
         try:
             if not self._closed and self.recv_forks == generation[0] and not self._held and not self._fed:
-                value = self.read_in(raw, &kind, &nbytes, &found)
+                value = self.read_in(raw, end, &kind, &nbytes, &found)
                 if found == NOTHING_YET and self.recv_how != A_SYSV_QUEUE and self.wait(POLLIN, timeout):
-                    value = self.read_in(raw, &kind, &nbytes, &found)
+                    value = self.read_in(raw, end, &kind, &nbytes, &found)
                 if value is not NotImplemented:
                     self._received += 1
                     self._bytes_received += nbytes
@@ -398,7 +330,7 @@ cdef class Short:
             self._recv_turn.leave()
         return loads(value) if kind == PICKLE and value is not NotImplemented else value
 
-    cdef object read_in(self, bint raw, int *kind, uint64_t *nbytes, int *found):
+    cdef object read_in(self, bint raw, double end, int *kind, uint64_t *nbytes, int *found):
         """Once.  What was read of another message is fed to the long way."""
         cdef uint8_t stack[SMALL]
         cdef uint8_t *frame = stack
@@ -437,11 +369,110 @@ cdef class Short:
                         nbytes[0] = size
                         found[0] = DONE
                         return value
+            elif not whole:
+                return self.read_large(raw, end, frame, kind, nbytes)
+            elif frame[1] == ARRAY and not raw:
+                value = array_of(frame, got, self.recv_most)
+                if value is not None:
+                    kind[0] = ARRAY
+                    memcpy(nbytes, frame + 8, 8)
+                    return value
         if self.recv_how >= A_PACKET:
             self._fed.append(PyMemoryView_FromMemory(<char *>frame, got, PyBUF_READ))
         else:
             self._fed.append(PyBytes_FromStringAndSize(<char *>frame, got))
         return NotImplemented
+
+    cdef object read_large(self, bint raw, double end, const uint8_t *header, int *kind, uint64_t *nbytes):
+        """The rest of an array, or of bytes, whose header has been read: straight to where it belongs.
+
+        Nothing is lost, whatever happens: what was read is fed to the long way, which begins at the header.
+        """
+        cdef uint8_t meta[META_MOST]
+        cdef iovec parts[3]
+        cdef uint8_t tail = 0
+        cdef uint8_t *data = NULL
+        cdef bint sock = self.recv_how == A_SOCKET, guessed = False
+        cdef int fd = self.recv_fd, waker
+        cdef uint32_t size, there = 0
+        cdef uint64_t length
+        cdef Py_ssize_t got = 0, total
+        cdef object value = None
+        memcpy(&size, header + 4, 4)
+        memcpy(&length, header + 8, 8)
+        if header[0] == MARK and header[2] == 0 and header[3] == 0 and 0 < length <= self.recv_most:
+            try:
+                if header[1] == BYTES and size == 0:
+                    value = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+                    data = <uint8_t *>PyBytes_AS_STRING(value)
+                elif header[1] == ARRAY and size <= META_MOST and not raw:
+                    guessed = size == self.meta_size and length == self.meta_nbytes
+                    if guessed:
+                        memcpy(meta, self.meta, size)
+                    else:
+                        parts[0].iov_base, parts[0].iov_len = meta, size
+                        there = <uint32_t>max(move(fd, sock, False, parts, 1), 0)
+                    if there == size or guessed:
+                        value = empty_array(meta, size, length)
+                        if value is not None:
+                            data = data_of(value)
+            except MemoryError:
+                value = None  # the long way says it
+        # To make an array may take Python, and a signal's handler may have closed the end.
+        if value is None or self._closed or self.recv_forks != generation[0]:
+            self.feed(header, HEADER)
+            self.feed(meta, there)
+            return NotImplemented
+        parts[0].iov_base, parts[0].iov_len = meta, size if guessed else 0
+        parts[1].iov_base, parts[1].iov_len = data, length
+        parts[2].iov_base, parts[2].iov_len = &tail, 1
+        total = parts[0].iov_len + <Py_ssize_t>length + 1
+        try:
+            with nogil:
+                got = max(move(fd, sock, False, parts, 3), 0)
+            if got < total:
+                advance(parts, 3, got)
+                waker = self._waker_fd()
+                with nogil:
+                    got += go_on(fd, sock, False, parts, 3, waker, end, &self._recv_waits)
+        finally:
+            if got < total or tail != WHOLE:
+                self.feed(header, HEADER)
+                if guessed:
+                    there = <uint32_t>min(got, <Py_ssize_t>size)
+                    got -= there
+                self.feed(meta, there)
+                self.feed(data, min(got, <Py_ssize_t>length))
+                self.feed(&tail, max(got - <Py_ssize_t>length, 0))
+                value = NotImplemented
+        if value is NotImplemented:
+            return value
+        if guessed and memcmp(meta, self.meta, size) != 0:
+            # As large as the last one, and another kind or shape.
+            other = None
+            try:
+                other = empty_array(meta, size, length)
+            except MemoryError:
+                pass
+            if other is None:
+                self.feed(header, HEADER)
+                self.feed(meta, size)
+                self.feed(data, length)
+                self.feed(&tail, 1)
+                return NotImplemented
+            memcpy(data_of(other), data, length)
+            value = other
+        if header[1] == ARRAY:
+            memcpy(self.meta, meta, size)
+            self.meta_size, self.meta_nbytes = size, length
+        kind[0], nbytes[0] = header[1], length
+        return value
+
+    cdef int feed(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """What was read, for the long way."""
+        if size > 0:
+            self._fed.append(PyBytes_FromStringAndSize(<const char *>data, size))
+        return 0
 
     cdef Py_ssize_t read_whole(self, uint8_t **frame) except -2:
         """A message that comes whole."""
@@ -458,15 +489,3 @@ cdef class Short:
         # Too large for the room (E2BIG): it stays.
         got = msgrcv(self.recv_fd, self.room, self.room_size - sizeof(long), self.recv_type, IPC_NOWAIT)
         return got
-
-
-cdef inline Py_ssize_t payload_of(const uint8_t *header, uint64_t most, bint raw) noexcept nogil:
-    """The bytes of a small message's payload; -1: it is not one, or not one of bytes where those are wanted."""
-    cdef uint64_t nbytes, meta
-    memcpy(&meta, header, 8)  # mark, kind, two empty bytes, size of the meta
-    memcpy(&nbytes, header + 8, 8)
-    if meta >> 16 or header[0] != MARK or nbytes > PAYLOAD_MOST or nbytes > most:
-        return -1
-    if header[1] != BYTES if raw else not BYTES <= header[1] <= PICKLE:
-        return -1
-    return <Py_ssize_t>nbytes

@@ -104,6 +104,10 @@ class _FifoReceiver(StreamChannel):
 class _SharedFifo(StreamChannel):
     """The sending end where several processes send: a message goes in one write that the kernel keeps together."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._frame_most = PIPE_BUF
+
     def _begin_send(self, frame: Frame) -> None:
         if frame.size + 1 > PIPE_BUF:
             raise RecordTooLarge(

@@ -291,18 +291,22 @@ class StreamChannel(QuickChannel):
             return PeerDied(f"process {pid}, at the other end of {self._where}, died", pid)
         return Broken(f"nobody receives from {self._where} any more")
 
-    def _send_rest(self, rest: bytes, timeout: float | None) -> None:
-        """Of a small frame that has begun to go."""
-        deadline = Deadline(timeout)
-        self._out, self._begun = [rest], True
+    def _send_rest(self, rest: list[Any], nbytes: int, timeout: float | None, deadline: Deadline) -> None:
+        """Of a frame that has begun to go."""
+        self._out, self._begun = rest, True
         try:
             while not self._send_step():
                 self._send_waits += 1
                 if not self._wait_out(deadline):
-                    raise TimeoutError(f"{self._where}: no room for a small message within {timeout} s")
+                    raise TimeoutError(f"{self._where}: no room for {nbytes} bytes within {timeout} s")
         except BaseException:
             self._give_up(False)
             raise
+
+    def _take_back(self, rest: list[Any]) -> None:
+        """A frame that has begun to go, and does not count."""
+        self._out, self._begun = rest, True
+        self._give_up(False)
 
     # -------------------------------------------------------------------------------------------------------- receiving
 

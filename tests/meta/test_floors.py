@@ -88,7 +88,8 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["files", "_turns", "_catcher"],
+        ["files", "_turns", "_catcher", "_plain"],
+        ["_parts"],  # where a value's bytes lie
         ["_small"],  # has a turn for each way
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
         [

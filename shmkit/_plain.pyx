@@ -1,0 +1,263 @@
+"""Values as the payloads of frames, without Python: small plain ones, arrays, and bytes of any size.
+
+The format is that of ``shmkit/channel/frame.py``.  What is not plain is left to that: the functions say so.
+"""
+
+from cpython.bytearray cimport (
+    PyByteArray_AS_STRING,
+    PyByteArray_CheckExact,
+    PyByteArray_FromStringAndSize,
+    PyByteArray_GET_SIZE,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLongLong
+from cpython.object cimport PyTypeObject
+from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+
+from shmkit._codes cimport DTYPE_TEXT
+from shmkit._core_numpy cimport PyArray_NewFromDescr
+from shmkit._dtypes cimport heard_dtype, say_dtype
+
+cnp.import_array()
+
+cdef enum:
+    ARRAY_HEAD = 4  # dimensions, whether in Fortran's order, size of the dtype's text
+    DIMENSIONS_MOST = 32  # of every NumPy
+
+
+cdef inline int integer_size(int64_t number) noexcept nogil:
+    """As many bytes as it takes with its sign: what ``bit_length() // 8 + 1`` says."""
+    cdef uint64_t rest = <uint64_t>number if number >= 0 else <uint64_t>0 - <uint64_t>number
+    cdef int bits = 0
+    while rest:
+        bits += 1
+        rest >>= 1
+    return bits // 8 + 1
+
+
+cdef int fill(object value, uint8_t *frame, uint32_t *nbytes) except -1:
+    """Writes the payload of a small plain value, and returns its kind; 0: it is none."""
+    cdef const char *text
+    cdef Py_ssize_t size
+    cdef int64_t number
+    cdef double real
+    cdef int overflow = 0
+    if PyBytes_CheckExact(value):
+        size = PyBytes_GET_SIZE(value)
+        if size > PAYLOAD_MOST:
+            return 0
+        memcpy(frame, PyBytes_AS_STRING(value), size)
+        nbytes[0] = <uint32_t>size
+        return BYTES
+    if PyByteArray_CheckExact(value):
+        size = PyByteArray_GET_SIZE(value)
+        if size > PAYLOAD_MOST:
+            return 0
+        memcpy(frame, PyByteArray_AS_STRING(value), size)
+        nbytes[0] = <uint32_t>size
+        return BYTEARRAY
+    if PyUnicode_CheckExact(value):
+        if len(value) > PAYLOAD_MOST:
+            return 0
+        try:
+            text = PyUnicode_AsUTF8AndSize(value, &size)
+        except UnicodeEncodeError:
+            return 0  # lone surrogates
+        if size > PAYLOAD_MOST:
+            return 0
+        memcpy(frame, text, size)
+        nbytes[0] = <uint32_t>size
+        return TEXT
+    if value is None:
+        nbytes[0] = 0
+        return NOTHING
+    if value is True or value is False:
+        frame[0] = 1 if value is True else 0
+        nbytes[0] = 1
+        return TRUTH
+    if PyFloat_CheckExact(value):
+        real = PyFloat_AS_DOUBLE(value)
+        memcpy(frame, &real, 8)
+        nbytes[0] = 8
+        return FLOAT
+    if PyLong_CheckExact(value):
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if overflow != 0 or number == (<int64_t>1 << 63):
+            return 0
+        size = integer_size(number)
+        if size > 8:
+            return 0
+        memcpy(frame, &number, size)
+        nbytes[0] = <uint32_t>size
+        return INTEGER
+    return 0
+
+
+cdef object value_of(int kind, const uint8_t *payload, uint32_t nbytes):
+    """The value of a payload (of a pickle: its text); NotImplemented: it has not the size that it should have."""
+    cdef double real
+    cdef int64_t number
+    if kind == BYTES:
+        return PyBytes_FromStringAndSize(<const char *>payload, nbytes)
+    if kind == BYTEARRAY:
+        return PyByteArray_FromStringAndSize(<const char *>payload, nbytes)
+    if kind == TEXT:
+        try:
+            return PyUnicode_DecodeUTF8(<const char *>payload, nbytes, NULL)
+        except UnicodeDecodeError:
+            return NotImplemented
+    if kind == INTEGER:
+        if nbytes < 1 or nbytes > 8:
+            return NotImplemented
+        number = -1 if payload[nbytes - 1] & 0x80 else 0
+        memcpy(&number, payload, nbytes)
+        return PyLong_FromLongLong(number)
+    if kind == FLOAT and nbytes == 8:
+        memcpy(&real, payload, 8)
+        return real
+    if kind == NOTHING and nbytes == 0:
+        return None
+    if kind == TRUTH and nbytes == 1:
+        return payload[0] != 0
+    if kind == PICKLE:
+        return PyBytes_FromStringAndSize(<const char *>payload, nbytes)
+    return NotImplemented
+
+
+cdef void write_header(uint8_t *frame, int kind, uint32_t meta, uint64_t nbytes) noexcept:
+    """The 16 bytes that come first."""
+    memset(frame, 0, HEADER)
+    frame[0] = MARK
+    frame[1] = <uint8_t>kind
+    memcpy(frame + 4, &meta, 4)
+    memcpy(frame + 8, &nbytes, 8)
+
+
+cdef Py_ssize_t frame_of(object value, uint8_t *frame, const uint8_t **data, uint64_t *nbytes) except -1:
+    """Writes header and meta of an array or of bytes, and returns their size; 0: it is neither, or not plain.
+
+    ``data`` is where the payload lies; NULL: there was room for it in the frame's SMALL bytes, and it counts as well.
+    """
+    cdef cnp.ndarray array
+    cdef bytes said
+    cdef Py_ssize_t size, at
+    cdef uint16_t length
+    cdef uint64_t extent
+    cdef int axis, ndim
+    if PyBytes_CheckExact(value):
+        nbytes[0] = PyBytes_GET_SIZE(value)
+        data[0] = <const uint8_t *>PyBytes_AS_STRING(value)
+        write_header(frame, BYTES, 0, nbytes[0])
+        return HEADER
+    if not cnp.PyArray_CheckExact(value):
+        return 0
+    array = value
+    ndim = cnp.PyArray_NDIM(array)
+    cdef bint rows = cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS)
+    if ndim > DIMENSIONS_MOST or not (rows or cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_F_CONTIGUOUS)):
+        return 0
+    said = say_dtype(<object>cnp.PyArray_DESCR(array))
+    if said is None or said[0] != DTYPE_TEXT:
+        return 0
+    length = <uint16_t>(PyBytes_GET_SIZE(said) - 1)
+    size = HEADER + ARRAY_HEAD + 8 * ndim + length
+    if size > HEADER + META_MOST or PyBytes_GET_SIZE(said) - 1 > META_MOST:
+        return 0
+    nbytes[0] = cnp.PyArray_NBYTES(array)
+    write_header(frame, ARRAY, <uint32_t>(size - HEADER), nbytes[0])
+    frame[HEADER] = <uint8_t>ndim
+    frame[HEADER + 1] = 0 if rows else 1
+    memcpy(frame + HEADER + 2, &length, 2)
+    at = HEADER + ARRAY_HEAD
+    for axis in range(ndim):
+        extent = cnp.PyArray_DIM(array, axis)
+        memcpy(frame + at, &extent, 8)
+        at += 8
+    memcpy(frame + at, PyBytes_AS_STRING(said) + 1, length)
+    data[0] = <const uint8_t *>cnp.PyArray_DATA(array)
+    if nbytes[0] < <uint64_t>(SMALL - size):
+        memcpy(frame + size, data[0], nbytes[0])
+        data[0] = NULL
+        size += nbytes[0]
+    return size
+
+
+cdef object empty_array(const uint8_t *meta, size_t size, uint64_t nbytes):
+    """The array that a meta describes, to be filled; None: it is not plain, or contradicts itself."""
+    cdef cnp.npy_intp shape[DIMENSIONS_MOST]
+    cdef uint16_t length
+    cdef uint64_t extent, total
+    cdef int axis, ndim
+    if size < ARRAY_HEAD or nbytes == 0:
+        return None
+    ndim = meta[0]
+    memcpy(&length, meta + 2, 2)
+    if ndim > DIMENSIONS_MOST or size != <size_t>(ARRAY_HEAD + 8 * ndim + length):
+        return None
+    try:
+        kind = heard_dtype(meta + ARRAY_HEAD + 8 * ndim, length)
+    except Exception:
+        return None  # the long way says what is wrong
+    total = cnp.PyDataType_ELSIZE(<cnp.dtype>kind)
+    if total == 0 or kind.hasobject or kind.subdtype is not None:
+        return None
+    for axis in range(ndim):
+        memcpy(&extent, meta + ARRAY_HEAD + 8 * axis, 8)
+        if extent == 0 or total > nbytes // extent:
+            return None
+        total *= extent
+        shape[axis] = <cnp.npy_intp>extent
+    if total != nbytes:
+        return None
+    Py_INCREF(kind)  # PyArray_NewFromDescr steals one
+    return PyArray_NewFromDescr(
+        <PyTypeObject *>cnp.ndarray, <cnp.PyArray_Descr *>kind, ndim, shape, NULL, NULL,
+        1 if meta[1] & 1 else 0, NULL
+    )
+
+
+cdef uint8_t *data_of(object array) noexcept:
+    """Where an array's bytes lie."""
+    return <uint8_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
+
+
+cdef object flat_of(object owner, const uint8_t *data, uint64_t nbytes):
+    """A view of memory that keeps its owner."""
+    cdef cnp.npy_intp size = <cnp.npy_intp>nbytes
+    view = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, <void *>data)
+    cnp.set_array_base(view, owner)
+    return memoryview(view)
+
+
+cdef object array_of(const uint8_t *frame, Py_ssize_t got, uint64_t most):
+    """An array that came whole; None: the long way has to look at it."""
+    cdef uint32_t size
+    cdef uint64_t length
+    memcpy(&size, frame + 4, 4)
+    memcpy(&length, frame + 8, 8)
+    if frame[0] != MARK or frame[2] or frame[3] or length > most or size > META_MOST:
+        return None
+    if <uint64_t>got != HEADER + size + length:
+        return None
+    value = empty_array(frame + HEADER, size, length)
+    if value is not None:
+        memcpy(data_of(value), frame + HEADER + size, length)
+    return value
+
+
+cdef Py_ssize_t payload_of(const uint8_t *header, uint64_t most, bint raw) noexcept nogil:
+    """The bytes of a small message's payload; -1: it is not one, or not one of bytes where those are wanted."""
+    cdef uint64_t nbytes, meta
+    memcpy(&meta, header, 8)  # mark, kind, two empty bytes, size of the meta
+    memcpy(&nbytes, header + 8, 8)
+    if meta >> 16 or header[0] != MARK or nbytes > PAYLOAD_MOST or nbytes > most:
+        return -1
+    if header[1] != BYTES if raw else not BYTES <= header[1] <= PICKLE:
+        return -1
+    return <Py_ssize_t>nbytes
