@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -72,9 +71,8 @@ def test_a_client_is_killed_with_a_managers_lock(
 
 
 def getter(queue: Any, ready: Any) -> None:
-    threading.Thread(target=queue.get).start()
-    for _ in range(100):  # asks, and is answered, long after the other did
-        queue.qsize()
+    queue.qsize()
+    queue._tls.connection.send((queue._id, "get", (), {}))  # has asked, for certain, before it says so
     ready.set()
     wait_until(lambda: False, 600)
 
