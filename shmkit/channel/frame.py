@@ -30,7 +30,7 @@ import numpy as np
 
 from shmkit._describe import describe, restore
 from shmkit.array import SharedArray
-from shmkit.channel.presence import NOTE_SIZE, myself
+from shmkit.channel.presence import NOTE_SIZE, Presence, myself
 from shmkit.errors import RecordCorrupt, RecordTooLarge
 from shmkit.sizes import format_size
 
@@ -118,6 +118,17 @@ def note(kind: int, end: int = 0) -> bytes:
     """What an end says of itself: this process came, or leaves.  Without the byte that ends it on a stream."""
     words = myself(end)
     return Frame(kind, b"", [words], len(words)).header() + words
+
+
+def message_of(incoming: Incoming, presence: Presence) -> Incoming | None:
+    """What is a message; of a note between the ends, which is none, `presence` takes notice."""
+    if incoming.kind == GREETING:
+        presence.come(incoming.finish())
+    elif incoming.kind == FAREWELL:
+        presence.leave(incoming.finish())
+    else:
+        return incoming
+    return None
 
 
 def bytes_frame(data: Any) -> Frame:

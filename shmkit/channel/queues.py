@@ -17,7 +17,7 @@ from typing import Any
 
 from shmkit._small import POSIX_QUEUE, SYSV_QUEUE
 from shmkit.channel.base import Channel, generation
-from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, note, parse
+from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, message_of, note, parse
 from shmkit.channel.presence import Presence, lives
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
@@ -347,12 +347,8 @@ class QueueReceiver(_QueueChannel):
                 return None
             if not message:
                 continue  # what another receiver sent to itself
-            incoming = parse(message, self._limit, self._where)
-            if incoming.kind == GREETING:
-                self._presence.come(incoming.finish())
-            elif incoming.kind == FAREWELL:
-                self._presence.leave(incoming.finish())
-            else:
+            incoming = message_of(parse(message, self._limit, self._where), self._presence)
+            if incoming is not None:
                 return incoming
 
     def _ended(self) -> Exception:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from shmkit._small import PACKETS
 from shmkit.channel.base import Channel, generation
-from shmkit.channel.frame import FAREWELL, GREETING, HEADER, Frame, Incoming, begin, note, open_header, parse
+from shmkit.channel.frame import (
+    FAREWELL,
+    GREETING,
+    HEADER,
+    Frame,
+    Incoming,
+    begin,
+    message_of,
+    note,
+    open_header,
+    parse,
+)
 from shmkit.channel.presence import Presence
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.stream import SocketStream, StreamChannel
@@ -250,7 +261,7 @@ class PacketChannel(QuickChannel):
             if self._fed:
                 whole = self._fed.pop(0)
                 self._last = len(whole)
-                incoming = self._noted(parse(whole, self._limit, self._where))
+                incoming = message_of(parse(whole, self._limit, self._where), self._presence)
                 if incoming is not None:
                     return incoming
             try:
@@ -264,22 +275,12 @@ class PacketChannel(QuickChannel):
                 raise self._ended()
             self._last = total
             try:
-                incoming = self._noted(self._taken(sock, total))
+                incoming = message_of(self._taken(sock, total), self._presence)
             except (RecordCorrupt, RecordTooLarge):
                 _received(sock.recv_into, bytearray(1), 0, socket.MSG_DONTWAIT)  # the rest of a packet goes with it
                 raise
             if incoming is not None:
                 return incoming
-
-    def _noted(self, incoming: Incoming) -> Incoming | None:
-        """Takes notice of what is no message."""
-        if incoming.kind == GREETING:
-            self._presence.come(incoming.finish())
-        elif incoming.kind == FAREWELL:
-            self._presence.leave(incoming.finish())
-        else:
-            return incoming
-        return None
 
     def _taken(self, sock: socket.socket, total: int) -> Incoming:
         if total < HEADER.size:

@@ -32,6 +32,7 @@ from shmkit.channel.frame import (
     Frame,
     Incoming,
     begin,
+    message_of,
     note,
     open_header,
 )
@@ -382,13 +383,7 @@ class StreamChannel(QuickChannel):
         if self._tail != WHOLE:
             raise RecordCorrupt(f"a message that came through {self._where} does not end where it should")
         assert incoming is not None
-        if incoming.kind == GREETING:
-            self._presence.come(incoming.finish())
-        elif incoming.kind == FAREWELL:
-            self._presence.leave(incoming.finish())
-        else:
-            return incoming
-        return None
+        return message_of(incoming, self._presence)
 
     def _let_go(self) -> None:
         incoming = self._in

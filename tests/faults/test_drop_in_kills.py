@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -21,14 +21,6 @@ from support import Processes, wait_until
 
 # How long the standard library's is waited for: it waits for ever, ours for milliseconds.
 A_WHILE = 1.0
-
-
-@pytest.fixture(params=["stdlib", "drop-in", "install"])
-def face(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "install":
-        shmkit.install()
-    yield request.param
-    shmkit.uninstall()
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])

@@ -19,14 +19,6 @@ A_WHILE = 1.0  # how long the standard library's is waited for
 WATCHDOG = 60.0
 
 
-@pytest.fixture(params=["stdlib", "drop-in", "install"])
-def face(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "install":
-        shmkit.install()
-    yield request.param
-    shmkit.uninstall()
-
-
 @pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.soak)])
 def context(request: pytest.FixtureRequest, face: str) -> BaseContext:
     package = shmkit.multiprocessing if face == "drop-in" else multiprocessing

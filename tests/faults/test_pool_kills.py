@@ -12,7 +12,6 @@ import os
 import pickle
 import random
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,6 @@ WATCHDOG = 60.0
 # How long the standard library's is waited for: it waits for ever, ours for milliseconds.
 A_WHILE = 1.0
 METHODS = ("fork", "spawn", "forkserver")
-
-
-@pytest.fixture(params=["stdlib", "drop-in", "install"])
-def face(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "install":
-        shmkit.install()
-    yield request.param
-    shmkit.uninstall()
 
 
 @pytest.fixture(params=METHODS)
