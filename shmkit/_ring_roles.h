@@ -99,7 +99,7 @@ static inline status_t ring_claim_producer(ring_producer_t *p, void *payload, ui
     ring_role_open(&p->shared->producer_role, pid, start);
     store_relaxed_u64(&p->shared->producer_count.records, p->records);
     /* Who watches learns whose death to look out for. */
-    ring_call(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
+    ring_announce(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
     return OK;
 }
 
@@ -127,7 +127,7 @@ static inline status_t ring_claim_consumer(ring_consumer_t *c, void *payload, ui
     ring_role_open(&c->shared->consumer_role, pid, start);
     store_relaxed_u64(&c->shared->consumer_count.records, c->records);
     store_relaxed_u64(&c->shared->consumer_count.below, c->records);
-    ring_call(&c->shared->producer_bell, &c->sender, &c->shared->consumer_count.wakes);
+    ring_announce(&c->shared->producer_bell, &c->sender, &c->shared->consumer_count.wakes);
     return OK;
 }
 

@@ -128,6 +128,23 @@ class Pool(_theirs.Pool):
             raise
         return result
 
+    def _map_async(
+        self,
+        func: Any,
+        iterable: Any,
+        mapper: Any,
+        chunksize: int | None = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Any:
+        """As the standard library's, which divides by the number of workers of this moment: all may have just ended."""
+        self._check_running()  # type: ignore[attr-defined]
+        if chunksize is None:
+            if not hasattr(iterable, "__len__"):
+                iterable = list(iterable)
+            chunksize = -(-len(iterable) // (4 * self._processes))
+        return super()._map_async(func, iterable, mapper, chunksize, callback, error_callback)  # type: ignore[misc]
+
     def _repopulate_pool(self) -> None:
         """Starts as many workers as there are too few."""
         _repopulate(

@@ -21,7 +21,7 @@ HEADERS = ("_wait.h", "_ring_bell.h", "_ring.h", "_ring_roles.h")
 # Where only one of the two ends passes.
 PRODUCERS = {"ring.reserve.pad", "ring.fill.word", "ring.rows.filled", "ring.publish.before", "ring.publish.tail"}
 CONSUMERS = {"ring.release.before", "ring.release.head"}
-WATCHERS = {"ring.armed"}
+WATCHERS = {"ring.armed", "bell.announced"}
 SLEEPERS = {"wait.announced", "wait.woken"}
 
 

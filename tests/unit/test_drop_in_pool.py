@@ -54,6 +54,17 @@ def test_it_is_what_it_replaces(context: Any) -> None:
     assert mp.pool.ThreadPool is theirs.ThreadPool
 
 
+def test_map_when_all_workers_have_just_ended(pool: Any) -> None:
+    """Those that will be there get the tasks, in the same pieces; the standard library's divides by zero."""
+    workers, pool._pool = pool._pool, []
+    try:
+        assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+        assert pool.map(abs, []) == []
+        assert list(pool.map(abs, iter(range(3)))) == [0, 1, 2]
+    finally:
+        pool._pool = workers
+
+
 def test_everything_that_goes_and_comes(context: Any) -> None:
     """Functions by name, methods, partial ones; arrays; chunks; words."""
     with context.Pool(2) as pool:
