@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conformance.comparing import METHODS, PRIMITIVES, USERS, both, missing
+from conformance.comparing import METHODS, PRIMITIVES, USERS, all_of, missing
 from conformance.substitutes import EXECUTOR, FACES
 from support import REPOSITORY
 
@@ -27,25 +27,27 @@ BEGIN, END = "<!-- conformance: begin -->\n", "<!-- conformance: end -->\n"
 def measure() -> bool:
     """Runs everything and keeps the counts; whether all is as it has to be."""
     rows, fine = [], True
-    runs = [
-        ("lock_suite", "threads", (), "shmkit"),
-        *(("mp_suite", method, (*PRIMITIVES, *USERS), "shmkit") for method in METHODS),
-        *(("mp_suite", method, (), face) for face in FACES for method in METHODS),
-        *(("futures_suite", method, (), whose) for whose in (EXECUTOR, "install") for method in METHODS),
+    runs: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
+        ("lock_suite", "threads", (), ("shmkit",)),
+        *(("mp_suite", method, (*PRIMITIVES, *USERS), ("shmkit",)) for method in METHODS),
+        *(("mp_suite", method, (), FACES) for method in METHODS),
+        *(("futures_suite", method, (), (EXECUTOR, "install")) for method in METHODS),
     ]
-    for suite, how, patterns, whose in runs:
+    for suite, method, patterns, classes in runs:
         if why := missing(suite):
             print(f"skipped: {why}")
             continue
-        report = both(suite, "fork" if how == "threads" else how, patterns, whose)
-        if whose in NAMES:
-            how = f"{NAMES[whose]}{', concurrent.futures' if suite == 'futures_suite' else ''}, {how}"
-        print(f"Python {platform.python_version()}, {how}: {report}", flush=True)
-        for test, reason in report.wrong.items():
-            fine = False
-            print(f"  {test}: {reason}", flush=True)
-        counts = [report.counts[what] for what in COLUMNS[2:]]
-        rows.append([how, sum(report.counts.values()), report.touching, *counts])
+        for whose, report in all_of(suite, "fork" if method == "threads" else method, classes, patterns).items():
+            part = ", concurrent.futures" if suite == "futures_suite" else ""
+            how = f"{NAMES[whose]}{part}, {method}" if whose in NAMES else method
+            print(f"Python {platform.python_version()}, {how}: {report}", flush=True)
+            for test, reason in report.wrong.items():
+                fine = False
+                print(f"  {test}: {reason}", flush=True)
+            counts = [report.counts[what] for what in COLUMNS[2:]]
+            rows.append([how, sum(report.counts.values()), report.touching, *counts])
+    order = {name: place for place, name in enumerate(NAMES.values())}
+    rows.sort(key=lambda row: order.get(row[0].split(",")[0], -1))
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{platform.python_version()}.json").write_text(json.dumps(rows))
     return fine

@@ -3,7 +3,8 @@
     python -m conformance.runner SUITE RESULTS SECONDS [PATTERN…]
 
 SUITE is a module of this folder.  A PATTERN, as of fnmatch, chooses tests by ``Class.test``; without any, all run.
-A test that takes SECONDS ends the run, with all stacks on stderr.
+What RESULTS says already is not run again, and what comes is added to it: a test that takes SECONDS ends the run, with
+all stacks on stderr, and the next run begins behind it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def main(name: str, results: str, seconds: str, *patterns: str) -> None:
     module = importlib.import_module(f"conformance.{name}")
     tests = tests_of(unittest.defaultTestLoader.loadTestsFromModule(module))
     chosen = [test for test in tests if any(fnmatchcase(id_of(test), pattern) for pattern in patterns or "*")]
-    with open(results, "w") as lines:
+    with open(results, "a+") as lines:
+        lines.seek(0)
+        done = {json.loads(line).get("test") for line in lines}
+        chosen = [test for test in chosen if id_of(test) not in done]
         unittest.TestSuite(chosen).run(Results(lines, float(seconds)))
         print(json.dumps({"finished": len(chosen)}), file=lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from conformance import comparing
 from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
 from conformance.shared_classes import FAULTS, NAMES
 from conformance.substitutes import EXECUTOR, FACES
@@ -132,6 +133,17 @@ def test_the_comparison() -> None:
     excepted = compare(theirs, ours, {"C.passed_*": "for this test"})
     assert excepted.wrong == {"C.passed_passed": "is excepted, and passes"}
     assert excepted.counts["excepted"] == 4
+
+
+def test_the_run_goes_on_behind_a_test_that_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SECONDS", 1)
+    outcomes = run("hung_suite", "fork", "stdlib")
+    assert {test: outcome.what for test, outcome in outcomes.items()} == {
+        "Hung.test_a": "passed",
+        "Hung.test_b": "hung",
+        "Hung.test_c": "failed",
+    }
+    assert "test_b" in outcomes["Hung.test_b"].why  # the stacks
 
 
 @pytest.mark.soak
