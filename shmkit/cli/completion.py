@@ -6,6 +6,7 @@ It asks no Python when you press the tab key.
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from shmkit.cli.command import CommandError
@@ -41,6 +42,7 @@ _shmkit_names() {
 }
 """
 _NAMES = {"bash": "_shmkit_names", "zsh": "_shmkit_names", "tcsh": "p@/dev/shm/*@"}
+_ADVICE = re.compile(r"^# Usage:\n(?:#.*\n)+", re.MULTILINE)
 # The arguments that are, or may be, names of shared memory, by destination.
 _NAMED = ("name", "names", "patterns", "address", "addresses")
 
@@ -65,7 +67,9 @@ def run(options: argparse.Namespace) -> int:
         elif action.dest in ("output", "folder", "key_file"):
             action.complete = shtab.DIRECTORY if action.dest == "folder" else shtab.FILE  # type: ignore[attr-defined]
     preamble: Any = {"bash": _BASH, "zsh": _ZSH, "tcsh": ""}  # its annotation says str, its documentation this
-    print(shtab.complete(parser, options.shell, preamble=preamble))
+    script = shtab.complete(parser, options.shell, preamble=preamble)
+    # Its own words about where to put the script name another folder than the one that shells look into.
+    print(_ADVICE.sub("", script))
     return 0
 
 

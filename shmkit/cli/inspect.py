@@ -31,6 +31,7 @@ EXAMPLES = """\
 _BYTES = 64
 _SIZES = ("limit", "in_use", "slot_size")
 _PICTURE = 20  # lines, at most
+_BAD_STATES = ("broken", "corrupt", "half made", "lost", "other version", "unknown kind", "unreadable")
 _Section = tuple[str, list[tuple[str, str]]]
 
 
@@ -134,7 +135,10 @@ def _sections(found: SharedObject) -> Iterator[_Section]:
 
     what = found.kind
     limit = found.details.facts.get("limit")
-    if isinstance(found.details.facts.get("queue"), str):
+    primitive = found.details.facts.get("primitive")
+    if isinstance(primitive, str):
+        what = primitive
+    elif isinstance(found.details.facts.get("queue"), str):
         what = "queue, in a heap of its own"
     if not found.ours:
         what = f"{found.kind}, not shmkit's" if found.state == "foreign" else "not to be read"
@@ -317,7 +321,10 @@ def _print_sections(sections: Any) -> None:
 
 
 def _is_bad(label: str, text: str) -> bool:
-    return "died" in text or text.endswith(", dead") or label == "trouble" or (label == "state" and text != "open")
+    # A state is anybody's: a segment's that is not whole, a lock's that is held, a queue's that is open.
+    if label == "state" and text.startswith(_BAD_STATES):
+        return True
+    return "died" in text or text.endswith(", dead") or label == "trouble"
 
 
 def _wrapped(text: str, columns: int | None, indent: int) -> str:

@@ -195,9 +195,10 @@ def _kind(found: SharedObject) -> str:
 
 
 def _size(found: SharedObject) -> int | None:
-    """What can be used of it: a heap has addresses for many times that."""
-    limit = found.details.facts.get("limit")
-    return limit if isinstance(limit, int) else found.size
+    """What can be used of it: a heap has addresses for many times that, and a ring begins with its counters."""
+    facts = found.details.facts
+    usable = facts.get("limit", facts.get("capacity") if found.kind == "ring" else None)
+    return usable if isinstance(usable, int) else found.size
 
 
 def _creator(found: SharedObject) -> tuple[str, str]:

@@ -92,6 +92,8 @@ def _remove(found: SharedObject, options: argparse.Namespace) -> None:
     if found.backing == "memfd":
         raise CommandError(f"{address} has no name to be removed: it goes with the last process that has it")
     if not found.ours and not options.foreign:
+        if os.geteuid() not in (0, found.uid):
+            raise CommandError(f"{address} is user {found.uid}'s, and not this user's to remove")
         what = "not to be read, so it may be anybody's" if found.state == "unreadable" else "not shmkit's"
         raise CommandError(f"{address} is {what}: --foreign removes it all the same")
     if not options.force and not _agreed(found, address):

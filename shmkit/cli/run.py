@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it; its own exit status."""
     words: list[str] = options.module if options.module is not None else options.program
     if not words:
-        raise CommandError("run takes a script, or -m and a module")
+        raise CommandError("run takes a script, or -m and a module", usage=True)
     if options.stats:
         from shmkit.multiprocessing import _statistics
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         install(None if options.only is None else options.only.split(","))
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(str(error), usage=True) from None
     main = ModuleType("__main__")
     main.__dict__.update(__builtins__=sys.modules["builtins"], __cached__=None)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main

@@ -2,7 +2,8 @@
 
 Only counters are read, which are there anyway: the watched programs do not notice.  On a terminal it is a live screen,
 and keys sort it: n by name, f by fill, r by records, b by bytes, w by waiting, i the other way round; space pauses, q
-quits.  Elsewhere it prints a table per interval.
+quits.  Elsewhere it prints a table per interval.  With --once or --count, a NAME that nothing can be told of is status
+1.
 """
 
 from __future__ import annotations
@@ -31,12 +32,19 @@ EXAMPLES = """\
   shmkit top --count 60 --json     a line of JSON each second, for a minute"""
 
 _BAR = 6
+# Seconds for which it is known why there is nothing to watch.
+_REASONS_HOLD = 5.0
 
 
 class _Sort(NamedTuple):
     key: str
     name: str
     value: Callable[[Rate], object]
+
+
+class _Reasons(NamedTuple):
+    words: str
+    until: float
 
 
 _SORTS = (
@@ -109,11 +117,15 @@ def _run_plain(view: _View, options: argparse.Namespace, count: int | None) -> i
                 print(time.strftime("%H:%M:%S"))
             if view.rates:
                 show_table(_columns(), [_row(rate) for rate in view.sorted()])
-            else:
+            elif not (count and view.patterns):
                 print(view.nothing())
             sys.stdout.flush()
         done += 1
-    return 0
+    # Said once, at the end: what is not there yet may come while one watches.
+    trouble = view.trouble()
+    for line in trouble:
+        print(f"shmkit: {line}", file=sys.stderr)
+    return 1 if trouble else 0
 
 
 def _run_live(view: _View, screen: object, interval: float) -> int:
@@ -123,8 +135,8 @@ def _run_live(view: _View, screen: object, interval: float) -> int:
     view.look()
     due = time.monotonic() + min(interval, 0.25)
     while True:
-        _, height = screen.size
-        title, rows, help_line = view.title(interval), view.sorted(), view.help_line()
+        width, height = screen.size
+        title, rows, help_line = view.title(interval), view.sorted(), view.help_line(width)
         # Title, a line that is empty, head, and keys; and one that says how many did not fit.
         room = max(height - (4 if len(rows) <= height - 4 else 5), 1)
         more = f"… and {len(rows) - room} more" if len(rows) > room else ""
@@ -153,16 +165,19 @@ class _View:
         self.paused = False
         self.rates: list[Rate] = []
         self._watch = Watch()
+        self._met: set[str] = set()  # the patterns that were of a stream's name, once at least
+        self._reasons = _Reasons("", 0.0)
 
     def look(self) -> None:
         """Reads all counters anew."""
         import fnmatch
 
-        self.rates = [
-            rate
-            for rate in self._watch.look()
-            if not self.patterns or any(fnmatch.fnmatchcase(rate.address, pattern) for pattern in self.patterns)
-        ]
+        self.rates = []
+        for rate in self._watch.look():
+            met = [pattern for pattern in self.patterns if fnmatch.fnmatchcase(rate.address, pattern)]
+            if met or not self.patterns:
+                self.rates.append(rate)
+                self._met.update(met)
 
     def press(self, key: str) -> None:
         """Does what the key means."""
@@ -191,12 +206,43 @@ class _View:
 
     def nothing(self) -> str:
         """What is said where there is nothing to watch."""
-        return "Nothing of that name to watch." if self.patterns else "No ring, queue or topic to watch."
+        if not self.patterns:
+            return "No ring, queue or topic to watch."
+        now = time.monotonic()
+        if now >= self._reasons.until:
+            # To look at everything there is takes longer than to look at streams.
+            self._reasons = _Reasons("; ".join(self.trouble()), now + _REASONS_HOLD)
+        return self._reasons.words or "Nothing of that name is left to watch."
 
-    def help_line(self) -> str:
+    def trouble(self) -> list[str]:
+        """Why nothing was to be seen under a name that was asked for; empty: something was, under each."""
+        import fnmatch
+
+        from shmkit.cli.words import clean
+        from shmkit.survey import Survey
+        from shmkit.survey.addresses import is_called
+
+        lines = []
+        unmet = [pattern for pattern in self.patterns if pattern not in self._met]
+        there = list(Survey().objects()) if unmet else []
+        for pattern in unmet:
+            found = [each for each in there if fnmatch.fnmatchcase(each.address, pattern) or is_called(each, pattern)]
+            hidden = [each for each in found if each.state == "unreadable"]
+            lines += [f"{clean(each.address)} is not to be read: {clean(each.trouble or '')}" for each in hidden]
+            if found and not hidden:
+                what = f"{clean(found[0].address)} is" if len(found) == 1 else f"what is called {pattern!r} is"
+                lines.append(f"{what} no ring, queue or topic")
+            elif not found:
+                lines.append(f"nothing is called {pattern!r}")
+        return lines
+
+    def help_line(self, width: int) -> str:
         """The line below the table."""
-        sorts = " ".join(f"[{sort.name}]" if sort is self.sort else sort.name for sort in _SORTS)
-        return f"q quit  space pause  i reverse  sort: {sorts}"
+        keys = "q quit  space pause  i reverse  sort: "
+        line = keys + " ".join(f"[{sort.name}]" if sort is self.sort else sort.name for sort in _SORTS)
+        if len(line) <= width:
+            return line
+        return keys + " ".join(f"[{sort.name}]" if sort is self.sort else sort.key for sort in _SORTS)
 
     def as_json(self) -> dict[str, object]:
         """One look, for programs."""

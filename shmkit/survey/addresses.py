@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from shmkit.errors import SegmentNotFound, SegmentPermission
-from shmkit.segment import posix
+from shmkit.segment import posix, sysv
 from shmkit.survey import system_v
 from shmkit.survey.processes import file_of
 from shmkit.survey.reading import Reading, open_file
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shmkit.survey.find import Survey
     from shmkit.survey.objects import SharedObject
 
-__all__ = ["FORMS", "open_object", "resolve"]
+__all__ = ["FORMS", "is_called", "open_object", "resolve"]
 
 FORMS = """\
 names:
@@ -47,8 +47,17 @@ def resolve(survey: Survey, address: str) -> SharedObject:
     else:
         found = _in(survey, address)
     if found is None:
+        if "/" in address and os.path.exists(address):
+            what = "a folder" if os.path.isdir(address) else "a special file"
+            raise SegmentNotFound(f"{address!r} is no shared memory, but {what}")
         raise SegmentNotFound(f"there is no {address!r}{_alike(survey, address)}")
     return found
+
+
+def is_called(found: SharedObject, address: str) -> bool:
+    """Whether ``address`` means it, in whichever of the ways that a listed object can be called."""
+    prefix, colon, rest = address.partition(":")
+    return found.address == address or bool(colon and prefix in _LISTS and _is(found, prefix, rest))
 
 
 def open_object(found: SharedObject) -> Reading:
@@ -102,10 +111,13 @@ def _is(found: SharedObject, prefix: str, rest: str) -> bool:
         return _is_memory(found, rest)
     if rest.startswith("#"):
         return rest[1:] == str(found.id)
-    try:
-        return isinstance(found.name, int) and int(rest, 0) == found.name & 0xFFFFFFFF
-    except ValueError:
+    if not isinstance(found.name, int):
         return False
+    try:
+        return int(rest, 0) == found.name & 0xFFFFFFFF
+    except ValueError:
+        # Of another user's segment there is the key, and no header that says what it was made of.
+        return prefix == "sysv" and bool(rest) and sysv.key_of(rest) & 0xFFFFFFFF == found.name & 0xFFFFFFFF
 
 
 def _is_memory(found: SharedObject, rest: str) -> bool:

@@ -250,6 +250,23 @@ def test_inspect_shows_a_locks_word(scene: Scene) -> None:
     assert said.status == 0
     assert f"held by {scene.dead[scene.lock]}, which has died" in said.out
     assert re.search(r"holder alive +no", said.out)
+    assert re.search(r"what +Lock\n", said.out)
+
+
+def test_only_what_is_wrong_is_red(name: str) -> None:
+    """A lock that somebody holds is none."""
+    with removed_at_end(name):
+        with shmkit.Lock.create(name), Terminal([*SHMKIT, "inspect", name], 80) as terminal:
+            assert terminal.wait() == 0
+        assert f"held by {os.getpid()}" in without_escapes(terminal.written)
+        assert "\x1b[31m" not in terminal.written
+
+
+def test_a_ring_has_the_size_that_its_records_may_take(name: str) -> None:
+    """Not that of its counters, too."""
+    with removed_at_end(name):
+        shmkit.Ring.create(name, "64 KiB").close()
+        assert shmkit_says("ls", name).out.splitlines()[1].split()[:4] == [name, "ring", "64", "KiB"]
 
 
 def test_inspect_of_a_corrupt_one_says_which_rule_it_breaks(scene: Scene) -> None:

@@ -216,6 +216,10 @@ def test_inspect_shows_what_may_be_read(village: Village) -> None:
         assert said.status == 1
         assert said.err == f"shmkit: {theirs[what]}: it is user 0's, mode 0600\n"
         assert "secret" not in said.out.replace(theirs[what], "")
+    # Its header, which has its name, is not to be read: it is found by the key that the name gives.
+    said = user.shmkit("inspect", f"sysv:{theirs['sysv']}")
+    assert said.status == 1
+    assert re.fullmatch(r"shmkit: sysv:0x[0-9a-f]+: it is user 0's, mode 0600\n", said.err)
 
 
 def test_top_gc_doctor_and_include_answer(village: Village) -> None:
@@ -225,6 +229,10 @@ def test_top_gc_doctor_and_include_answer(village: Village) -> None:
     assert (said.status, said.err) == (0, "")
     streams = {line.split()[0] for line in said.out.splitlines()[1:] if line}
     assert streams == {own["ring"], own["queue"], own["topic"], theirs["open"]}
+    for address in (theirs["secret"], f"sysv:{theirs['sysv']}"):
+        said = user.shmkit("top", "--once", "--interval", "0.05", own["ring"], address)
+        assert (said.status, own["ring"] in said.out) == (1, True)
+        assert re.fullmatch(r"shmkit: \S+ is not to be read: it is user 0's, mode 0600\n", said.err), said.err
     said = user.shmkit("gc", "--dry-run")
     assert (said.status, said.err) == (0, "")
     assert re.match(
@@ -252,6 +260,9 @@ def test_gc_and_rm_remove_ones_own(village: Village) -> None:
         said = user.shmkit("rm", "-f", *options, theirs[what])
         assert (said.status, said.out) == (1, "")
         assert re.fullmatch(rf"shmkit: [^\n]*{theirs[what]}[^\n]*\n", said.err)
+    for options in ([], ["--foreign"]):
+        said = user.shmkit("rm", "-f", *options, f"sysv:{theirs['sysv']}")
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
     said = user.shmkit("rm", "-f", "--foreign", "*")
     assert said.status == 1
     removed = re.findall(r"^removed (\S+), still in use by \d+ \(python", said.out, re.MULTILINE)

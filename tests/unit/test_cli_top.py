@@ -100,12 +100,32 @@ def test_count_prints_so_many_tables(busy: str, process: Processes) -> None:
     assert said.out.count("NAME ") == 3
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing-of-that-name"]])
-def test_nothing_to_watch_is_said(arguments: list[str]) -> None:
-    """And is no trouble."""
-    said = shmkit_says("top", "--once", "--interval", "0.05", *arguments)
-    assert said.status == 0
-    assert said.out in ("No ring, queue or topic to watch.\n", "Nothing of that name to watch.\n") or not arguments
+def test_nothing_to_watch_is_no_trouble() -> None:
+    """Where no name was asked for."""
+    said = shmkit_says("top", "--once", "--interval", "0.05")
+    assert (said.status, said.err) == (0, "")
+
+
+def test_a_name_that_nothing_can_be_told_of_is_trouble(name: str, busy: str) -> None:
+    """It is not there, or no stream; what can be told of other names is told all the same."""
+    other = f"{name}-array"
+    with removed_at_end(other):
+        shmkit.create(other, (3,))
+        for arguments, lines, trouble in (
+            (["nothing-of-that-name"], 0, "shmkit: nothing is called 'nothing-of-that-name'\n"),
+            ([other], 0, f"shmkit: {other} is no ring, queue or topic\n"),
+            ([busy, other], 2, f"shmkit: {other} is no ring, queue or topic\n"),
+            (
+                ["/x*", f"{name}-arr*"],
+                0,
+                f"shmkit: nothing is called '/x*'\nshmkit: {other} is no ring, queue or topic\n",
+            ),
+        ):
+            said = shmkit_says("top", "--once", "--interval", "0.05", *arguments)
+            assert (said.status, said.err) == (1, trouble)
+            assert len(said.out.splitlines()) == lines
+        said = shmkit_says("top", "--count", "2", "--json", "--interval", "0.05", other)
+        assert (said.status, len(said.out.splitlines())) == (1, 2)
 
 
 def test_the_dead_are_dead(name: str, process: Processes, wait_until: Callable[..., Any]) -> None:
