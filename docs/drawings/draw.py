@@ -261,7 +261,177 @@ def topic() -> Sheet:
     return sheet
 
 
-PICTURES: dict[str, Callable[[], Sheet]] = {"ring": ring, "heap": heap, "lifetimes": lifetimes, "topic": topic}
+def lease() -> Sheet:
+    """What keeps the lock that says that a process lives."""
+    sheet = Sheet(760, 300, "A lease: a lock that belongs to an open file, which a mapped page keeps open")
+    sheet.box(24, 44, 190, 150, ORANGE)
+    sheet.text(119, 34, "process A", bold=True)
+    sheet.box(44, 62, 150, 44, BLUE)
+    sheet.text(119, 89, "the memory, mapped", size=12)
+    sheet.box(44, 122, 150, 56, GREEN)
+    sheet.text(119, 146, "one more page,\nwhich forks leave out", size=12)
+    sheet.box(286, 122, 136, 56, GREY)
+    sheet.text(354, 146, "an open file,\nwithout descriptor", size=12)
+    sheet.arrow(194, 150, 284, 150)
+    sheet.text(240, 140, "keeps open", size=12)
+    sheet.box(500, 44, 236, 150, GREY)
+    sheet.text(618, 34, "the segment's file", bold=True)
+    sheet.box(516, 62, 204, 44, BLUE)
+    sheet.text(618, 89, "header and payload", size=12)
+    sheet.line([(516, 114), (720, 114)], colour=FAINT, dashed=True)
+    sheet.text(618, 132, "beyond its end, nothing is stored", size=12, colour=FAINT)
+    sheet.box(516, 142, 204, 36, RED)
+    sheet.text(618, 165, "one byte, locked", size=12, bold=True)
+    sheet.arrow(422, 150, 514, 158)
+    sheet.text(460, 136, "has the lock", size=12)
+    sheet.box(500, 230, 236, 46, GREEN)
+    sheet.text(618, 250, "process B asks the kernel:", size=12, bold=True)
+    sheet.text(618, 267, "is that byte locked?", size=12)
+    sheet.arrow(618, 230, 618, 180)
+    sheet.cross(40, 232)
+    sheet.text(
+        58,
+        236,
+        "kill -9, exit or exec: the page goes,\nso the open file goes, so the lock goes.\n"
+        "Stopped or slow: all three stay.",
+        anchor="start",
+        size=12,
+    )
+    return sheet
+
+
+def handshake() -> Sheet:
+    """Why neither side misses the other: two stores, two looks, one order."""
+    sheet = Sheet(760, 330, "Announce, look again, park: whichever store comes first, the other side's look finds it")
+    panels = (
+        (24, "the record comes before the second look", True),
+        (392, "the record comes after the second look", False),
+    )
+    for left, title, early in panels:
+        sheet.text(left + 172, 34, title, bold=True, size=13)
+        sheet.text(left + 74, 60, "consumer", bold=True, size=12, colour=GREEN)
+        sheet.text(left + 270, 60, "producer", bold=True, size=12, colour=ORANGE)
+        rows = (72, 166, 118, 212) if early else (72, 118, 166, 212)
+        announce, look, store, bell = rows
+        for x, bottom in ((left + 74, look), (left + 270, bell)):
+            sheet.line([(x, 68), (x, bottom)], colour=FAINT, dashed=True)
+        for top, at, words, colour in (
+            (announce, 74, "bell := 1", GREEN),
+            (look, 74, "look at tail", GREEN),
+            (store, 270, "tail := new", ORANGE),
+            (bell, 270, "look at the bell", ORANGE),
+        ):
+            sheet.box(left + at - 62, top, 124, 30, colour)
+            sheet.text(left + at, top + 20, words, size=12)
+        if early:
+            sheet.line([(left + 208, store + 18), (left + 138, look + 12)], tip=True, colour=BLUE)
+            sheet.text(left + 176, look + 26, "finds it", size=12, colour=BLUE)
+            sheet.text(left + 74, 234, "does not sleep", size=12, bold=True)
+            sheet.text(left + 270, 268, "at worst a wake-up\nfor nobody", size=12)
+        else:
+            sheet.line([(left + 136, announce + 18), (left + 206, bell + 10)], tip=True, colour=BLUE)
+            sheet.text(left + 150, 186, "finds it", size=12, colour=BLUE)
+            sheet.text(left + 74, 168, "nothing: sleeps", size=12, bold=True)
+            sheet.line([(left + 208, 264), (left + 140, 264)], tip=True)
+            sheet.text(left + 270, 268, "wakes it", size=12, bold=True)
+            sheet.text(left + 74, 268, "goes on", size=12, bold=True)
+    sheet.text(
+        380,
+        318,
+        "All four are in one order (seq), so one of the two looks comes after the other side's store.",
+        size=12,
+    )
+    return sheet
+
+
+def segment() -> Sheet:
+    """What lies in a segment, and what the payload is by its kind."""
+    sheet = Sheet(760, 426, "A segment: a header that says what it is, the payload, and locks beyond the end")
+    top = 44
+    for left, width, colour, words in (
+        (24, 176, GREEN, "header\nmagic, sizes, kind, creator"),
+        (200, 96, GREEN, "text\ndtype, shape"),
+        (296, 270, BLUE, "payload\nfrom the second page on"),
+        (590, 146, RED, "lease bytes\nlocks alone, no memory"),
+    ):
+        sheet.box(left, top, width, 52, colour, dashed=colour == RED)
+        first, second = words.split("\n")
+        sheet.text(left + width / 2, top + 21, first, bold=True, size=13)
+        sheet.text(left + width / 2, top + 40, second, size=11)
+    sheet.text(24, 34, "byte 0", anchor="start", size=12, colour=FAINT)
+    sheet.text(200, 34, "256", anchor="start", size=12, colour=FAINT)
+    sheet.text(296, 34, "4096", anchor="start", size=12, colour=FAINT)
+    sheet.text(590, 34, "from 2⁶¹ on", anchor="start", size=12, colour=FAINT)
+    sheet.text(578, 76, "…", size=16)
+    sheet.line([(296, 98), (110, 128)], colour=FAINT, dashed=True)
+    sheet.line([(566, 98), (736, 128)], colour=FAINT, dashed=True)
+    rows: tuple[tuple[str, tuple[tuple[str, int, str], ...]], ...] = (
+        ("array", (("its elements, as NumPy lays them out", 626, BLUE),)),
+        (
+            "ring",
+            (
+                ("sizes", 56, GREY),
+                ("tail", 56, ORANGE),
+                ("head", 56, GREEN),
+                ("bells, roles, counters", 160, GREY),
+                ("records: 4096 bytes on, and round", 298, BLUE),
+            ),
+        ),
+        (
+            "queue",
+            (
+                ("sizes, members", 120, GREY),
+                ("a word for each block: who holds it", 236, GREEN),
+                ("blocks: cells and items", 270, BLUE),
+            ),
+        ),
+        (
+            "topic",
+            (
+                ("publisher, newest", 140, ORANGE),
+                ("slot", 80, BLUE),
+                ("slot", 80, BLUE),
+                ("slot", 80, BLUE),
+                ("… each begins with its number", 246, BLUE),
+            ),
+        ),
+        (
+            "lock, …",
+            (
+                ("a cell of 128 bytes: kind, word, gate", 250, GREEN),
+                ("further cells, if it is your own segment", 376, GREY),
+            ),
+        ),
+    )
+    for number, (kind, parts) in enumerate(rows):
+        y = 134 + number * 50
+        sheet.text(24, y + 24, kind, anchor="start", bold=True, size=13)
+        left = 110
+        for words, width, colour in parts:
+            sheet.box(left, y, width, 38, colour)
+            sheet.text(left + width / 2, y + 24, words, size=12)
+            left += width
+    sheet.text(
+        24,
+        396,
+        "orange: stored by who sends; green: by who makes it, receives, or holds.\n"
+        "What different processes store lies 128 bytes apart.",
+        anchor="start",
+        size=12,
+        colour=FAINT,
+    )
+    return sheet
+
+
+PICTURES: dict[str, Callable[[], Sheet]] = {
+    "ring": ring,
+    "heap": heap,
+    "lifetimes": lifetimes,
+    "topic": topic,
+    "lease": lease,
+    "handshake": handshake,
+    "segment": segment,
+}
 
 
 def main() -> None:
