@@ -144,7 +144,6 @@ cdef extern from "_wait.h" nogil:
         uint64_t spin_ns
         uint64_t begun_ns
     void waiter_init(waiter_t *waiter)
-    void wait_was_lost(waiter_t *waiter)
 
 cdef extern from "_futex.h" nogil:
     int futex_wait(uint32_t *word, uint32_t expected, uint64_t limit_ns)

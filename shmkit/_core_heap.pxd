@@ -169,12 +169,16 @@ cdef extern from "_queue_wait.h" nogil:
         int error
         status_t status
 
-    bint queue_spin_items(queue_t *queue, uint64_t limit_ns)
-    bint queue_spin_room(queue_t *queue, uint64_t limit_ns)
-    status_t queue_items_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
+    ctypedef struct queue_habit_t:
+        pass
+
+    bint queue_spin_items(queue_t *queue, queue_habit_t *habit, uint64_t limit_ns)
+    bint queue_spin_room(queue_t *queue, queue_habit_t *habit, uint64_t limit_ns)
+    void queue_was_late(waiter_t *waiter)
+    status_t queue_items_round(queue_t *queue, waiter_t *waiter, queue_habit_t *habit, uint64_t deadline_ns)
     void queue_pass_on(queue_t *queue)
     void queue_pass_room_on(queue_t *queue)
-    status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
+    status_t queue_room_round(queue_t *queue, waiter_t *waiter, queue_habit_t *habit, uint64_t deadline_ns)
     status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
     bint queue_is_done(const void *queue)
     status_t queue_task_done(queue_t *queue)

@@ -81,6 +81,7 @@ cdef class QueueBase(QueuePut):
     def _poll(self, timeout=0.0) -> bool:
         """Waits until there is something to get, which stays there, at most `timeout` seconds; whether there is."""
         cdef waiter_t waiter
+        cdef queue_habit_t habit = self.items_habit
         cdef status_t status = SLICE_OVER
         cdef uint64_t deadline = deadline_of(timeout)
         waiter_init(&waiter)
@@ -94,7 +95,7 @@ cdef class QueueBase(QueuePut):
             if status == TIMED_OUT or clock_ns() >= deadline:
                 return False
             with nogil:
-                status = queue_items_round(&self.c, &waiter, deadline)
+                status = queue_items_round(&self.c, &waiter, &habit, deadline)
             PyErr_CheckSignals()
             if status == SLICE_OVER:
                 self.heap.look_for_dead(LOOK_EVERY_NS)
@@ -193,21 +194,20 @@ cdef class QueueBase(QueuePut):
         cdef status_t status
         cdef bint trimmed = False, waited = False, came = False
         cdef uint64_t begun = 0
+        cdef queue_habit_t habit = self.items_habit
         waiter_init(&waiter)
-        if self.spin_items_ns:
-            waiter.spin_ns = self.spin_items_ns
         cdef uint64_t since = clock_ns()
         if self._sleeps:
             waiter.begun_ns = since  # not a first round, which yields and spins
         elif block:
-            queue_spin_items(&self.c, SPIN_WITH_GIL_NS)
+            queue_spin_items(&self.c, &habit, SPIN_WITH_GIL_NS)
         while True:
             self.hold()
             status = queue_get(&self.c, item)
             if waited and (status == OK or status == CORRUPT):
                 queue_pass_on(&self.c)
             if status == OK:
-                self.spin_items_ns = waiter.spin_ns
+                self.items_habit = habit
                 return True
             if status == CORRUPT:
                 raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
@@ -226,11 +226,11 @@ cdef class QueueBase(QueuePut):
             waited = True
             if status == EMPTY and came:
                 # Somebody was quicker: there are more who look than items come, and one looks in vain who spins.
-                wait_was_lost(&waiter)
+                queue_was_late(&waiter)
             came = False
             while True:
                 with nogil:
-                    status = queue_items_round(&self.c, &waiter, deadline)
+                    status = queue_items_round(&self.c, &waiter, &habit, deadline)
                 if status == OK:
                     came = True
                     break

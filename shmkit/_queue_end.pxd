@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmkit._core cimport lease_t
-from shmkit._core_heap cimport queue_header_t, queue_t
+from shmkit._core_heap cimport queue_habit_t, queue_header_t, queue_t
 from shmkit._heap cimport Heap, Hold
 from shmkit._watch cimport Watch
 
@@ -34,9 +34,9 @@ cdef class QueueEnd:
     cdef bint pickles         # whether pickles in it are trusted
     cdef uint32_t policy
     cdef uint32_t operations
-    cdef uint64_t spin_items_ns
+    cdef queue_habit_t items_habit
     cdef public bint _sleeps  # a get that finds nothing sleeps at once, and leaves its core to others
-    cdef uint64_t spin_room_ns
+    cdef queue_habit_t room_habit
     cdef Watch items_watch    # None: nobody has asked for a descriptor
     cdef Watch room_watch
     cdef object __weakref__

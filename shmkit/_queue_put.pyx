@@ -135,9 +135,8 @@ cdef class QueuePut(QueueEnd):
         cdef int error = 0
         cdef bint waited = False
         cdef item_t old
+        cdef queue_habit_t habit = self.room_habit
         waiter_init(&waiter)
-        if self.spin_room_ns:
-            waiter.spin_ns = self.spin_room_ns
         while True:
             self.hold()
             if hold is not None:
@@ -146,7 +145,7 @@ cdef class QueuePut(QueueEnd):
             if status == OK:
                 if waited:
                     queue_pass_room_on(&self.c)
-                self.spin_room_ns = waiter.spin_ns
+                self.room_habit = habit
                 return 0
             self.refused(status, error)
             if self.policy == POLICY_DROP_NEWEST:
@@ -167,12 +166,12 @@ cdef class QueuePut(QueueEnd):
                 if self.room_watch is not None:
                     self.room_watch.empty()
                 raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
-            if waiter.begun_ns == 0 and queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
+            if waiter.begun_ns == 0 and queue_spin_room(&self.c, &habit, SPIN_WITH_GIL_NS):
                 continue
             waited = True
             while True:
                 with nogil:
-                    status = queue_room_round(&self.c, &waiter, deadline)
+                    status = queue_room_round(&self.c, &waiter, &habit, deadline)
                 if status == OK:
                     break
                 if status == TIMED_OUT:
@@ -267,16 +266,15 @@ cdef class QueuePut(QueueEnd):
         """Waits until there is room, perhaps: before memory is taken for what has to wait.  Full."""
         cdef waiter_t waiter
         cdef status_t status = TIMED_OUT
+        cdef queue_habit_t habit = self.room_habit
         waiter_init(&waiter)
-        if self.spin_room_ns:
-            waiter.spin_ns = self.spin_room_ns
-        if queue_spin_room(&self.c, SPIN_WITH_GIL_NS):
+        if queue_spin_room(&self.c, &habit, SPIN_WITH_GIL_NS):
             return 0
         while block and self.policy == POLICY_BLOCK:
             with nogil:
-                status = queue_room_round(&self.c, &waiter, deadline)
+                status = queue_room_round(&self.c, &waiter, &habit, deadline)
             if status == OK:
-                self.spin_room_ns = waiter.spin_ns
+                self.room_habit = habit
                 return 0
             if status == TIMED_OUT:
                 break

@@ -1,4 +1,16 @@
-/* How the queues of a heap, and its memory, are waited for: at gates (_gate.h), in slices. */
+/* How the queues of a heap, and its memory, are waited for: at gates (_gate.h), in slices.
+ *
+ * Before anybody sleeps there are three ways to wait, and which of them pays depends on where the others are:
+ *
+ *   spin     the other side runs on another core, and answers within a microsecond
+ *   yield    it is to run on this very core, after this process: what it does then costs a switch, a tenth of a sleep
+ *   spin on  it is being woken
+ *
+ * Several producers and consumers are mostly more than there are cores, and a queue with little room has each of them
+ * wait after every few items.  Spinning in vain, while those who are waited for could run on this core, would then be most
+ * of what is done.  So each side of a handle keeps what its last waits were ended by: one that a yield ended is followed
+ * by one that yields at once, and spins in vain are followed by ever rarer ones.  Either is tried again now and then, as
+ * processes move from core to core. */
 #ifndef SHMKIT_QUEUE_WAIT_H
 #define SHMKIT_QUEUE_WAIT_H
 
@@ -6,16 +18,76 @@
 
 #define QUEUE_PACE 4u /* pauses between two looks of a spinner: more leave the lines to those who work */
 
-static inline int queue_spin_items(queue_t *queue, uint64_t limit_ns) {
-    return wait_spin(queue_has_item, queue, limit_ns, QUEUE_PACE);
+#define QUEUE_YIELDS 4     /* one for each who may have to run before the one that is waited for */
+#define QUEUE_TRY_SPIN 64u /* waits that yields end, and one that spins first */
+#define QUEUE_TRY_LONG 32u /* spins in vain, and a long one */
+
+/* What the waits of one side of a handle were ended by: private to the process, and all zero at first. */
+typedef struct {
+    uint32_t yielded; /* yields ended so many in a row */
+    uint32_t vain;    /* nothing came while so many in a row spun on */
+} queue_habit_t;
+
+static ALWAYS_INLINE int queue_spin(ready_t ready, queue_t *queue, queue_habit_t *habit, uint64_t limit_ns) {
+    if (habit->yielded % QUEUE_TRY_SPIN != 0 || !wait_spin(ready, queue, limit_ns, QUEUE_PACE))
+        return 0;
+    habit->yielded = 0;
+    return 1;
 }
 
-static inline int queue_spin_room(queue_t *queue, uint64_t limit_ns) {
-    return wait_spin(queue_has_room, queue, limit_ns, QUEUE_PACE);
+/* The first spin of a wait: whether an item came within so long. */
+static inline int queue_spin_items(queue_t *queue, queue_habit_t *habit, uint64_t limit_ns) {
+    return queue_spin(queue_has_item, queue, habit, limit_ns);
+}
+
+static inline int queue_spin_room(queue_t *queue, queue_habit_t *habit, uint64_t limit_ns) {
+    return queue_spin(queue_has_room, queue, habit, limit_ns);
+}
+
+/* How long a wait that yields have not ended spins on: long at first, and after 1, 2, 4, 8 and 16 times, and each 32, in vain. */
+static inline uint64_t queue_spin_on_ns(const queue_habit_t *habit) {
+    const uint32_t vain = habit->vain;
+    return (vain & (vain - 1)) == 0 || vain % QUEUE_TRY_LONG == 0 ? SPIN_FIRST_NS : SPIN_LEAST_NS;
+}
+
+/* The beginning of a wait: yields, then spins on.  Whether it is over; otherwise it is time to sleep. */
+static ALWAYS_INLINE int queue_begin(ready_t ready, queue_t *queue, waiter_t *waiter, queue_habit_t *habit,
+                                     uint64_t deadline_ns) {
+    const uint64_t now = waiter->begun_ns = clock_ns();
+    waiter->slice_end_ns = 0;
+    for (int yields = 0; yields < QUEUE_YIELDS; yields++) {
+        sched_yield();
+        if (ready(queue)) {
+            habit->yielded++;
+            waiter->begun_ns = 0;
+            return 1;
+        }
+    }
+    habit->yielded = 0;
+    uint64_t spin_ns = queue_spin_on_ns(habit);
+    if (deadline_ns <= now || deadline_ns - now < spin_ns)
+        spin_ns = deadline_ns > now ? deadline_ns - now : 0;
+    if (!wait_spin(ready, queue, spin_ns, QUEUE_PACE)) {
+        habit->vain++;
+        return 0;
+    }
+    if (spin_ns > SPIN_LEAST_NS)
+        habit->vain = 0;
+    waiter->begun_ns = 0;
+    return 1;
+}
+
+/* What was waited for had come, and somebody else took it: the next round sleeps at once.  So of many who wait for the same
+ * not each spins, on the cores of those who work. */
+static inline void queue_was_late(waiter_t *waiter) {
+    waiter->begun_ns = clock_ns();
+    waiter->slice_end_ns = 0;
 }
 
 /* One round of waiting for an item, or for the queue to be shut.  OK (look), TIMED_OUT, INTERRUPTED, SLICE_OVER. */
-static inline status_t queue_items_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns) {
+static inline status_t queue_items_round(queue_t *queue, waiter_t *waiter, queue_habit_t *habit, uint64_t deadline_ns) {
+    if (waiter->begun_ns == 0 && queue_begin(queue_has_item, queue, waiter, habit, deadline_ns))
+        return OK;
     return gate_round(waiter, &queue->header->items_gate, queue_has_item, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
 }
 
@@ -34,7 +106,9 @@ static inline void queue_pass_on(queue_t *queue) {
 }
 
 /* One round of waiting for room.  OK (look), TIMED_OUT, INTERRUPTED, SLICE_OVER. */
-static inline status_t queue_room_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns) {
+static inline status_t queue_room_round(queue_t *queue, waiter_t *waiter, queue_habit_t *habit, uint64_t deadline_ns) {
+    if (waiter->begun_ns == 0 && queue_begin(queue_has_room, queue, waiter, habit, deadline_ns))
+        return OK;
     return gate_round(waiter, &queue->header->room_gate, queue_has_room, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
 }
 

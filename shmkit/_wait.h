@@ -135,13 +135,6 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
     waiter->slice_ns = SLICE_FIRST_NS;
 }
 
-/* What was waited for had come, and somebody else took it: the next round sleeps without spinning, and later waits spin
- * less.  So one of many who wait for the same comes to spin, and not each of them, on the cores of those who work. */
-static inline void wait_was_lost(waiter_t *waiter) {
-    waiter->spin_ns = waiter->spin_ns / 8 > SPIN_LEAST_NS ? waiter->spin_ns / 8 : SPIN_LEAST_NS;
-    waiter->begun_ns = clock_ns();
-}
-
 /* The beginning of a wait: yields, then spins, if the other side can be running.  Returns whether ready by now. */
 static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void *of, uint64_t deadline_ns,
                                     uint32_t peer_cpu, uint32_t pace) {
