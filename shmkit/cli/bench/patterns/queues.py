@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
+import time
+from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
@@ -52,6 +55,10 @@ class Objects(OneByOne):
 class Crowd(Pattern):
     """Several producers and as many consumers at one queue; each item arrives once, each producer's in order.
 
+    All begin at once, when the last of them is there: what is timed is the traffic, and not the making of processes.
+    Where there are more processes than cores it is the scheduler that shares the cores out, some milliseconds to each in
+    turn: how even the consumers' shares are can only be told from many such turns (``at_least``: seconds).
+
     ``maxsize``: so many items fit, so that everybody has to wait now and then.
     """
 
@@ -67,12 +74,28 @@ class Crowd(Pattern):
         workers: int = 2,
         pickled: bool = False,
         maxsize: int = 0,
+        at_least: float = 0.0,
     ) -> None:
-        super().__init__(seconds, split=split)
+        super().__init__(max(seconds, at_least), split=split)
         self.workers = workers
         self.maxsize = maxsize
         self.pickled = pickled
         self.multiple = workers
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._round = 0
+        # Of each worker, producers first: the round that it has come to, when it began in it, and when it was done.
+        words = memoryview(self._memory).cast("Q")
+        self._came, self._begun, self._done = (words[at : at + 2 * workers] for at in (0, 128, 256))
+
+    def _together(self, worker: int, work: Callable[[int], Any]) -> Any:
+        """What the worker does of this round, from when all are there."""
+        self._came[worker] = self._round
+        while min(self._came) < self._round:
+            os.sched_yield()
+        self._begun[worker] = time.monotonic_ns()
+        found = work(worker % self.workers)
+        self._done[worker] = time.monotonic_ns()
+        return found
 
     def title(self, job: Job) -> str:
         what = "pickled objects" if self.pickled else "tuples"
@@ -94,11 +117,12 @@ class Crowd(Pattern):
 
         def help_out(me: int) -> None:
             end.sender.forked()
-            produce(me)
+            self._together(me, produce)
             end.sender.flush()
 
+        self._round += 1
         helpers = [_fork(lambda me=me: help_out(me)) for me in range(1, self.workers)]
-        produce(0)
+        self._together(0, produce)
         for helper in helpers:
             _wait(*helper)
         for _ in repeat(None, self.workers):
@@ -107,7 +131,7 @@ class Crowd(Pattern):
     def second(self, end: End, count: int) -> Any:
         get = end.receiver.recv
 
-        def consume() -> list[int]:
+        def consume(_: int) -> list[int]:
             seen, last = 0, [-1] * self.workers
             while (item := get()) is not None:
                 me, number = (item.text, item.number) if self.pickled else item
@@ -117,14 +141,17 @@ class Crowd(Pattern):
                 seen += 1
             return [seen]
 
-        helpers = [_fork(consume) for _ in range(1, self.workers)]
-        shares = [consume()[0]] + [_wait(*helper) for helper in helpers]
+        self._round += 1
+        workers = range(self.workers + 1, 2 * self.workers)
+        helpers = [_fork(lambda worker=worker: self._together(worker, consume)) for worker in workers]
+        shares = [self._together(self.workers, consume)[0]] + [_wait(*helper) for helper in helpers]
         if sum(shares) != count:
             raise WrongMessage(f"{count} were sent, {sum(shares)} came")
         return shares
 
     def result(self, count: int, elapsed: float, first: Any, second: Any) -> Measured:
         shares = second["samples"]
+        elapsed = (max(self._done) - min(self._begun)) / 1e9
         return Measured(elapsed / count, extra={"balance": min(shares) / max(shares)})
 
 
