@@ -29,6 +29,8 @@ DEPTH = 32
 # What a consumer may have more of in the end than after half of the time: page faults for each second, pages.
 FAULTS_A_SECOND = 20
 PAGES_MORE = 64 << 20 >> 12
+SAMPLES = 240  # of a run
+MORE = 4 << 10  # KiB of its own memory, or of the heap's, in the last quarter of the time over the second
 
 
 def made(producer: int, number: int) -> Any:
@@ -99,12 +101,74 @@ def consume(queue: Any, results: Any, seconds: float) -> None:
     results.put(("counts", counts, {key: then[key] - (warm or then)[key] for key in then}))
 
 
+def looked_at(pid: int) -> dict[str, int]:
+    """What a process has at this moment: KiB of its own and of shared memory, descriptors, mapped segments.
+
+    Nothing, once it has ended.
+    """
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    if "RssAnon" not in status:
+        return {}
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {
+        "own": int(status["RssAnon"].split()[0]),
+        "shared": int(status["RssShmem"].split()[0]),
+        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "segments": sum("memfd:shmkit" in line for line in maps),
+    }
+
+
+def got_within(seconds: float, queue: Any) -> Any:
+    """What came; None: nothing did."""
+    try:
+        return queue.get(timeout=seconds)
+    except shmkit.Empty:
+        return None
+
+
+def show(samples: list[dict[str, dict[str, int]]]) -> None:
+    """Prints a line for each of a dozen moments, which pytest shows with -rP, or where the test fails."""
+    for index in sorted({len(samples) * part // 12 for part in range(12)} | {len(samples) - 1}):
+        told = (
+            f"{who}: {' '.join(f'{key} {value}' for key, value in what.items())}"
+            for who, what in samples[index].items()
+        )
+        print(f"{index + 1:4} of {len(samples)}  {'; '.join(told)}")
+
+
+def flat(samples: list[dict[str, dict[str, int]]]) -> None:
+    """The last quarter of the time has no more of anything than the second had."""
+    quarter = len(samples) // 4
+    for who in samples[0]:
+        for key, room in (("own", MORE), ("descriptors", 0), ("segments", 0), ("resident", MORE)):
+            values = [sample[who].get(key, 0) for sample in samples]
+            before, after = max(values[quarter : 2 * quarter]), max(values[-quarter:])
+            assert after <= before + room, f"{who}: {key} grew from {before} to {after}"
+
+
 def run(process: Processes, seconds: float) -> None:
     queue: Any = shmkit.Queue(DEPTH)
     results: Any = shmkit.Queue()
     producers = [process(produce, queue, me, seconds) for me in range(2)]
     consumers = [process(consume, queue, results, seconds) for _ in range(2)]
-    put = dict(results.get(timeout=seconds + 60)[1:] for _ in producers)
+    samples: list[dict[str, dict[str, int]]] = []
+    named = {f"producer {me}": child.pid for me, child in enumerate(producers)}
+    named |= {f"consumer {me}": child.pid for me, child in enumerate(consumers)}
+    put: dict[int, int] = {}
+    until = time.monotonic() + seconds + 60
+    while len(put) < len(producers):
+        end = got_within(seconds / SAMPLES, results)
+        if end is not None:
+            put[end[1]] = end[2]
+        elif not put:
+            sample = {who: looked_at(pid) for who, pid in named.items()}
+            sample["heap"] = {"resident": queue.statistics()["heap"]["resident"] >> 10}
+            if all(sample.values()):
+                samples.append(sample)
+        assert time.monotonic() < until, "a producer does not come to its end"
+    show(samples)
+    if seconds >= 60:  # in less there is too little to go by
+        flat(samples)
     for child in producers:
         child.join(60)
         assert child.exitcode == 0
