@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import shmkit
 
 project = "shmkit"
@@ -35,6 +37,13 @@ autodoc_default_options = {"members": True}
 # The extensions' signatures are the first line of their docstrings, as Cython embeds them.
 autodoc_docstring_signature = True
 
+# By the names that the sources have for them: written out, NumPy's take four lines.
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {
+    name: name.rpartition(".")[2]
+    for name in ("Shape", "Order", "LikeOrder", "Backing", "Lifetime", "npt.DTypeLike", "npt.ArrayLike")
+}
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIELD = re.compile(r"[A-Z]\w*\.\w+: [\w| .\[\]]+$")
 SINGLE_BACKTICKS = re.compile(r"(?<![`:\w])`([^`\n]+)`(?![`_])")
@@ -52,6 +61,29 @@ def as_code(app: Any, what: str, name: str, thing: object, options: Any, lines: 
     lines[:] = [SINGLE_BACKTICKS.sub(r"``\1``", line) for line in lines]
 
 
+def as_written(
+    app: Any, what: str, name: str, thing: object, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Signatures as the sources have them: names of types, default values, and modes in octal."""
+
+    def plain(text: str | None) -> str | None:
+        if text is None:
+            return None
+        text = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+        text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+        return re.sub(r"((?:mode|permissions)[^,=]*= )(\d+)", lambda found: f"{found[1]}0o{int(found[2]):o}", text)
+
+    return plain(signature), plain(returns)
+
+
+def without_numpys(app: Any, what: str, name: str, thing: object, skip: bool, options: Any) -> bool | None:
+    """What a subclass of ndarray has from NumPy, words included, NumPy describes; None: as Sphinx sees it."""
+    theirs = getattr(np.ndarray, name, None)
+    return True if theirs is not None and getattr(thing, "__doc__", None) == theirs.__doc__ else None
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_code)
+    app.connect("autodoc-process-signature", as_written)
+    app.connect("autodoc-skip-member", without_numpys)
