@@ -46,7 +46,7 @@ conformance: $(VENV)/.installed $(VENV)/.test
 soak: $(VENV)/.installed $(VENV)/.test $(debug)/.installed
 	$(isolated) -m pytest -m soak $(ARGS)
 
-bench: $(VENV)/.installed $(VENV)/.bench
+bench: $(VENV)/.installed $(VENV)/.benchmarks
 	$(isolated) -m pytest bench $(ARGS)
 
 # Peers whose wheels do not fit here are left out.
@@ -114,7 +114,7 @@ $(VENV)/.made:
 	@touch $@
 
 # The extras of an installed package are those of its metadata: pip finds shmkit there and only adds what is missing.
-$(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
+$(VENV)/.test $(VENV)/.demo $(VENV)/.bench $(VENV)/.benchmarks $(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
 	$(pip) "shmkit[$*]"
 	@touch $@
 
