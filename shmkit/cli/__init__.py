@@ -7,6 +7,7 @@ line cannot be understood; 124, the time is up; 130, interrupted.
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import os
 import sys
@@ -83,6 +84,19 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return "\n\n".join(textwrap.fill(part, width) for part in paragraphs)
 
 
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """What the terminal's encoding has no letter for: what looks like it, so that columns stay, or its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_ALIKE.get(letter) or ascii(letter)[1:-1] for letter in letters), error.end
+
+
+_ALIKE = {"–": "-", "→": ">", "×": "x", "…": "~", "µ": "u"}
+_SPELLED = "shmkit.spelled"
+codecs.register_error(_SPELLED, _spell)
+
+
 class _Version(argparse.Action):
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
@@ -103,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What cannot be said in the terminal's encoding is spelled, not raised.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=_SPELLED)  # type: ignore[union-attr]
     try:
         try:
             return _run(arguments)

@@ -31,6 +31,7 @@ _MARKS = {
     "warning": ("WARNING", "yellow"),
     "problem": ("PROBLEM", "bold red"),
 }
+_MARK = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,31 +65,28 @@ def _show(found: Sequence[Finding]) -> None:
 
     width = width_of_terminal()
     wide = max([len(each.subject) for each in found], default=0)
-    if use_rich():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(width=7)
-        table.add_column(width=min(wide, 24))
-        table.add_column(overflow="fold")
-        for each in found:
-            mark, style = _MARKS[each.level]
-            text = Text(clean(each.text))
-            if each.remedy:
-                text.append(f"\n→ {clean(each.remedy)}", "bold" if each.level in ("warning", "problem") else "dim")
-            table.add_row(Text(mark, style=style), Text(each.subject), text)
-        Console().print(table)
-        return
+    say = _painted if use_rich() else lambda text, style, length: print(text)
     for each in found:
-        start = f"{_MARKS[each.level][0]:<7}  {each.subject:<{wide}}  "
-        print(_wrapped(start, clean(each.text), width))
+        mark, style = _MARKS[each.level]
+        start = f"{mark:<{_MARK}}  {each.subject:<{wide}}  "
+        say(_wrapped(start, clean(each.text), width), style, len(mark))
         if each.remedy:
-            print(_wrapped(" " * len(start), f"-> {clean(each.remedy)}", width))
+            loud = "bold" if each.level in ("warning", "problem") else "dim"
+            say(_wrapped(" " * (_MARK + 2), f"→ {clean(each.remedy)}", width), loud, None)
+
+
+def _painted(text: str, style: str, length: int | None) -> None:
+    """Its first letters in a style; None: all of it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text(text)
+    line.stylize(style, 0, length)
+    Console().print(line, soft_wrap=True)
 
 
 def _wrapped(start: str, text: str, width: int | None) -> str:
+    """Words stay whole, so that a command can be copied, be they longer than a line."""
     import textwrap
 
     if width is None or width < len(start) + 20:

@@ -221,6 +221,7 @@ def test_a_locale_without_these_letters_spells_them(name: str, process: Processe
             said = program_says(process, *arguments, env={"PYTHONIOENCODING": "ascii"})
             assert said.status == 0, said.err
             assert said.out.isascii()
+            assert "\\" not in said.out, "as wide as with the letters, so that columns stay"
 
 
 @pytest.mark.parametrize("evil", ["\x1b[31mred\x1b[0m", "new\nline", "\r\b", "\u202egpj"])
