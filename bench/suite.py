@@ -15,15 +15,8 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 _BY_HAND = ("FIFO", "UNIX socket", "UNIX socket, seqpacket", "TCP socket", "POSIX queue", "System V queue")
-_STREAMS = (
-    "LIMIT C pipe",
-    "LIMIT C FIFO",
-    "LIMIT C UNIX socket",
-    "LIMIT C UNIX packets",
-    "LIMIT C TCP socket",
-    "LIMIT C POSIX queue",
-    "LIMIT C System V queue",
-)
+_FRAMED = tuple(one.name for one in contenders.FRAMED)
+_STREAMS = tuple(one.name for one in contenders.STREAMS)
 
 
 @dataclass(frozen=True)
@@ -75,9 +68,7 @@ def _setup(
 
 # What goes by an address, the same by hand, and in C; os.pipe is a measure of other things, too.
 _ADDRESSES = tuple(
-    one.name
-    for one in contenders.ALL
-    if "://" in one.name or one.name in ("pipe:", *_BY_HAND) or (one.name in _STREAMS)
+    one.name for one in contenders.ALL if "://" in one.name or one.name in ("pipe:", *_BY_HAND, *_FRAMED, *_STREAMS)
 )
 
 

@@ -301,21 +301,21 @@ def _channel_figures() -> list[Figure]:
     """What each address is to reach, beside the same system calls in C, or by hand in Python."""
     trip, single, *frames = suite.CHANNELS
     by_hand = {
-        "pipe:": "os.pipe",
-        "fifo://": "FIFO",
-        "unix://": "UNIX socket",
+        "pipe:": "os.pipe, framed",
+        "fifo://": "FIFO, framed",
+        "unix://": "UNIX socket, framed",
         "unix://, seqpacket": "UNIX socket, seqpacket",
-        "tcp://": "TCP socket",
+        "tcp://": "TCP socket, framed",
         "mq://": "POSIX queue",
         "sysvmq://": "System V queue",
     }
     most = {"unix://, seqpacket": 64 << 10, "mq://": 4 << 10, "sysvmq://": 4 << 10}
     in_c = {
-        "pipe:": "LIMIT C pipe",
-        "fifo://": "LIMIT C FIFO",
-        "unix://": "LIMIT C UNIX socket",
+        "pipe:": "LIMIT C pipe, framed",
+        "fifo://": "LIMIT C FIFO, framed",
+        "unix://": "LIMIT C UNIX socket, framed",
         "unix://, seqpacket": "LIMIT C UNIX packets",
-        "tcp://": "LIMIT C TCP socket",
+        "tcp://": "LIMIT C TCP socket, framed",
         "mq://": "LIMIT C POSIX queue",
         "sysvmq://": "LIMIT C System V queue",
     }

@@ -1,4 +1,4 @@
-"""Channels by address, beside the same system calls by hand, in Python and in C.
+"""Channels by address, beside the same system calls by hand, in Python and in C; and those that frame, as they do.
 
 ::
 

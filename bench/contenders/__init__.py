@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from contenders import limit, locks, segments
+from contenders import framed, limit, locks, segments
 from shmkit.cli.bench.contenders import POOLS, SEGMENTS, WAYS
 from shmkit.cli.bench.face import Contender, Job
+
+FRAMED, STREAMS = framed.FRAMED, limit.STREAMS
 
 _ways = {contender.name: contender for contender in WAYS}
 
@@ -28,6 +30,7 @@ ALL: list[Contender] = [
     segments.NativeMemfd(),
     *SEGMENTS[4:],
     *limit.STREAMS,
+    *framed.FRAMED,
     *POOLS,
     *locks.LOCKS,
     *locks.SIGNALS,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import patterns as p
+from contenders import framed
 from limits import compiled
 from shmkit.cli.bench.contenders import kernel
 from shmkit.cli.bench.face import Channel, Contender, Job
@@ -213,6 +214,8 @@ class NativeFutex(Contender):
 class _Descriptors(Channel):
     """Both ends of a way of another contender, whose descriptors the loops in C read and write."""
 
+    send, receive = staticmethod(compiled.stream_send), staticmethod(compiled.stream_receive)
+
     def __init__(self, way: Any, job: Job) -> None:
         self.way, self.job = way, job
         self.number = 0
@@ -224,15 +227,21 @@ class _Descriptors(Channel):
 
         def loop(count: int) -> None:
             if role == 0:
-                compiled.stream_send(fd, source, count, self.number)
+                self.send(fd, source, count, self.number)
             else:
-                _right(compiled.stream_receive(fd, source, count, self.number))
+                _right(self.receive(fd, source, count, self.number))
             self.number += count
 
         return loop
 
     def close(self) -> None:
         self.way.close()
+
+
+class _Framed(_Descriptors):
+    """The same of messages that are kept apart."""
+
+    send, receive = staticmethod(compiled.framed_send), staticmethod(compiled.framed_receive)
 
 
 class _Queues(_Descriptors):
@@ -282,4 +291,8 @@ STREAMS: list[Contender] = [
     NativeStream("LIMIT C TCP socket", kernel.TcpSocket()),
     NativeStream("LIMIT C POSIX queue", kernel.PosixQueue(), _Queues),
     NativeStream("LIMIT C System V queue", kernel.SysVQueue(), _Queues),
+    NativeStream("LIMIT C pipe, framed", framed.OsPipe(), _Framed),
+    NativeStream("LIMIT C FIFO, framed", framed.Fifo(), _Framed),
+    NativeStream("LIMIT C UNIX socket, framed", framed.UnixSocket(), _Framed),
+    NativeStream("LIMIT C TCP socket, framed", framed.TcpSocket(), _Framed),
 ]

@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 HERE = Path(__file__).parent
-SOURCES = [HERE / "_limits.pyx", HERE / "bare.h", HERE / "queues.h"]
+SOURCES = [HERE / "_limits.pyx", HERE / "bare.h", HERE / "queues.h", HERE / "framed.h"]
 # What setup.py gives the library: a limit compiled otherwise would measure the flags.
 FLAGS = ["-std=gnu11", "-O3", "-fno-strict-aliasing"]
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_24_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_24_API_VERSION")]

@@ -23,6 +23,10 @@ cdef extern from "queues.h" nogil:
     int c_queue_send "queue_send"(int queue, int sysv, double *source, uint64_t items, uint64_t count, double first)
     long long c_queue_receive "queue_receive"(int queue, int sysv, uint64_t items, uint64_t count, double first)
 
+cdef extern from "framed.h" nogil:
+    int c_framed_send "framed_send"(int fd, double *source, uint64_t items, uint64_t count, double first)
+    long long c_framed_receive "framed_receive"(int fd, uint64_t items, uint64_t count, double first)
+
 cdef extern from "bare.h" nogil:
     int c_stream_send "stream_send"(int fd, double *source, uint64_t items, uint64_t count, double first)
     long long c_stream_receive "stream_receive"(int fd, double *into, uint64_t items, uint64_t count, double first)
@@ -324,6 +328,25 @@ def stream_receive(int fd, double[::1] into, uint64_t count, double first):
         wrong = c_stream_receive(fd, &into[0], into.shape[0], count, first)
     if wrong < 0:
         raise OSError("stream_receive: the stream has ended")
+    return wrong
+
+
+def framed_send(int fd, double[::1] source, uint64_t count, double first):
+    """Frames into a stream, each stamped with its number, and after its length."""
+    cdef int error
+    with nogil:
+        error = c_framed_send(fd, &source[0], source.shape[0], count, first)
+    if error:
+        raise OSError(error, "framed_send")
+
+
+def framed_receive(int fd, double[::1] like, uint64_t count, double first):
+    """As many out of it, each into memory of its own; how many of them were wrong."""
+    cdef long long wrong
+    with nogil:
+        wrong = c_framed_receive(fd, like.shape[0], count, first)
+    if wrong < 0:
+        raise OSError("framed_receive: the stream has ended")
     return wrong
 
 
