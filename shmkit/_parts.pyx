@@ -1,8 +1,9 @@
 """Parts of a frame in and out of a stream, straight from and to where they lie, without the interpreter's lock."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -31,6 +32,8 @@ from shmkit.waiting import Deadline
 cdef enum:
     # So long it is waited for the next bytes, in milliseconds, before one looks at more than the descriptor.
     QUICK = 50
+    # To copy so many bytes takes no longer than to give the interpreter's lock away and get it again.
+    BRIEF = 65536 + 1024
 
 cdef object handler_of = _signal.getsignal, ignored = _signal.SIG_IGN, broken_pipe = _signal.SIGPIPE
 
@@ -42,7 +45,7 @@ cdef double monotonic() noexcept nogil:
     return now.tv_sec + now.tv_nsec * 1e-9
 
 
-cdef Py_ssize_t move(int fd, bint sock, bint out, iovec *parts, int count) noexcept nogil:
+cdef Py_ssize_t moved(int fd, bint sock, bint out, iovec *parts, int count) noexcept nogil:
     """One system call that does not wait: how many bytes went (0 of a read: the end), or minus an errno."""
     cdef msghdr message
     cdef Py_ssize_t done
@@ -57,6 +60,16 @@ cdef Py_ssize_t move(int fd, bint sock, bint out, iovec *parts, int count) noexc
         else:
             done = recvmsg(fd, &message, MSG_DONTWAIT)
     return done if done >= 0 else -errno
+
+
+cdef Py_ssize_t move(int fd, bint sock, bint out, iovec *parts, int count, size_t total) noexcept:
+    """The same: what takes long, without the interpreter's lock."""
+    cdef Py_ssize_t done
+    if total <= BRIEF:
+        return moved(fd, sock, out, parts, count)
+    with nogil:
+        done = moved(fd, sock, out, parts, count)
+    return done
 
 
 cdef void advance(iovec *parts, int count, size_t done) noexcept nogil:
@@ -82,16 +95,20 @@ cdef Py_ssize_t go_on(
     cdef Py_ssize_t done, total = 0
     cdef int first = 0
     cdef double left
+    cdef bint full = out
     while True:
         while first < count and parts[first].iov_len == 0:
             first += 1
         if first == count:
             return total
-        done = move(fd, sock, out, parts + first, count - first)
+        # What did not take all is full: it is asked again when there is room.
+        done = -EAGAIN if full else moved(fd, sock, out, parts + first, count - first)
         if done > 0:
             advance(parts + first, count - first, done)
             total += done
+            full = out
             continue
+        full = False
         left = min(end - monotonic(), QUICK / 1000.0)
         if done != -EAGAIN or left < 0.001:
             return total
@@ -115,11 +132,29 @@ cdef int milliseconds_of(object timeout) noexcept:
     return <int>(PyFloat_AS_DOUBLE(timeout) * 1000) if PyFloat_AS_DOUBLE(timeout) > 0 else 0
 
 
-cdef object begun_at(double begun, double timeout):
-    """The end of a time-out that began then."""
+cdef bint waited(int fd, object waker_fd, short events, object timeout, uint64_t *waits) except -1:
+    """Waits for a moment; whether there is something to do, and nobody has closed the end."""
+    cdef pollfd fds[2]
+    cdef int found, milliseconds = milliseconds_of(timeout)
+    if milliseconds == 0:
+        return False
+    waits[0] += 1
+    fds[0].fd, fds[1].fd = fd, waker_fd()
+    fds[0].events, fds[1].events = events, POLLIN
+    fds[0].revents = fds[1].revents = 0
+    with nogil:
+        found = poll(fds, 2, milliseconds)
+    if found < 0 and errno == EINTR:
+        PyErr_CheckSignals()
+    return found > 0 and fds[1].revents == 0
+
+
+cdef object begun_at(double end, object timeout):
+    """The end of a time-out that began earlier."""
+    if timeout is None:
+        return None
     deadline = Deadline(timeout)
-    if timeout > 0:
-        deadline.end = begun + timeout
+    deadline.end = end
     return deadline
 
 

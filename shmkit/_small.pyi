@@ -1,6 +1,6 @@
 from typing import Any
 
-from shmkit._turns import Turn
+from shmkit._outgoing import Outgoing
 
 PIPE: int
 SOCKET: int
@@ -8,23 +8,12 @@ PACKETS: int
 POSIX_QUEUE: int
 SYSV_QUEUE: int
 
-class Short:
-    _send_turn: Turn
-    _recv_turn: Turn
-    _sent: int
-    _received: int
-    _bytes_sent: int
-    _bytes_received: int
-    _send_waits: int
-    _recv_waits: int
-    _closed: bool
+class Short(Outgoing):
     _held: list[Any]
     _fed: list[Any]
-    _frame_most: int
 
-    def _open_send(self, fd: int, how: int, most: int, mtype: int = 0) -> None: ...
     def _open_recv(self, fd: int, how: int, most: int, room: int = 0, mtype: int = 0) -> None: ...
-    def send(self, value: Any, timeout: float | None = None) -> None: ...
-    def send_bytes(self, data: Any, timeout: float | None = None) -> None: ...
     def recv(self, timeout: float | None = None) -> Any: ...
     def recv_bytes(self, timeout: float | None = None) -> bytes: ...
+    def recv_into(self, buffer: Any, timeout: float | None = None) -> int: ...
+    def try_recv(self, default: Any = None) -> Any: ...

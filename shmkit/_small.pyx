@@ -1,85 +1,59 @@
 """Messages over what the kernel has: one call each way, from the object to the system call and back.
 
-Small plain values go every way, arrays and bytes of any size through streams. What is not plain, or not all there is
-left to the caller: nothing has happened then, or what was read is handed over. The format is that of
-``shmkit/channel/frame.py``.
+Plain values of any size: bytes, text, numbers, None, arrays.  What is not plain, or not all there is left to the
+caller: nothing has happened then, or what was read is handed over.  The format is that of ``shmkit/channel/frame.py``.
 
-A ``Short`` is a way in and a way out, each of which the long way opens when it has left all in order, and which is as
-good as shut as soon as anything else is the matter.  Any thread may call, and waits for its turn.
+A ``Short`` is a way out (_outgoing.pyx) and a way in, each of which the long way opens when it has left all in order,
+and which is as good as shut as soon as anything else is the matter.  Any thread may call, and waits for its turn.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.buffer cimport PyBUF_READ
+from cpython.buffer cimport PyBUF_READ, PyBUF_WRITABLE, PyBuffer_Release
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
-from posix.unistd cimport read, write
+from libc.string cimport memcpy, memset
+from posix.unistd cimport read
 
 from shmkit._core_socket cimport (
     IPC_NOWAIT,
     MSG_DONTWAIT,
-    MSG_NOSIGNAL,
     MSG_TRUNC,
     POLLIN,
-    POLLOUT,
     SYS_mq_timedreceive,
-    SYS_mq_timedsend,
     iovec,
+    msghdr,
     msgrcv,
-    msgsnd,
-    poll,
-    pollfd,
     recv,
-    send,
+    recvmsg,
     syscall,
 )
 from shmkit._map cimport fork_generation
-from shmkit._parts cimport (
-    advance,
-    begun_at,
-    go_on,
-    is_time,
-    milliseconds_of,
-    monotonic,
-    move,
-    pipes_are_quiet,
-    rest_of,
-)
+from shmkit._outgoing cimport A_PACKET, A_PIPE, A_POSIX_QUEUE, A_SOCKET, A_SYSV_QUEUE, ROOM, SHUT, Outgoing
+from shmkit._parts cimport advance, begun_at, go_on, is_time, monotonic, move, waited
 from shmkit._plain cimport (
     ARRAY,
+    BYTEARRAY,
     BYTES,
     HEADER,
     MARK,
     META_MOST,
     PICKLE,
-    SMALL,
+    TEXT,
     WHOLE,
-    array_of,
+    Like,
+    buffer_of,
     data_of,
     empty_array,
-    fill,
-    frame_of,
-    payload_of,
+    rest_of_small,
     value_of,
-    write_header,
+    whole_of,
 )
-from shmkit._turns cimport Turn
 
 import pickle
-
-from shmkit.waiting import Deadline
-
-cdef enum:
-    SHUT = 0
-    A_PIPE = 1
-    A_SOCKET = 2
-    A_PACKET = 3
-    A_POSIX_QUEUE = 4
-    A_SYSV_QUEUE = 5
 
 PIPE = A_PIPE
 SOCKET = A_SOCKET
@@ -93,53 +67,48 @@ cdef enum:
     NOTHING_YET
     OTHERWISE
 
-cdef struct message_t:
-    long mtype  # of System V; its message follows
-    uint8_t frame[SMALL]
+cdef enum:
+    # A packet with an array of so many bytes is received straight to where the array belongs, if it is like the last.
+    WORTH_GUESSING = 16384
+
+# What is wanted of the next message, and what became of it.
+cdef struct wanted_t:
+    bint raw        # bytes
+    uint8_t *into   # where they belong; NULL: memory of their own
+    uint64_t most   # as many of them
+    double end      # when the time is up
+    int found
+    int kind
+    uint64_t nbytes
 
 cdef const uint64_t *generation = fork_generation()
 cdef object loads = pickle.loads
 
 
-cdef class Short:
-    """What an end does first.  ``_long_send`` and the like are what it does else, and say whether it may again."""
+cdef class Short(Outgoing):
+    """What an end does first.  ``_long_recv`` and the like are what it does else, and say whether it may again."""
 
-    cdef public Turn _send_turn, _recv_turn
-    cdef public uint64_t _sent, _received, _bytes_sent, _bytes_received
-    cdef public uint64_t _send_waits, _recv_waits
-    cdef public bint _closed
     # Messages that were received and refused; and what was read of one that turned out not to be small.
     cdef public list _held, _fed
-    # How the next goes (SHUT: the long way), through which descriptor, in which process, and at most how large.
-    cdef int send_how, send_fd, recv_how, recv_fd
-    cdef uint64_t send_forks, recv_forks, send_most, recv_most
-    # A queue's priority or type.
-    cdef long send_type, recv_type
+    # How the next comes (SHUT: the long way), through which descriptor, in which process, and at most how large.
+    cdef int recv_how, recv_fd
+    cdef uint64_t recv_forks, recv_most
+    # Of a queue.
+    cdef long recv_type
     # Where whole messages are received, whatever their size: only what has been written to takes memory.
     cdef uint8_t *room
     cdef size_t room_size
-    # The last array's meta and payload: the next is most often like it, and then takes two reads instead of three.
-    cdef uint8_t meta[META_MOST]
-    cdef uint32_t meta_size
-    cdef uint64_t meta_nbytes
-    # The most bytes of a frame, where the kernel keeps frames of several senders apart.
-    cdef public uint64_t _frame_most
+    cdef Like like
 
     def __cinit__(self, *arguments, **options):
-        self._closed = True  # until it is open
         self._held, self._fed = [], []
-        self._frame_most = <uint64_t>1 << 63
+        self.like = Like()
 
     def __dealloc__(self):
         free(self.room)
 
-    def _open_send(self, int fd, int how, uint64_t most, long mtype=0):
-        """The next message may go the short way; ``how`` 0: it must not.  It is the caller's turn."""
-        self.send_fd, self.send_how, self.send_most, self.send_type = fd, how, most, mtype
-        self.send_forks = generation[0]
-
     def _open_recv(self, int fd, int how, uint64_t most, size_t room=0, long mtype=0):
-        """The same of receiving; ``room`` is the most bytes that a message which comes whole can have."""
+        """As `_open_send`; ``room`` is the most bytes that a message which comes whole can have."""
         if how >= A_PACKET and room + sizeof(long) > self.room_size:
             free(self.room)
             self.room_size = 0
@@ -150,196 +119,78 @@ cdef class Short:
         self.recv_fd, self.recv_how, self.recv_most, self.recv_type = fd, how, most, mtype
         self.recv_forks = generation[0]
 
-    # ------------------------------------------------------------------------------------------------------- sending
-
-    def send(self, value, timeout=None):
-        """As `Channel` says."""
-        if self.send_how == SHUT or not is_time(timeout) or not self.put(value, timeout):
-            self._long_send(value, timeout)
-
-    def send_bytes(self, data, timeout=None):
-        """As `Channel` says."""
-        if self.send_how == SHUT or not PyBytes_CheckExact(data) or not is_time(timeout) or not self.put(data, timeout):
-            self._long_send_bytes(data, timeout)
-
-    cdef bint put(self, object value, object timeout) except -1:
-        """Sends it, if it is plain and there is room soon."""
-        cdef message_t message
-        cdef uint32_t small = 0
-        cdef uint64_t nbytes
-        cdef Py_ssize_t done, size
-        cdef const uint8_t *data = NULL
-        cdef int kind = fill(value, message.frame + HEADER, &small)
-        if kind != 0:
-            nbytes, size = small, HEADER + small
-            write_header(message.frame, kind, 0, nbytes)
-        else:
-            size = frame_of(value, message.frame, &data, &nbytes)
-            if size == 0:
-                return False
-        if not self._send_turn.try_it():
-            return False
-        try:
-            if self._closed or self.send_forks != generation[0] or nbytes > self.send_most:
-                return False
-            if data != NULL:
-                if not self.put_large(value, message.frame, size, data, nbytes, timeout):
-                    return False
-            else:
-                done = self.write_out(&message, size)
-                if done < 0 and errno == EAGAIN and self.send_how != A_SYSV_QUEUE and self.wait(POLLOUT, timeout):
-                    done = self.write_out(&message, size)
-                if done <= 0:
-                    return False
-                if self.send_how <= A_SOCKET and done < size + 1:
-                    # It has begun to go; and goes on as this end's long way does it, or is taken back.
-                    self.send_how = SHUT
-                    rest = PyBytes_FromStringAndSize(<char *>message.frame + done, size + 1 - done)
-                    self._send_rest([rest], nbytes, timeout, Deadline(timeout))
-            self._sent += 1
-            self._bytes_sent += nbytes
-        finally:
-            self._send_turn.leave()
-        return True
-
-    cdef bint put_large(
-        self, object value, uint8_t *head, Py_ssize_t size, const uint8_t *data, uint64_t nbytes, object timeout
-    ) except -1:
-        """What does not fit a small frame, through a stream, from where it lies."""
-        cdef iovec parts[3]
-        cdef uint8_t tail = WHOLE
-        cdef bint sock = self.send_how == A_SOCKET
-        cdef Py_ssize_t done, total = size + <Py_ssize_t>nbytes + 1
-        cdef double end = INFINITY if timeout is None else monotonic() + <double>timeout
-        cdef int fd = self.send_fd, waker
-        if self.send_how > A_SOCKET or <uint64_t>total > self._frame_most or not (sock or pipes_are_quiet()):
-            return False
-        parts[0].iov_base, parts[0].iov_len = head, size
-        parts[1].iov_base, parts[1].iov_len = <void *>data, nbytes
-        parts[2].iov_base, parts[2].iov_len = &tail, 1
-        with nogil:
-            done = move(fd, sock, True, parts, 3)
-        if done == -EAGAIN and self.wait(POLLOUT, timeout):
-            with nogil:
-                done = move(fd, sock, True, parts, 3)
-        if done <= 0:
-            return False
-        if done == total:
-            return True
-        # As above.  Whatever happens from here on, the rest goes, or is taken back.
-        advance(parts, 3, done)
-        self.send_how = SHUT
-        try:
-            waker = self._waker_fd()
-            with nogil:
-                done += go_on(fd, sock, True, parts, 3, waker, end, &self._send_waits)
-        except BaseException:
-            self._take_back(rest_of(value, parts))
-            raise
-        if done < total:
-            deadline = Deadline(timeout)
-            if timeout is not None:
-                deadline.end = end
-            self._send_rest(rest_of(value, parts), nbytes, timeout, deadline)
-        else:
-            self.send_how = A_SOCKET if sock else A_PIPE
-        return True
-
-    cdef Py_ssize_t write_out(self, message_t *message, size_t size) except -2:
-        """How many bytes went; -1: none, and errno says why."""
-        cdef int how = self.send_how
-        if how == A_PIPE:
-            # Else a pipe that nobody reads ends the process.
-            if not pipes_are_quiet():
-                return 0
-            message.frame[size] = WHOLE
-            return write(self.send_fd, message.frame, size + 1)
-        if how == A_SOCKET:
-            message.frame[size] = WHOLE
-            return send(self.send_fd, message.frame, size + 1, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if how == A_PACKET:
-            return send(self.send_fd, message.frame, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if how == A_POSIX_QUEUE:
-            if syscall(SYS_mq_timedsend, self.send_fd, message.frame, size, self.send_type, NULL) < 0:
-                return -1
-            return size
-        if how == A_SYSV_QUEUE:
-            message.mtype = self.send_type
-            return -1 if msgsnd(self.send_fd, message, size, IPC_NOWAIT) < 0 else <Py_ssize_t>size
-        return 0
-
-    cdef bint wait(self, short events, object timeout) except -1:
-        """Waits for a moment, with the turn; whether there is something to do, and nobody has closed the end."""
-        cdef pollfd fds[2]
-        cdef int found, milliseconds = milliseconds_of(timeout)
-        if milliseconds == 0:
-            return False
-        if events == POLLIN:
-            self._recv_waits += 1
-        else:
-            self._send_waits += 1
-        fds[0].fd = self.recv_fd if events == POLLIN else self.send_fd
-        fds[1].fd = self._waker_fd()
-        fds[0].events, fds[1].events = events, POLLIN
-        fds[0].revents = fds[1].revents = 0
-        with nogil:
-            found = poll(fds, 2, milliseconds)
-        if found < 0 and errno == EINTR:
-            PyErr_CheckSignals()
-        return found > 0 and fds[1].revents == 0
-
-    # ----------------------------------------------------------------------------------------------------- receiving
-
     def recv(self, timeout=None):
         """As `Channel` says."""
+        cdef wanted_t wanted
         if self.recv_how == SHUT or not is_time(timeout):
             return self._long_recv(timeout, None)
-        cdef double begun = 0.0 if timeout is None else monotonic()
-        found = self.take(timeout, False, begun)
+        found = self.take(timeout, False, NULL, 0, &wanted)
         if found is NotImplemented:
-            return self._long_recv(timeout, None if timeout is None else begun_at(begun, timeout))
+            return self._long_recv(timeout, begun_at(wanted.end, timeout))
         return found
 
     def recv_bytes(self, timeout=None):
         """As `Channel` says."""
+        cdef wanted_t wanted
         if self.recv_how == SHUT or not is_time(timeout):
             return self._long_recv_bytes(timeout, None)
-        cdef double begun = 0.0 if timeout is None else monotonic()
-        found = self.take(timeout, True, begun)
+        found = self.take(timeout, True, NULL, 0, &wanted)
         if found is NotImplemented:
-            return self._long_recv_bytes(timeout, None if timeout is None else begun_at(begun, timeout))
+            return self._long_recv_bytes(timeout, begun_at(wanted.end, timeout))
         return found
 
-    cdef object take(self, object timeout, bint raw, double begun):
-        """The next message, if it is plain (`raw`: bytes) and comes soon; NotImplemented."""
+    def recv_into(self, buffer, timeout=None):
+        """As `Channel` says."""
+        cdef wanted_t wanted
+        cdef Py_buffer view
+        if self.recv_how == SHUT or not is_time(timeout) or not buffer_of(buffer, &view, PyBUF_WRITABLE):
+            return self._long_recv_into(buffer, timeout, None)
+        try:
+            found = self.take(timeout, True, <uint8_t *>view.buf, view.len, &wanted)
+        finally:
+            PyBuffer_Release(&view)
+        if found is NotImplemented:
+            return self._long_recv_into(buffer, timeout, begun_at(wanted.end, timeout))
+        return wanted.nbytes
+
+    def try_recv(self, default=None):
+        """As `Channel` says."""
+        cdef wanted_t wanted
+        if self.recv_how != SHUT:
+            found = self.take(0.0, False, NULL, 0, &wanted)
+            if found is not NotImplemented:
+                return found
+        return self._long_try_recv(default)
+
+    cdef object take(self, object timeout, bint raw, uint8_t *into, uint64_t most, wanted_t *wanted):
+        """The next message, if it is plain and comes soon; NotImplemented."""
         cdef object value = NotImplemented
-        cdef uint64_t nbytes = 0
-        cdef int found, kind = 0
-        cdef double end = INFINITY if timeout is None else begun + <double>timeout
+        wanted.raw, wanted.into, wanted.most = raw, into, most
+        wanted.kind, wanted.nbytes = 0, 0
+        wanted.end = INFINITY if timeout is None else monotonic() + max(<double>timeout, 0.0)
         if not self._recv_turn.try_it():
             return NotImplemented
         try:
             if not self._closed and self.recv_forks == generation[0] and not self._held and not self._fed:
-                value = self.read_in(raw, end, &kind, &nbytes, &found)
-                if found == NOTHING_YET and self.recv_how != A_SYSV_QUEUE and self.wait(POLLIN, timeout):
-                    value = self.read_in(raw, end, &kind, &nbytes, &found)
+                value = self.read_in(wanted)
+                if wanted.found == NOTHING_YET and self.recv_how != A_SYSV_QUEUE:
+                    if waited(self.recv_fd, self._waker_fd, POLLIN, timeout, &self._recv_waits):
+                        value = self.read_in(wanted)
                 if value is not NotImplemented:
                     self._received += 1
-                    self._bytes_received += nbytes
+                    self._bytes_received += wanted.nbytes
         finally:
             self._recv_turn.leave()
-        return loads(value) if kind == PICKLE and value is not NotImplemented else value
+        return loads(value) if wanted.kind == PICKLE and value is not NotImplemented else value
 
-    cdef object read_in(self, bint raw, double end, int *kind, uint64_t *nbytes, int *found):
+    cdef object read_in(self, wanted_t *wanted):
         """Once.  What was read of another message is fed to the long way."""
-        cdef uint8_t stack[SMALL]
-        cdef uint8_t *frame = stack
-        cdef Py_ssize_t got, more, size
-        cdef bint whole = self.recv_how >= A_PACKET
-        found[0] = OTHERWISE
-        if whole:
-            got = self.read_whole(&frame)
-        elif self.recv_how == A_SOCKET:
+        cdef uint8_t frame[ROOM]
+        cdef Py_ssize_t got, more, rest
+        wanted.found = OTHERWISE
+        if self.recv_how >= A_PACKET:
+            return self.read_whole(wanted)
+        if self.recv_how == A_SOCKET:
             got = recv(self.recv_fd, frame, HEADER, MSG_DONTWAIT)
         elif self.recv_how == A_PIPE:
             got = read(self.recv_fd, frame, HEADER)
@@ -347,44 +198,58 @@ cdef class Short:
             return NotImplemented
         if got <= 0:
             if got < 0 and errno == EAGAIN:
-                found[0] = NOTHING_YET
+                wanted.found = NOTHING_YET
             return NotImplemented
-        if got >= HEADER:
-            size = payload_of(frame, self.recv_most, raw)
-            if size >= 0:
-                kind[0] = frame[1]
-                if not whole:
-                    # Not a byte more than the header says.
-                    if self.recv_how == A_SOCKET:
-                        more = recv(self.recv_fd, frame + HEADER, size + 1, MSG_DONTWAIT)
-                    else:
-                        more = read(self.recv_fd, frame + HEADER, size + 1)
-                    got += max(more, 0)
-                    whole = more == size + 1 and frame[HEADER + size] == WHOLE
-                else:
-                    whole = got == HEADER + size
-                if whole:
-                    value = value_of(frame[1], frame + HEADER, <uint32_t>size)
-                    if value is not NotImplemented:
-                        nbytes[0] = size
-                        found[0] = DONE
-                        return value
-            elif not whole:
-                return self.read_large(raw, end, frame, kind, nbytes)
-            elif frame[1] == ARRAY and not raw:
-                value = array_of(frame, got, self.recv_most)
-                if value is not None:
-                    kind[0] = ARRAY
-                    memcpy(nbytes, frame + 8, 8)
+        if got == HEADER:
+            rest = -1 if wanted.into != NULL else rest_of_small(frame, self.recv_most, ROOM - HEADER)
+            if rest < 0:
+                return self.read_large(frame, wanted)
+            # Not a byte more than the header says.
+            if self.recv_how == A_SOCKET:
+                more = recv(self.recv_fd, frame + HEADER, rest, MSG_DONTWAIT)
+            else:
+                more = read(self.recv_fd, frame + HEADER, rest)
+            got += max(more, 0)
+            if more == rest and frame[got - 1] == WHOLE:
+                value = self.value_in(frame, got - 1, wanted)
+                if value is not NotImplemented:
                     return value
-        if self.recv_how >= A_PACKET:
-            self._fed.append(PyMemoryView_FromMemory(<char *>frame, got, PyBUF_READ))
-        else:
-            self._fed.append(PyBytes_FromStringAndSize(<char *>frame, got))
+        self.feed(frame, got)
         return NotImplemented
 
-    cdef object read_large(self, bint raw, double end, const uint8_t *header, int *kind, uint64_t *nbytes):
-        """The rest of an array, or of bytes, whose header has been read: straight to where it belongs.
+    cdef object value_in(self, const uint8_t *frame, Py_ssize_t size, wanted_t *wanted):
+        """What a whole message is, if it is what is wanted; NotImplemented."""
+        cdef uint32_t meta
+        value = NotImplemented
+        if wanted.into != NULL:
+            memcpy(&wanted.nbytes, frame + 8, 8)
+            memcpy(&meta, frame + 4, 4)
+            if not self.fits(frame, wanted) or <uint64_t>size != HEADER + meta + wanted.nbytes:
+                return NotImplemented
+            memcpy(wanted.into, frame + HEADER + meta, wanted.nbytes)
+            value = None
+        else:
+            try:
+                value = whole_of(frame, size, self.recv_most, wanted.raw, self.like)
+            except MemoryError:
+                return NotImplemented  # the long way says it
+        if value is not NotImplemented:
+            memcpy(&wanted.nbytes, frame + 8, 8)
+            wanted.kind, wanted.found = frame[1], DONE
+        return value
+
+    cdef bint fits(self, const uint8_t *header, wanted_t *wanted) noexcept:
+        """Whether a message is bytes, or can be taken as such, and goes where they are wanted."""
+        cdef uint32_t meta
+        cdef uint64_t nbytes
+        memcpy(&meta, header + 4, 4)
+        memcpy(&nbytes, header + 8, 8)
+        if header[0] != MARK or header[2] or header[3] or nbytes > self.recv_most or nbytes > wanted.most:
+            return False
+        return meta <= META_MOST if header[1] == ARRAY else meta == 0 and header[1] in (BYTES, BYTEARRAY)
+
+    cdef object read_large(self, const uint8_t *header, wanted_t *wanted):
+        """The rest of a message through a stream whose header has been read: straight to where it belongs.
 
         Nothing is lost, whatever happens: what was read is fed to the long way, which begins at the header.
         """
@@ -402,20 +267,28 @@ cdef class Short:
         memcpy(&length, header + 8, 8)
         if header[0] == MARK and header[2] == 0 and header[3] == 0 and 0 < length <= self.recv_most:
             try:
-                if header[1] == BYTES and size == 0:
+                if wanted.into != NULL:
+                    if self.fits(header, wanted):
+                        guessed, data, value = True, wanted.into, NotImplemented
+                elif header[1] == ARRAY and size <= META_MOST and not wanted.raw:
+                    guessed = size == self.like.size and length == self.like.nbytes
+                    if not guessed:
+                        parts[0].iov_base, parts[0].iov_len = meta, size
+                        there = <uint32_t>max(move(fd, sock, False, parts, 1, size), 0)
+                    if guessed:
+                        value = self.like.fresh()
+                    elif there == size:
+                        value = empty_array(meta, size, length)
+                    if value is not None:
+                        data = data_of(value)
+                elif header[1] == BYTEARRAY and size == 0 and not wanted.raw:
+                    value = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>length)
+                    data = <uint8_t *>PyByteArray_AS_STRING(value)
+                elif size == 0 and (
+                    header[1] in (BYTES, BYTEARRAY) if wanted.raw else header[1] in (BYTES, TEXT, PICKLE)
+                ):
                     value = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
                     data = <uint8_t *>PyBytes_AS_STRING(value)
-                elif header[1] == ARRAY and size <= META_MOST and not raw:
-                    guessed = size == self.meta_size and length == self.meta_nbytes
-                    if guessed:
-                        memcpy(meta, self.meta, size)
-                    else:
-                        parts[0].iov_base, parts[0].iov_len = meta, size
-                        there = <uint32_t>max(move(fd, sock, False, parts, 1), 0)
-                    if there == size or guessed:
-                        value = empty_array(meta, size, length)
-                        if value is not None:
-                            data = data_of(value)
             except MemoryError:
                 value = None  # the long way says it
         # To make an array may take Python, and a signal's handler may have closed the end.
@@ -428,13 +301,12 @@ cdef class Short:
         parts[2].iov_base, parts[2].iov_len = &tail, 1
         total = parts[0].iov_len + <Py_ssize_t>length + 1
         try:
-            with nogil:
-                got = max(move(fd, sock, False, parts, 3), 0)
+            got = max(move(fd, sock, False, parts, 3, total), 0)
             if got < total:
                 advance(parts, 3, got)
                 waker = self._waker_fd()
                 with nogil:
-                    got += go_on(fd, sock, False, parts, 3, waker, end, &self._recv_waits)
+                    got += go_on(fd, sock, False, parts, 3, waker, wanted.end, &self._recv_waits)
         finally:
             if got < total or tail != WHOLE:
                 self.feed(header, HEADER)
@@ -444,28 +316,41 @@ cdef class Short:
                 self.feed(meta, there)
                 self.feed(data, min(got, <Py_ssize_t>length))
                 self.feed(&tail, max(got - <Py_ssize_t>length, 0))
-                value = NotImplemented
+                value = None
+        if value is None:
+            return NotImplemented
+        value = self.large_value(header[1], meta, size, data, length, guessed, value, wanted)
         if value is NotImplemented:
-            return value
-        if guessed and memcmp(meta, self.meta, size) != 0:
-            # As large as the last one, and another kind or shape.
-            other = None
-            try:
-                other = empty_array(meta, size, length)
-            except MemoryError:
-                pass
-            if other is None:
-                self.feed(header, HEADER)
-                self.feed(meta, size)
-                self.feed(data, length)
-                self.feed(&tail, 1)
-                return NotImplemented
-            memcpy(data_of(other), data, length)
-            value = other
-        if header[1] == ARRAY:
-            memcpy(self.meta, meta, size)
-            self.meta_size, self.meta_nbytes = size, length
-        kind[0], nbytes[0] = header[1], length
+            self.feed(header, HEADER)
+            self.feed(meta, size)
+            self.feed(data, length)
+            self.feed(&tail, 1)
+            return NotImplemented
+        wanted.kind, wanted.nbytes, wanted.found = header[1], length, DONE
+        return value
+
+    cdef object large_value(
+        self, int kind, const uint8_t *meta, uint32_t size, const uint8_t *data, uint64_t length, bint guessed,
+        object value, wanted_t *wanted
+    ):
+        """What came, of what was read; NotImplemented: the long way has to look at it."""
+        if wanted.into != NULL:
+            return None
+        try:
+            if kind == ARRAY:
+                if guessed and not self.like.same(meta, size, length):
+                    # As large as the last one, and another kind or shape.
+                    other = empty_array(meta, size, length)
+                    if other is None:
+                        return NotImplemented
+                    memcpy(data_of(other), data, length)
+                    value, guessed = other, False
+                if not guessed:
+                    self.like.learn(meta, size, length, value)
+            elif kind == TEXT:
+                return value_of(TEXT, data, <Py_ssize_t>length)
+        except MemoryError:
+            return NotImplemented
         return value
 
     cdef int feed(self, const uint8_t *data, Py_ssize_t size) except -1:
@@ -474,18 +359,65 @@ cdef class Short:
             self._fed.append(PyBytes_FromStringAndSize(<const char *>data, size))
         return 0
 
-    cdef Py_ssize_t read_whole(self, uint8_t **frame) except -2:
+    cdef object read_whole(self, wanted_t *wanted):
         """A message that comes whole."""
+        cdef uint8_t *frame = self.room
         cdef Py_ssize_t got
-        frame[0] = self.room
         if self.recv_how == A_PACKET:
-            got = recv(self.recv_fd, self.room, self.room_size, MSG_DONTWAIT | MSG_TRUNC)
+            if wanted.into == NULL and not wanted.raw and self.like.nbytes >= WORTH_GUESSING:
+                return self.read_guessed(wanted)
+            got = recv(self.recv_fd, frame, self.room_size, MSG_DONTWAIT | MSG_TRUNC)
             if got > <Py_ssize_t>self.room_size:
                 self._torn(got)
-            return got
-        if self.recv_how == A_POSIX_QUEUE:
-            return syscall(SYS_mq_timedreceive, self.recv_fd, self.room, self.room_size, NULL, NULL)
-        frame[0] = self.room + sizeof(long)
-        # Too large for the room (E2BIG): it stays.
-        got = msgrcv(self.recv_fd, self.room, self.room_size - sizeof(long), self.recv_type, IPC_NOWAIT)
-        return got
+        elif self.recv_how == A_POSIX_QUEUE:
+            got = syscall(SYS_mq_timedreceive, self.recv_fd, frame, self.room_size, NULL, NULL)
+        else:
+            # Too large for the room (E2BIG): it stays.
+            got = msgrcv(self.recv_fd, frame, self.room_size - sizeof(long), self.recv_type, IPC_NOWAIT)
+            frame += sizeof(long)
+        return self.whole(frame, got, wanted)
+
+    cdef object whole(self, const uint8_t *frame, Py_ssize_t got, wanted_t *wanted):
+        """What came of it."""
+        if got <= 0:
+            if got < 0 and errno == EAGAIN:
+                wanted.found = NOTHING_YET
+            return NotImplemented
+        value = self.value_in(frame, got, wanted) if got >= HEADER else NotImplemented
+        if value is NotImplemented:
+            self._fed.append(PyMemoryView_FromMemory(<char *>frame, got, PyBUF_READ))
+        return value
+
+    cdef object read_guessed(self, wanted_t *wanted):
+        """A packet, as if it were an array like the last one: if it is not, it is put together in the room."""
+        cdef iovec parts[3]
+        cdef msghdr message
+        cdef uint8_t *frame = self.room
+        cdef size_t head = HEADER + self.like.size
+        cdef uint64_t length = self.like.nbytes, nbytes
+        cdef Py_ssize_t got
+        cdef uint32_t size
+        try:
+            value = self.like.fresh()
+        except MemoryError:
+            value = None
+        if value is None or head + length >= self.room_size:
+            return NotImplemented
+        parts[0].iov_base, parts[0].iov_len = frame, head
+        parts[1].iov_base, parts[1].iov_len = data_of(value), length
+        parts[2].iov_base, parts[2].iov_len = frame + head + length, self.room_size - head - length
+        memset(&message, 0, sizeof(message))
+        message.msg_iov, message.msg_iovlen = parts, 3
+        got = recvmsg(self.recv_fd, &message, MSG_DONTWAIT | MSG_TRUNC)
+        if got > <Py_ssize_t>self.room_size:
+            self._torn(got)
+        if got == <Py_ssize_t>(head + length):
+            memcpy(&size, frame + 4, 4)
+            memcpy(&nbytes, frame + 8, 8)
+            if frame[0] == MARK and frame[1] == ARRAY and frame[2] == 0 and frame[3] == 0 and nbytes <= self.recv_most:
+                if self.like.same(frame + HEADER, size, nbytes):
+                    wanted.kind, wanted.nbytes, wanted.found = ARRAY, length, DONE
+                    return value
+        if got > <Py_ssize_t>head:
+            memcpy(frame + head, data_of(value), min(<uint64_t>got - head, length))
+        return self.whole(frame, got, wanted)

@@ -5,46 +5,25 @@ another task of the same event loop) is told so, instead of waiting for itself.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport (
-    NOWAIT_LOCK,
-    PyThread_acquire_lock,
-    PyThread_allocate_lock,
-    PyThread_free_lock,
-    PyThread_get_thread_ident,
-    PyThread_release_lock,
-)
-from libc.math cimport INFINITY
+from libc.stdint cimport uint64_t
 
-from shmkit._core_threads cimport PY_LOCK_ACQUIRED, PY_LOCK_INTR, PyLockStatus, PyThread_acquire_lock_timed
+from shmkit._core cimport turn_ask, turn_end, turn_mine, turn_reset, turn_try, turn_wait
 
-# A wait is no longer than this, in seconds: the lock counts microseconds.
-cdef double LONGEST = 1e6
+# So long a thread sleeps at once, in seconds: who gives the turn wakes it.
+cdef double SLICE = 10.0
 
 
 cdef class Turn:
     """A lock that notices when the thread that holds it asks again."""
 
     def __cinit__(self):
-        self.lock = PyThread_allocate_lock()
-        if self.lock == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        if self.lock != NULL:
-            # Freed unlocked, as the system's locks want it.
-            PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
-            PyThread_release_lock(self.lock)
-            PyThread_free_lock(self.lock)
+        turn_reset(&self.turn)
 
     cdef bint try_it(self) noexcept:
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            return False
-        self.owner = PyThread_get_thread_ident()
-        return True
+        return turn_try(&self.turn)
 
     cdef void leave(self) noexcept:
-        self.owner = 0
-        PyThread_release_lock(self.lock)
+        turn_end(&self.turn)
 
     def try_take(self):
         """Whether it is this thread's turn now."""
@@ -52,29 +31,25 @@ cdef class Turn:
 
     def take(self, deadline, str label):
         """Wait for it; False: the time is up.  RuntimeError: this thread has it already."""
-        cdef PyLockStatus status
         cdef double left
-        cdef long long microseconds
+        cdef uint64_t limit
         while not self.try_it():
-            if self.owner == <unsigned long>PyThread_get_thread_ident():
+            if turn_mine(&self.turn):
                 raise RuntimeError(f"{label} is in use by this very thread: called from a signal handler, or a task?")
             left = deadline.left()
-            microseconds = -1 if left == INFINITY else <long long>(min(left, LONGEST) * 1e6)
-            with nogil:
-                status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
-            if status == PY_LOCK_ACQUIRED:
-                self.owner = PyThread_get_thread_ident()
-                return True
-            if status == PY_LOCK_INTR:
-                PyErr_CheckSignals()
-            elif deadline.passed:
+            if left <= 0:
                 return False
+            limit = <uint64_t>(min(left, SLICE) * 1e9) + 1
+            turn_ask(&self.turn)
+            with nogil:
+                turn_wait(&self.turn, limit)
+            PyErr_CheckSignals()
         return True
 
     @property
     def mine(self):
         """Whether this very thread has it."""
-        return self.owner == <unsigned long>PyThread_get_thread_ident()
+        return turn_mine(&self.turn)
 
     def give(self):
         """Let the next one have it."""

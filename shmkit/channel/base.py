@@ -222,8 +222,11 @@ class Channel(Waits):
 
         As ``recv_bytes``; ValueError, and the message stays: it is longer than the buffer.
         """
+        return self._into(buffer, timeout)
+
+    def _into(self, buffer: Buffer | npt.NDArray[Any], timeout: float | None, deadline: Deadline | None = None) -> int:
         view = _writable(buffer)
-        incoming = self._bytes_only(self._recv(timeout, True, view))
+        incoming = self._bytes_only(self._recv(timeout, True, view, deadline))
         if incoming.nbytes > view.nbytes:
             self._put_back(incoming)
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Small messages with one call of C each way; what is not small and plain goes the longer way.
+"""Plain messages with one call of C each way; what is not plain, or has to wait, goes the longer way.
 
 Nothing is read ahead here either: of a stream, a header, and then just what it says; elsewhere a message at a time.
 """
@@ -32,6 +32,17 @@ class QuickChannel(Short, Channel):
 
     def _long_recv_bytes(self, timeout: float | None, deadline: Deadline | None) -> bytes:
         return self._only_bytes(self._recv(timeout, True, None, deadline))
+
+    def _long_recv_into(
+        self, buffer: Buffer | npt.NDArray[Any], timeout: float | None, deadline: Deadline | None
+    ) -> int:
+        return self._into(buffer, timeout, deadline)
+
+    def _long_try_send(self, value: Any) -> bool:
+        return Channel.try_send(self, value)
+
+    def _long_try_recv(self, default: Any) -> Any:
+        return Channel.try_recv(self, default)
 
 
 def feed(fed: list[Any], into: memoryview) -> int:

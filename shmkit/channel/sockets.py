@@ -133,8 +133,6 @@ def _received(call: Callable[..., Any], *args: Any) -> Any:
 
 # No packet is larger: a sender's buffer is twice what was asked for, at most.
 _PACKET_MOST = 2 * BUFFER
-# After a packet that was no larger, the next is received at once, without a look at its size.
-_SMALL = 4096
 
 
 class PacketChannel(QuickChannel):
@@ -150,8 +148,6 @@ class PacketChannel(QuickChannel):
         self._nbytes = 0
         self._presence: Presence = Presence(True)
         self._head = bytearray(HEADER.size)
-        # The size of the packet that came last.
-        self._last = 0
         if sock is not None:
             self._take(sock)
 
@@ -183,7 +179,7 @@ class PacketChannel(QuickChannel):
             self._open_send(self._sock.fileno(), PACKETS, self._limit)
 
     def _shorten_recv(self) -> None:
-        if self._sock is None or not self._greeted or self._last > _SMALL:
+        if self._sock is None or not self._greeted:
             self._open_recv(-1, 0, 0)
         else:
             self._open_recv(self._sock.fileno(), PACKETS, self._limit, _PACKET_MOST)
@@ -259,9 +255,7 @@ class PacketChannel(QuickChannel):
                 self._send_turn.give()
         while True:
             if self._fed:
-                whole = self._fed.pop(0)
-                self._last = len(whole)
-                incoming = message_of(parse(whole, self._limit, self._where), self._presence)
+                incoming = message_of(parse(self._fed.pop(0), self._limit, self._where), self._presence)
                 if incoming is not None:
                     return incoming
             try:
@@ -273,7 +267,6 @@ class PacketChannel(QuickChannel):
                 return None
             if not total:
                 raise self._ended()
-            self._last = total
             try:
                 incoming = message_of(self._taken(sock, total), self._presence)
             except (RecordCorrupt, RecordTooLarge):

@@ -304,6 +304,11 @@ class StreamChannel(QuickChannel):
             self._give_up(False)
             raise
 
+    def _keep_rest(self, rest: list[Any]) -> None:
+        """Of a frame that has begun to go, and counts."""
+        self._out, self._begun = rest, True
+        self._give_up(True)
+
     def _take_back(self, rest: list[Any]) -> None:
         """A frame that has begun to go, and does not count."""
         self._out, self._begun = rest, True

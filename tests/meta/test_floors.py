@@ -46,7 +46,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
         ["_core", "_core_fields", "_core_numpy"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic", "_core_watch", "_core_socket", "_core_threads", "_core_signals", "_core_types"],
+        ["_core_topic", "_core_watch", "_core_socket", "_core_signals", "_core_types"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
@@ -90,7 +90,8 @@ FLOORS: dict[int, list[list[str]]] = {
     5: [
         ["files", "_turns", "_catcher", "_plain"],
         ["_parts"],  # where a value's bytes lie
-        ["_small"],  # has a turn for each way
+        ["_outgoing"],  # has a turn for each way
+        ["_small"],  # receives, too
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow
         [
             "survey",
