@@ -57,6 +57,7 @@ cdef extern from "_file.h" nogil:
         char path[4096]
 
     int file_make(file_t *file, const char *folder, uint32_t mode, uint64_t size, uint64_t token, int wanted)
+    int file_make_raw(file_t *file, const char *path, uint32_t mode, uint64_t size)
     int file_memory(file_t *file, const char *label, uint64_t size, int huge)
     int file_seal(int fd)
     int file_reserve(int fd, uint64_t start, uint64_t length)
@@ -64,6 +65,7 @@ cdef extern from "_file.h" nogil:
     void file_end_lease(file_t *file)
     int file_link(file_t *file, const char *path)
     int file_is_at(const char *path, uint64_t dev, uint64_t inode)
+    int file_unlink(const char *path, uint64_t dev, uint64_t inode)
     int file_is_behind(int fd, uint64_t dev, uint64_t inode)
     void file_close(int fd, uint64_t dev, uint64_t inode)
     int file_reclaim(const char *path, int unfinished)

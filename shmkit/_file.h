@@ -1,6 +1,7 @@
 /* The file behind a segment: made without a name, given one when it is whole, given up by the last who uses it.
  *
  *   file_make      an unnamed file in a folder (O_TMPFILE), with exactly the mode that was asked, whatever the umask
+ *   file_make_raw  one that has its name at once, as shm_open makes it: for memory without a header
  *   file_reserve   its room, so that a full file system is an error now and not SIGBUS later
  *   file_link      its name: from here on others see it, whole
  *   file_leave     the last one out removes the name of a leased file
@@ -72,6 +73,13 @@ static inline int file_is_behind(int fd, uint64_t dev, uint64_t inode) {
     return fstat(fd, &behind) == 0 && (uint64_t)behind.st_ino == inode && (uint64_t)behind.st_dev == dev;
 }
 
+/* Removes `path` if it still names this very file.  ENOENT: it has gone, or is another one's name by now. */
+static inline int file_unlink(const char *path, uint64_t dev, uint64_t inode) {
+    if (!file_is_at(path, dev, inode))
+        return ENOENT;
+    return unlink(path) == 0 ? 0 : errno;
+}
+
 /* Closes the descriptor unless somebody closed it behind our back and the number is another file's by now. */
 static inline void file_close(int fd, uint64_t dev, uint64_t inode) {
     if (fd >= 0 && file_is_behind(fd, dev, inode))
@@ -87,7 +95,7 @@ static inline void file_abandon(file_t *file) {
     file->path[0] = 0;
 }
 
-/* Makes fd's mode, owner and size what they shall be. */
+/* Makes fd's mode, owner and size (of a new file: 0 until now) what they shall be. */
 static inline int file_shape(file_t *file, uint32_t mode, uint64_t size) {
     struct stat made;
 
@@ -97,7 +105,7 @@ static inline int file_shape(file_t *file, uint32_t mode, uint64_t size) {
     file->dev = made.st_dev;
     if ((made.st_mode & 07777) != mode && fchmod(file->fd, mode) != 0)
         return errno;
-    if (ftruncate(file->fd, (off_t)size) != 0)
+    if (size != 0 && ftruncate(file->fd, (off_t)size) != 0)
         return errno;
     return 0;
 }
@@ -147,6 +155,24 @@ static inline int file_make(file_t *file, const char *folder, uint32_t mode, uin
             return error;
     }
     FAILPOINT("file.make");
+    error = file_shape(file, mode, size);
+    if (error)
+        file_abandon(file);
+    return error;
+}
+
+/* A file that has its own name from the start; `file->path` is that name until the caller has nothing left to abandon.
+ * `size` is 0 where the reservation of its room makes it as large as it shall be. */
+static inline int file_make_raw(file_t *file, const char *path, uint32_t mode, uint64_t size) {
+    size_t length = strlen(path);
+    int error;
+
+    if (length >= sizeof file->path)
+        return ENAMETOOLONG;
+    file->fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (file->fd < 0)
+        return errno;
+    memcpy(file->path, path, length + 1);
     error = file_shape(file, mode, size);
     if (error)
         file_abandon(file);

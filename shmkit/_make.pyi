@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from shmkit._map import Mapping
+from shmkit._map import Facts, Mapping
 
 def create_file(
     folder: bytes,
@@ -18,6 +18,7 @@ def create_file(
     init: Callable[[Mapping, int], object] | None,
     nameless: bool,
 ) -> Mapping: ...
+def create_raw(path: bytes, backing: str, name: str, mode: int, size: int, reserve: bool) -> Mapping: ...
 def attach_file(
     fd: int,
     dev: int,
@@ -30,9 +31,9 @@ def attach_file(
     name: str | None,
     path: bytes | None,
 ) -> Mapping: ...
-def reserve(fd: int, size: int) -> None: ...
 def reclaim(path: bytes, unfinished: bool) -> bool: ...
 def is_at(path: bytes, dev: int, inode: int) -> bool: ...
+def unlink_file(facts: Facts) -> None: ...
 def create_memory(
     payload_size: int,
     kind: int,

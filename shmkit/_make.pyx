@@ -18,7 +18,7 @@ from posix.unistd cimport close, pwrite
 
 from shmkit._core cimport *
 from shmkit._header cimport fill_header, new_identity, store_header, write_header
-from shmkit._map cimport Mapping, fail, forks_seen, hold_lease, map_file, new_facts, new_mapping, take_warm
+from shmkit._map cimport Facts, Mapping, fail, forks_seen, hold_lease, map_file, new_facts, new_mapping, take_warm
 
 cdef enum:
     # Work on more bytes than this lets other threads run meanwhile.
@@ -141,6 +141,33 @@ def create_file(
     return mapping
 
 
+def create_raw(bytes path, str backing, object name, uint32_t mode, uint64_t size, bint reserve):
+    """Makes a file without a header, which has its name from the start, and maps it; on failure the name is gone again.
+
+    FileExistsError where the name is taken, by whatever it may be.
+    """
+    cdef file_t file
+    cdef segment_header_t head
+    cdef Mapping mapping
+    # Room that is reserved in one piece comes with the size; in several, others would see the file grow.
+    cdef uint64_t first_size = 0 if reserve and size <= RESERVE_PIECE else size
+    cdef int error = file_make_raw(&file, PyBytes_AS_STRING(path), mode, first_size)
+    if error:
+        fail(error)
+    try:
+        if reserve:
+            reserve_room(file.fd, size, PAGE)
+        memset(&head, 0, sizeof(head))
+        head.payload_size = size
+        mapping = map_new(&file, &head, b"", size, False, None)
+        mapping.facts = new_facts(&head, size, backing, name, path, &mapping.own, -1, False)
+    except BaseException:
+        file_abandon(&file)
+        raise
+    close(file.fd)
+    return mapping
+
+
 def attach_file(
     int fd, uint64_t dev, uint64_t inode, bytes raw_header, uint64_t size, bint readonly, bint keep_fd, str backing,
     object name, bytes path,
@@ -169,11 +196,6 @@ def attach_file(
     return mapping
 
 
-def reserve(int fd, uint64_t size):
-    """Reserves the room of a file that has its size; OSError where there is too little."""
-    reserve_room(fd, size, PAGE)
-
-
 def reclaim(bytes path, bint unfinished):
     """Removes a leased file whose users are all dead (`unfinished`: one that its dead maker never named); whether."""
     return file_reclaim(PyBytes_AS_STRING(path), unfinished) == 0
@@ -182,6 +204,13 @@ def reclaim(bytes path, bint unfinished):
 def is_at(bytes path, uint64_t dev, uint64_t inode):
     """Whether the path names this very file."""
     return file_is_at(PyBytes_AS_STRING(path), dev, inode) != 0
+
+
+def unlink_file(Facts facts):
+    """Removes the name of this very file; FileNotFoundError if it has gone, or is another one's by now."""
+    cdef int error = file_unlink(PyBytes_AS_STRING(facts.path), facts.dev, facts.inode)
+    if error:
+        fail(error)
 
 
 # ------------------------------------------------------------------------------------------------------------- memfds

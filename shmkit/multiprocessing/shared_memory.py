@@ -7,17 +7,18 @@ these to theirs.
 from __future__ import annotations
 
 import multiprocessing.shared_memory as _theirs
-import os
 import struct
 import zlib
 from collections.abc import Iterable
-from contextlib import suppress
-from multiprocessing import resource_tracker, util
+from operator import index
 from typing import Any
 
+from shmkit import _header
 from shmkit.errors import SegmentExists
+from shmkit.multiprocessing import _tracking
 from shmkit.multiprocessing._same import attributes_of
 from shmkit.segment import Segment
+from shmkit.segment.base import create_raw
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -26,6 +27,15 @@ _get, __dir__ = attributes_of(_theirs)
 
 def __getattr__(name: str) -> Any:
     return _get(name)
+
+
+# Programs may have put another in its place.
+_their_name = _theirs._make_filename  # type: ignore[attr-defined]
+
+
+def _new_name() -> str:
+    make = _theirs._make_filename  # type: ignore[attr-defined]
+    return f"psm_{_header.token() & 0xFFFFFFFF:08x}" if make is _their_name else make()
 
 
 class SharedMemory(_theirs.SharedMemory):
@@ -38,7 +48,6 @@ class SharedMemory(_theirs.SharedMemory):
 
     _segment: Segment | None = None
     _created = False
-    _at_end: Any = None
     _buf: memoryview | None
     _mmap: Any
 
@@ -54,20 +63,25 @@ class SharedMemory(_theirs.SharedMemory):
         self._segment = segment
         self._name = f"/{segment.name}"
         self._size = segment.size
-        self._mmap = segment.mapping
-        self._buf = segment.buf
+        self._mmap = mapping = segment.mapping
+        self._buf = memoryview(mapping)
         if create and track:
             self._created = True
-            resource_tracker.register(self._name, "shared_memory")
-            self._at_end = util.Finalize(None, _forget_unlinked, (self._name, os.getpid()), exitpriority=-100)
+            try:
+                _tracking.begin(self._name)
+            except BaseException:
+                segment.unlink(missing_ok=True)
+                raise
 
     @staticmethod
     def _made(name: str | None, size: int) -> Segment:
         if name is not None:
-            return Segment.create(name, size, raw=True)
-        with suppress(SegmentExists):
-            return Segment.create(_theirs._make_filename(), size, raw=True)  # type: ignore[attr-defined]
-        return SharedMemory._made(None, size)
+            return create_raw(name, index(size))
+        while True:
+            try:
+                return create_raw(_new_name(), index(size))
+            except SegmentExists:  # noqa: PERF203
+                continue
 
     @property
     def buf(self) -> memoryview | None:
@@ -76,10 +90,10 @@ class SharedMemory(_theirs.SharedMemory):
 
     def close(self) -> None:
         """Drop this handle.  What looks at the memory still may go on."""
-        self._buf = None
-        self._mmap = None
-        if self._segment is not None:
-            self._segment.close()
+        if self._buf is not None:
+            self._buf = self._mmap = None
+            if self._segment is not None:
+                self._segment.close()
 
     def unlink(self) -> None:
         """Remove the name; who is attached goes on.  FileNotFoundError if it has gone."""
@@ -88,21 +102,8 @@ class SharedMemory(_theirs.SharedMemory):
         if "\0" in self._name:  # a program has changed it
             raise ValueError(f"a name has no null character: got {self._name!r}")
         self._segment.unlink()
-        tracker: Any = resource_tracker._resource_tracker
-        if self._track and tracker._fd is not None:
-            if not self._created:
-                # If the creator has another tracker, this one must not be told to forget what it never knew.
-                resource_tracker.register(self._name, "shared_memory")
-            resource_tracker.unregister(self._name, "shared_memory")
-        if self._at_end is not None:
-            self._at_end.cancel()
-
-
-def _forget_unlinked(name: str, pid: int) -> None:
-    """At the end of its creator: what somebody else has unlinked has not leaked."""
-    if os.getpid() == pid and not os.path.exists(f"/dev/shm{name}"):
-        resource_tracker.register(name, "shared_memory")  # who unlinked it may have said so already
-        resource_tracker.unregister(name, "shared_memory")
+        if self._track:
+            _tracking.end(self._name, self._created)
 
 
 # What a list of ours has behind the standard library's layout: a magic number, and for each item a word, 0 unless the

@@ -14,7 +14,7 @@ from collections.abc import Mapping as AnyMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from shmkit import _header, _make
+from shmkit import _header
 from shmkit._map import Facts, Mapping
 from shmkit.errors import Closed, LayoutMismatch, SegmentExists, SegmentNotFound
 from shmkit.segment import collect, file, handle, header, memfd, posix, sysv
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from shmkit.segment import listing
 
-__all__ = ["Backing", "Lifetime", "Segment", "segment_of", "unlink"]
+__all__ = ["Backing", "Lifetime", "Segment", "create_raw", "segment_of", "unlink"]
 
 Backing = Literal["posix", "sysv", "file", "memfd"]
 Lifetime = Literal["named", "leased"]
@@ -330,10 +330,8 @@ class Segment:
         try:
             if facts.backing == "sysv":
                 sysv.unlink_id(facts.shmid, facts.name, None if facts.path is None else os.fsdecode(facts.path))
-            elif _make.is_at(facts.path or b"", facts.dev, facts.inode):
-                file.unlink_at(os.fsdecode(facts.path or b""), facts.name)
             else:
-                raise SegmentNotFound(f"there is no {label(facts.name)}, or another one has its name by now")
+                file.unlink_file(facts)
         except SegmentNotFound:
             if not missing_ok:
                 raise
@@ -355,6 +353,19 @@ class Segment:
         from shmkit.segment import listing
 
         return listing.segments()
+
+
+def create_raw(name: str, size: int) -> Segment:
+    """``Segment.create(name, size, raw=True)``, of a size that is an int > 0, without a step in between."""
+    if size > MOST:
+        parse_size(size)
+    collect.collect_if_due()
+    try:
+        return segment_of(posix.create_raw(name, size))
+    except OSError as error:
+        if not frees_by_trimming(error):
+            raise
+    return segment_of(posix.create_raw(name, size))
 
 
 def segment_of(mapping: Mapping) -> Segment:

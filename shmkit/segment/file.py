@@ -15,7 +15,7 @@ from fcntl import LOCK_NB, LOCK_SH, flock
 
 from shmkit import _header, _make
 from shmkit._header import HEADER_SIZE, PAGE_SIZE
-from shmkit._map import Mapping
+from shmkit._map import Facts, Mapping
 from shmkit.errors import LayoutMismatch, NotReady, SegmentNotFound, SegmentPermission, ShmkitError
 from shmkit.segment import header
 from shmkit.segment.room import LARGE
@@ -32,6 +32,7 @@ __all__ = [
     "share_lease",
     "sync_folder",
     "unlink_at",
+    "unlink_file",
 ]
 
 Init = Callable[[Mapping, int], object]
@@ -232,6 +233,16 @@ def unlink_at(path: str, name: Name) -> None:
         raise _not_regular(stat.S_IFDIR, name) from None
     except OSError as error:
         raise explain(error, name) from None
+
+
+def unlink_file(facts: Facts) -> None:
+    """Removes the name of this very file."""
+    try:
+        _make.unlink_file(facts)
+    except FileNotFoundError:
+        raise SegmentNotFound(f"there is no {label(facts.name)}, or another one has its name by now") from None
+    except OSError as error:
+        raise explain(error, facts.name) from None
 
 
 def sync_folder(path: str) -> None:

@@ -1,6 +1,6 @@
 """Segments of POSIX shared memory: files of /dev/shm, each named without a slash.
 
-Raw ones, shared with programs that know nothing of shmkit, are made through posix_ipc as those programs make them.
+Raw ones, shared with programs that know nothing of shmkit, are made as those programs make them, by shm_open.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ import errno
 import os
 import re
 
-import posix_ipc
-
 from shmkit import _header, _make
 from shmkit._map import Mapping
-from shmkit.errors import ShmkitError
 from shmkit.segment import file
 from shmkit.segment.trouble import check_room, explain
 
-__all__ = ["COMPANION", "FOLDER", "attach", "create", "generated_name", "path_of", "unlink"]
+__all__ = ["COMPANION", "FOLDER", "attach", "create", "create_raw", "generated_name", "path_of", "unlink"]
 
 FOLDER = "/dev/shm"
 # What most names look like, and nothing that would need a closer look.
@@ -28,7 +25,7 @@ COMPANION = "shmkit.lease."
 
 def path_of(name: object) -> str:
     """The file that ``name`` means; a leading slash, as shm_open has it, is no part of the name."""
-    if type(name) is str and _ORDINARY.fullmatch(name):
+    if type(name) is str and ((name.isidentifier() and name.isascii() and len(name) < 64) or _ORDINARY.fullmatch(name)):
         return f"{FOLDER}/{name}"
     if not isinstance(name, str):
         raise TypeError(f"the name of a POSIX segment is text: got {name!r}")
@@ -62,49 +59,26 @@ def create(
     init: file.Init | None,
 ) -> Mapping:
     """Makes the segment and maps it."""
-    path = path_of(name)
     if raw:
-        return _create_raw(path, size, mode, reserve)
+        return create_raw(name, size, mode, reserve)
+    path = path_of(name)
     return file.create_at(path, "posix", path[len(FOLDER) + 1 :], size, kind, meta, mode, leased, raw, reserve, init)
 
 
-def _create_raw(path: str, size: int, mode: int, reserve: bool) -> Mapping:
+def create_raw(name: object, size: int, mode: int = 0o600, reserve: bool = True) -> Mapping:
+    """Makes a segment without a header, as shm_open does, and maps it."""
+    path = path_of(name)
     bare = path[len(FOLDER) + 1 :]
+    if reserve:
+        check_room(bare, size, FOLDER)
     try:
-        if reserve:
-            check_room(bare, size, FOLDER)
-        memory = posix_ipc.SharedMemory("/" + bare, posix_ipc.O_CREX, mode=mode, size=size)
-    except posix_ipc.ExistentialError:
-        if not os.path.isdir(FOLDER):
+        where = path.encode() if path.isascii() else os.fsencode(path)
+        return _make.create_raw(where, "posix", bare, mode, size, reserve)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
             raise FileNotFoundError(
                 errno.ENOENT, f"there is no {FOLDER}: mount a tmpfs there, or use backing 'memfd' or 'file'", bare
             ) from None
-        raise explain(FileExistsError(errno.EEXIST, ""), bare) from None
-    except posix_ipc.PermissionsError:
-        raise explain(PermissionError(errno.EACCES, ""), bare) from None
-    except ShmkitError:
-        raise
-    except OSError as error:
-        raise explain(error, bare, size, FOLDER) from None
-    fd = memory.fd
-    try:
-        # Whatever the umask took away.
-        os.fchmod(fd, mode)
-        if reserve:
-            _make.reserve(fd, size)
-        status = os.fstat(fd)
-    except BaseException as error:
-        memory.close_fd()
-        memory.unlink()
-        if isinstance(error, OSError):
-            raise explain(error, bare, size, FOLDER) from None
-        raise
-    try:
-        return _make.attach_file(
-            fd, status.st_dev, status.st_ino, b"", size, False, False, "posix", bare, os.fsencode(path)
-        )
-    except OSError as error:
-        memory.unlink()
         raise explain(error, bare, size, FOLDER) from None
 
 

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing import shared_memory as theirs
 from typing import Any
 
@@ -109,6 +110,73 @@ def test_a_real_leak_is_cleaned_up(name: str) -> None:
     left = ours.SharedMemory(name, track=False)
     left.close()
     left.unlink()
+
+
+def test_a_tracker_that_has_died_is_replaced() -> None:
+    """It is told without being asked first whether it lives: the write says so."""
+    ran = in_child(
+        "from multiprocessing import resource_tracker as tracker; import signal, warnings\n"
+        "shared_memory.SharedMemory(create=True, size=1).unlink()\n"
+        "first = tracker._resource_tracker._pid\n"
+        "os.kill(first, signal.SIGKILL); os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always')\n"
+        "    left = shared_memory.SharedMemory(create=True, size=1)\n"
+        "assert len(said) == 1 and 'died unexpectedly' in str(said[0].message), said\n"
+        "assert tracker._resource_tracker._pid not in (None, first)\n"
+        "print(left.name)\n"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "leaked shared_memory" in ran.stderr
+    assert not os.path.exists(f"/dev/shm/{ran.stdout.strip()}")
+
+
+@pytest.mark.parametrize("word", ["a:b", "a\tb"])
+def test_names_that_no_line_of_text_can_say_are_left_to_the_standard_library(
+    name: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(resource_tracker, "register", lambda *what: told.append(what))
+    monkeypatch.setattr(resource_tracker, "unregister", lambda *what: told.append(what))
+    made = ours.SharedMemory(f"{name}{word}", create=True, size=1)
+    made.unlink()
+    made.close()
+    assert told == [(f"/{name}{word}", "shared_memory")] * 2
+
+
+def test_what_cannot_be_tracked_is_not_left_behind(name: str) -> None:
+    """The standard library raises the same, and leaves it."""
+    with pytest.raises(UnicodeEncodeError):
+        ours.SharedMemory(f"{name}\N{SNOWMAN}", create=True, size=1)
+    assert not os.path.exists(f"/dev/shm/{name}\N{SNOWMAN}")
+    made = ours.SharedMemory(f"{name}\N{SNOWMAN}", create=True, size=1, track=False)
+    made.close()
+    made.unlink()
+
+
+def test_a_made_up_name_that_is_taken_is_not_used(
+    memory: ours.SharedMemory, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where a program makes them up: by a function in the place of the standard library's."""
+    names = iter([name, f"{name}-2"])
+    monkeypatch.setattr(theirs, "_make_filename", lambda: next(names))
+    made = ours.SharedMemory(create=True, size=1)
+    assert made.name == f"{name}-2"
+    made.close()
+    made.unlink()
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, 20 << 20])  # the last one's room is reserved in several pieces
+def test_its_size_is_the_one_asked_for_and_its_room_is_reserved(name: str, size: int) -> None:
+    made = ours.SharedMemory(name, create=True, size=np.int64(size))  # type: ignore[arg-type]
+    status = os.stat(f"/dev/shm/{name}")
+    assert (made.size, status.st_size, status.st_mode & 0o777) == (size, size, 0o600)
+    assert status.st_blocks * 512 >= size
+    made.close()
+    made.unlink()
+    with pytest.raises(TypeError):
+        ours.SharedMemory(name, create=True, size=float(size))  # type: ignore[arg-type]
+    assert not os.path.exists(f"/dev/shm/{name}")
 
 
 def test_no_room_is_an_exception_and_no_sigbus(name: str) -> None:
