@@ -35,12 +35,6 @@ WORKERS_MOST = ANSWERED - 1
 cdef class Claims:
     """The words of as many tasks as there are places; it is passed to workers as a queue is."""
 
-    cdef readonly object segment
-    cdef uint64_t *words
-    cdef readonly Py_ssize_t places
-    cdef list free  # places that no task has; None in a worker
-    cdef uint64_t count
-
     def __init__(self, Py_ssize_t places):
         if not 1 <= places <= PLACES_MOST:
             raise ValueError(f"a table of claims has 1 to {PLACES_MOST} places: got {places}")
@@ -66,7 +60,7 @@ cdef class Claims:
         """How many tasks are on their way."""
         return self.places - len(self.free)
 
-    def offer(self) -> int:
+    cpdef int64_t offer(self) except -1:
         """A ticket for one more task, which waits to be claimed; 0: there is no place for it now."""
         cdef int64_t place
         if not self.free:
@@ -77,18 +71,18 @@ cdef class Claims:
         store_release_u64(&self.words[place], self.count << BITS)
         return <int64_t>(self.count << BITS | <uint64_t>place)
 
-    def settle(self, uint64_t ticket) -> None:
+    cpdef object settle(self, uint64_t ticket):
         """Nothing more will be heard of the task: its place is for another."""
         self.word(ticket)
         self.free.append(<int64_t>(ticket & MASK))
 
-    def claim(self, uint64_t ticket, uint64_t worker) -> bool:
+    cpdef bint claim(self, uint64_t ticket, uint64_t worker) except -1:
         """Whether `worker` is the one that runs the task; else it was claimed, withdrawn or settled before."""
         cdef uint64_t seen = ticket >> BITS << BITS
         # SYNC task-offered: pairs with store_release in offer; the change itself publishes nothing else
         return cas_seq_u64(self.word(ticket), &seen, seen | worker) != 0
 
-    def answer(self, uint64_t ticket, uint64_t worker) -> None:
+    cpdef object answer(self, uint64_t ticket, uint64_t worker):
         """Said by who claimed it, once what came of it is on its way: from here on its death takes nothing along.
 
         It may have been received by now, and its place be another task's, of which nothing is said then.

@@ -12,22 +12,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.pool import (  # type: ignore[attr-defined]
     ApplyResult,
     ExceptionWithTraceback,
     MaybeEncodingError,
     _helper_reraises_exception,
-    mapstar,
-    starmapstar,
 )
 from typing import Any
 
 from shmkit._claims import WORKERS_MOST, Claims
+from shmkit._line import FAILED, LineBase, work_through
 from shmkit._lock import Lock
 from shmkit._queue import QueueBase
-from shmkit._tasks import CALL, EACH, EACH_STAR, Pace, how_it_ended, perform, refer
-from shmkit.errors import Empty, Full, HeapFull, WorkerDied
+from shmkit._tasks import Pace, how_it_ended
+from shmkit.errors import Full, HeapFull, WorkerDied
 
 __all__ = ["Line", "work"]
 
@@ -35,7 +33,6 @@ ON_THE_WAY = 1024  # tasks, at most
 PATIENCE = 1.0  # seconds between two looks whether there is still a pool
 
 # What is said of a task, (ticket, status, value), where it is not a worker's answer.
-FAILED, SUCCEEDED = 0, 1
 GONE = -2  # value: number, name, pid and exit code of a worker
 MARK = -3  # see Line.look_for_lost
 FIT = -4  # value: number of a worker that is ready for tasks
@@ -44,24 +41,19 @@ WITHOUT_ROOM = 60  # such looks, until a result for which there is no memory is 
 AGAIN = 0.005  # seconds between two marks
 
 
-class Line:
+class Line(LineBase):
     """Seen from the pool."""
 
     def __init__(self, calls: QueueBase, results: QueueBase, workers: int) -> None:
-        self.calls, self.results = calls, results
+        super().__init__(calls, results, Claims(ON_THE_WAY), Pace(2 * workers, ON_THE_WAY))
         self.workers = workers
-        self.call = partial(QueueBase.put, calls)  # a SimpleQueue's own takes no time-out
-        self.claims = Claims(ON_THE_WAY)
         self.lives = Lock(on_owner_death="recover")  # held as long as this process lives
         self.lives.acquire()
         self.lock = threading.Lock()
-        self.tasks: dict[int, Any] = {}  # on their way, by ticket
-        self.pace = Pace(2 * workers, ON_THE_WAY)  # how many may be
         self.room = threading.Event()  # set when there is room again, or when it does not matter any more
         self.numbers: dict[int, bool] = {}  # of workers, which they claim tasks with: whether it came to be ready
         self.unfit = 0  # how many of them in a row did not
         self.unfit_most = max(UNFIT_MOST, 3 * workers)
-        self.over: WorkerDied | None = None  # why there will be no more workers
         self.unread: list[BaseException] = []  # why results could not be unpickled, whose tasks are not known yet
 
     def new_number(self) -> int:
@@ -81,19 +73,17 @@ class Line:
                 self.room.wait(PATIENCE)
             if not goes_on():
                 return False
-        message = _message(task)
-        while (ticket := self._ticket(task, True)) == 0:  # `put_at_once` has taken the last place
+        while (ticket := self.offer(task)) == 0:  # `put_at_once` has taken the last place
             self.room.clear()
             self.room.wait(0.001)
             if not goes_on():
                 return False
-        if self.over is not None and self.tasks.pop(ticket, None) is not None:  # else `give_up` has seen it
-            self.claims.settle(ticket)
+        if self.over is not None and self.take_back(ticket):  # else `give_up` has seen it
             raise self.over
         try:
             while True:
                 try:
-                    self.call((ticket, *message), False)
+                    self.call(ticket, task)
                     return True
                 except Full:  # noqa: PERF203
                     # There is no memory until somebody lets go of some.
@@ -102,56 +92,13 @@ class Line:
                     self.pace.slow_down()
                     self.room.clear()
                     self.room.wait(0.01)
-        except BaseException:
-            if self.tasks.pop(ticket, None) is not None:
-                self.claims.settle(ticket)
-            raise
-
-    def put_at_once(self, task: Any) -> bool:
-        """Sends a task for the thread that has it, which saves a hop from thread to thread; False if it was not sent.
-
-        Then there is no room, or no memory, or it cannot be pickled: `put` waits for those and says that, in a thread
-        in which a callback disturbs nobody.
-        """
-        if len(self.tasks) >= self.pace.depth:
-            return False
-        message = _message(task)
-        ticket = self._ticket(task, False)
-        if ticket == 0:
-            return False
-        try:
-            if self.over is None:
-                self.call((ticket, *message), False)
-                return True
         except Exception:
-            return not self._take_back(ticket)
-        except BaseException:
-            self._take_back(ticket)
+            if not self.take_back(ticket):
+                return True  # a worker has it all the same, or somebody has said what became of it
             raise
-        return not self._take_back(ticket)
-
-    def _ticket(self, task: Any, waits: bool) -> int:
-        """One for a task that is on its way from now on; 0: there is no place for it, or somebody just takes one."""
-        # `put_at_once` does not wait: it may be called by a signal handler or a finalizer, amid another one's call.
-        if not self.lock.acquire(waits):
-            return 0
-        try:
-            ticket = self.claims.offer()
-            if ticket:
-                self.tasks[ticket] = task
-        finally:
-            self.lock.release()
-        return ticket
-
-    def _take_back(self, ticket: int) -> bool:
-        """Whether a task that could not be put is on its way no more, and nobody has said what became of it.
-
-        A worker may have it all the same: `hear` puts again what it sees on its way and unclaimed.
-        """
-        if not self.claims.withdraw(ticket) or self.tasks.pop(ticket, None) is None:
-            return False
-        self.claims.settle(ticket)
-        return True
+        except BaseException:
+            self.take_back(ticket)
+            raise
 
     # --- back ------------------------------------------------------------------------------------------------------
 
@@ -166,24 +113,20 @@ class Line:
             self.unread.append(error)
             self.look_for_lost()
             return False
-        ended = False
-        tasks = self.tasks
-        for message in messages:
-            if message is None:
-                ended = True
-                continue
-            ticket, status, value = message
-            if status < 0:
-                self.hear(status, value, cache)
-                continue
-            task = tasks.pop(ticket, None)
-            if task is not None:
-                self.claims.settle(ticket)
-                _give(cache, task, (status == SUCCEEDED, value))
+        ended = self.give(messages, cache)
         self.pace.done(len(messages))
-        if 2 * len(tasks) <= self.pace.depth and not self.room.is_set():
+        if 2 * len(self.tasks) <= self.pace.depth and not self.room.is_set():
             self.room.set()
         return ended
+
+    @staticmethod
+    def refused(receiver: Any, task: Any, cache: Any) -> None:
+        """A callback raises: it is told, and neither who waits for the result nor anybody else has to wait for that."""
+        traceback.print_exc()
+        if isinstance(receiver, ApplyResult):
+            receiver._event.set()  # type: ignore[attr-defined]
+            if task[0] in cache:
+                del cache[task[0]]
 
     def hear(self, status: int, value: Any, cache: Any) -> None:
         """What a message says that is not an answer."""
@@ -207,13 +150,14 @@ class Line:
         for ticket, task in list(self.tasks.items()):
             holder = self.claims.holder(ticket)
             if holder == number:
-                what = getattr(_message(task)[2], "__qualname__", None) or _message(task)[2]
+                function = self.named(task)
+                what = getattr(function, "__qualname__", None) or function
                 words = f"{how_it_ended(pid, exitcode)} ({name}) while it ran {what}, which is not run again"
                 self.fail(ticket, WorkerDied(words, pid, exitcode), cache)
             elif holder == 0:
                 # It may have been got by the dead one, who had not claimed it yet.
                 try:
-                    self.call((ticket, *_message(task)), False)
+                    self.call(ticket, task)
                 except Exception as error:
                     if self.claims.withdraw(ticket):
                         self.fail(ticket, error, cache)
@@ -235,13 +179,13 @@ class Line:
         for ticket in list(self.tasks):
             if (task := self.tasks.pop(ticket, None)) is not None:
                 self.claims.settle(ticket)
-                _give(cache, task, (False, self.over))
+                self.give_one(task, False, self.over, cache)
         self.room.set()
 
     def fail(self, ticket: int, error: BaseException, cache: Any) -> None:
         task = self.tasks.pop(ticket)
         self.claims.settle(ticket)
-        _give(cache, task, (False, error))
+        self.give_one(task, False, error, cache)
 
     def look_for_lost(self) -> None:
         """A result was got and could not be unpickled; whose it was is known by and by.
@@ -249,31 +193,6 @@ class Line:
         What was answered before a mark was put comes before the mark: what then still is on its way is lost.
         """
         self.results.put((0, MARK, [ticket for ticket in list(self.tasks) if self.claims.was_answered(ticket)]))
-
-
-def _give(cache: Any, task: Any, result: Any) -> None:
-    receiver = cache.get(task[0])
-    if receiver is None:
-        return  # nobody waits for it any more
-    try:
-        receiver._set(task[1], result)
-    except Exception:
-        # A callback's: it is told, and neither who waits for the result nor anybody else has to wait for that.
-        traceback.print_exc()
-        if isinstance(receiver, ApplyResult):
-            receiver._event.set()  # type: ignore[attr-defined]
-            if task[0] in cache:
-                del cache[task[0]]
-
-
-def _message(task: Any) -> tuple[int, str | None, Any, Any, Any]:
-    _, _, function, args, options = task
-    how = CALL
-    if function is mapstar or function is starmapstar:
-        how = EACH if function is mapstar else EACH_STAR
-        ((function, args),) = args
-    module, name = refer(function)
-    return how, module, name, args, options or None
 
 
 def work(
@@ -292,38 +211,23 @@ def work(
         initializer(*initargs)
     if not _deliver(results, (0, FIT, number), pool_lives):
         return
-    get = partial(QueueBase.get, calls)
+
+    def goes_on() -> bool:
+        return not pool_lives.acquire(timeout=0.001)  # its process has it, as long as it lives
+
+    def failure(error: Exception, function: Any) -> Any:
+        if wraps and function != _helper_reraises_exception.__name__:
+            return ExceptionWithTraceback(error, error.__traceback__)
+        return error
+
+    def deliver(message: Any) -> bool:
+        try:
+            return _deliver(results, message, pool_lives)
+        except Exception as error:
+            return _deliver(results, (message[0], FAILED, MaybeEncodingError(error, message[2])), pool_lives)
+
     calls._sleeps = True  # the others wait for the same, and only one of all will get it
-    left = most or -1
-    while left:
-        try:
-            task = get(True, PATIENCE)
-        except Empty:
-            if pool_lives.acquire(timeout=0.001):  # its process had it, as long as it lived
-                break
-            continue
-        if task is None:
-            break
-        ticket = task[0]
-        if not claims.claim(ticket, number):
-            continue  # it stood in the queue twice
-        status = SUCCEEDED
-        try:
-            value = perform(*task[1:])
-        except Exception as error:
-            status, value = FAILED, error
-            if wraps and task[3] != _helper_reraises_exception.__name__:
-                value = ExceptionWithTraceback(error, error.__traceback__)
-        try:
-            delivered = _deliver(results, (ticket, status, value), pool_lives)
-        except Exception as error:
-            delivered = _deliver(results, (ticket, FAILED, MaybeEncodingError(error, value)), pool_lives)
-        if not delivered:
-            break
-        claims.answer(ticket, number)
-        # What was got, and what was made of it, may be large, and is not to outlive the task.
-        task = value = None
-        left -= 1
+    work_through(calls, results, claims, number, most or -1, PATIENCE, goes_on, failure, deliver)
 
 
 def _deliver(results: QueueBase, message: Any, pool_lives: Lock) -> bool:

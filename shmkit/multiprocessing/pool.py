@@ -243,29 +243,25 @@ def _send_tasks(line: Line, pool: Any, cache: Any, taskqueue: Any) -> None:
     def goes_on() -> bool:
         return bool(thread._state == RUN)
 
+    def slowly(task: Any) -> bool:
+        try:
+            return line.put(task, goes_on)
+        except Exception as error:
+            with suppress(KeyError):
+                cache[task[0]]._set(task[1], (False, error))
+            return True
+
     for item in iter(taskqueue.get, None):
         tasks, set_length = item
-        task: Any = None
         try:
-            for task in tasks:  # which cannot fail
-                if thread._state != RUN:
-                    break
-                try:
-                    if not line.put(task, goes_on):
-                        break
-                except Exception as error:
-                    try:
-                        cache[task[0]]._set(task[1], (False, error))
-                    except KeyError:
-                        pass
-            else:
-                if set_length:
-                    set_length(task[1] + 1 if task else 0)
-                continue
-            break
+            length = line.put_each(tasks, thread, RUN, slowly)
+            if length < 0:
+                break
+            if set_length:
+                set_length(length)
         finally:
             taskqueue.unsent.pop(id(item), None)
-            item = task = tasks = None
+            item = tasks = set_length = None
     line.results.put(None)
     for _ in list(pool):
         line.calls.put(None)

@@ -104,7 +104,7 @@ FLOORS: dict[int, list[list[str]]] = {
     # Before: what is replaced, the standard library's face, and what puts that into the standard library's place.
     6: [
         ["_replaced", "_tasks", "_future"],
-        ["_working"],  # does tasks
+        ["_working", "_line"],  # do tasks; a pool's are sent there too
         ["_executing"],  # sends them
         ["executor"],  # the standard library's words
         ["multiprocessing"],

@@ -17,6 +17,7 @@ import pytest
 
 import shmkit
 from shmkit import multiprocessing as mp
+from shmkit.multiprocessing import _pool_line
 from support import wait_until
 
 from . import executor_children as children
@@ -200,3 +201,33 @@ def test_under_install() -> None:
     with theirs.ThreadPool(1) as threads:
         assert type(threads) is theirs.ThreadPool
         assert threads.map(children.double, [1]) == [2]
+
+
+class Refusing(_pool_line.Line):
+    """Its queue takes no task; `claimed`: though a worker has come to have each, as one that was put again."""
+
+    claimed = False
+
+    def call(self, ticket: int, task: Any) -> None:
+        self.last = ticket
+        if self.claimed:
+            assert self.claims.claim(ticket, 1)
+        raise pickle.PicklingError("no")
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_task_that_could_not_be_sent_runs_once_or_never(claimed: bool) -> None:
+    """What says that it was not sent keeps a copy of it that may stand in the queue from being run."""
+    line = Refusing(mp.SimpleQueue()._queue, mp.SimpleQueue()._queue, 2)
+    line.claimed = claimed
+    task = (0, 0, abs, (1,), {})
+    if claimed:
+        assert line.put(task, lambda: True)
+        assert line.tasks == {line.last: task}
+        assert line.claims.used == 1
+        return
+    with pytest.raises(pickle.PicklingError):
+        line.put(task, lambda: True)
+    assert not line.tasks
+    assert line.claims.used == 0
+    assert not line.claims.claim(line.last, 1)

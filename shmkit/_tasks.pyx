@@ -1,20 +1,15 @@
+# cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """What a task looks like on its way to a worker, and what the worker makes of it.
 
 A function that has a name in a module travels as that name, which is what a pickle of it would say too, in a tenth of
 the time.  Everything else is as it is put on a queue.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 import time
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
-
-TYPE_CHECKING = False  # a child that is spawned need not import typing
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["CALL", "EACH", "EACH_STAR", "Pace", "how_it_ended", "perform", "refer"]
 
@@ -23,7 +18,7 @@ EACH = 1  # [function(x) for x in args]
 EACH_STAR = 2  # [function(*x) for x in args]
 
 
-def refer(function: Any) -> tuple[str | None, Any]:
+cpdef tuple refer(object function):
     """Module and name of a function or class; None and itself if it is not found by them."""
     kind = type(function)
     if kind is FunctionType or kind is BuiltinFunctionType or kind is type:
@@ -35,7 +30,7 @@ def refer(function: Any) -> tuple[str | None, Any]:
     return None, function
 
 
-def perform(how: int, module: str | None, function: Any, args: Any, options: Any) -> Any:
+cpdef object perform(int how, object module, object function, object args, object options):
     """Does a task; what it raises is the task's."""
     if module is not None:
         found = sys.modules.get(module)
@@ -57,13 +52,13 @@ class Pace:
     SECONDS = 0.01
     WINDOW = 0.002  # that it is measured over, at least
 
-    def __init__(self, least: int, most: int) -> None:
+    def __init__(self, least, most):
         self.depth = self.least = min(least, most)
         self.most = most
         self.since = time.monotonic()
         self.count = 0
 
-    def done(self, count: int) -> None:
+    def done(self, count):
         """So many have come back."""
         self.count += count
         now = time.monotonic()
@@ -72,12 +67,12 @@ class Pace:
             self.depth = min(max(int(self.count / took * self.SECONDS), self.least), self.most)
             self.since, self.count = now, 0
 
-    def slow_down(self) -> None:
+    def slow_down(self):
         """There is no memory for so many."""
         self.depth = max(1, self.depth // 2)
 
 
-def how_it_ended(pid: int, exitcode: int) -> str:
+def how_it_ended(pid, exitcode):
     """Of a worker, in words."""
     if exitcode >= 0:
         return f"worker {pid} exited with status {exitcode}"
