@@ -58,6 +58,7 @@ class _Client:
 
 class _Serving(threading.local):
     client: _Client | None = None  # None: a thread that serves nobody
+    waited = False  # for an item, in its last look for one
 
 
 _serving = _Serving()
@@ -73,30 +74,44 @@ class _Lock:
     """``threading.Lock``, in the server: free when the client that holds it has ended."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
+        self._waiting = 0
         self._held = False
         self._holder: _Client | None = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if not blocking and timeout != -1:
-            raise ValueError("can't specify a timeout for a non-blocking call")
-        if timeout < 0 and timeout != -1:
-            raise ValueError("timeout value must be a non-negative number")
-        deadline = Deadline(0 if not blocking else None if timeout == -1 else timeout)
-        with self._changed:
+        if timeout != -1:
+            if not blocking:
+                raise ValueError("can't specify a timeout for a non-blocking call")
+            if timeout < 0:
+                raise ValueError("timeout value must be a non-negative number")
+        with self._mutex:
+            if self._held and not self._wait(0 if not blocking else None if timeout == -1 else timeout):
+                return False
+            self._held, self._holder = True, _serving.client
+        return True
+
+    def _wait(self, seconds: float | None) -> bool:
+        """With the mutex held, until it is free, or its holder has ended; False: it was not in time."""
+        deadline = Deadline(seconds)
+        self._waiting += 1
+        try:
             while self._held and not (self._holder is not None and self._holder.ended):
                 if deadline.passed:
                     return False
                 self._changed.wait(min(LOOK_EVERY, deadline.left()))
-            self._held, self._holder = True, _serving.client
+        finally:
+            self._waiting -= 1
         return True
 
     def release(self) -> None:
-        with self._changed:
+        with self._mutex:
             if not self._held:
                 raise RuntimeError("release unlocked lock")
             self._held, self._holder = False, None
-            self._changed.notify()
+            if self._waiting:
+                self._changed.notify()
 
     def locked(self) -> bool:
         return self._held
@@ -153,14 +168,26 @@ def _condition(lock: Any = None) -> threading.Condition:
     return threading.Condition(made)
 
 
+class _NotEmpty(threading.Condition):
+    def wait(self, timeout: float | None = None) -> bool:
+        _serving.waited = True
+        return super().wait(timeout)
+
+
 class _Queue(queue.Queue):  # type: ignore[type-arg]
     """``queue.Queue``, in the server: who has gone while it waited gets nothing."""
 
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        self.not_empty = _NotEmpty(self.mutex)
+
     def _get(self) -> Any:
-        client = _serving.client
-        if client is not None and client.gone:
-            self.not_empty.notify()  # which it was told instead of somebody else
-            raise EOFError("the client that waited for an item has ended")
+        if _serving.waited:
+            _serving.waited = False
+            client = _serving.client
+            if client is not None and client.gone:
+                self.not_empty.notify()  # which it was told instead of somebody else
+                raise EOFError("the client that waited for an item has ended")
         return super()._get()
 
 
