@@ -131,8 +131,9 @@ class Connection(_theirs.Connection):
 
     def fileno(self) -> int:
         """The descriptor."""
-        self._check_closed()
-        handle: int = self._handle
+        handle: int | None = self._handle
+        if handle is None:
+            raise OSError("handle is closed")
         if self._pair is not None:
             self._pair.expose(handle, self._side)
         return handle
