@@ -29,7 +29,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``shmkit run``."""
-    parser.usage = "shmkit run [--stats] [--only WHAT,…] (SCRIPT | -m MODULE) [ARGUMENT …]"
+    parser.usage = "shmkit run [--stats] [--only WHAT,…] (SCRIPT | -m MODULE) [ARGUMENT]…"
     parser.add_argument("--stats", action="store_true", help="say at the end, on stderr, what was accelerated")
     parser.add_argument("--only", metavar="WHAT,…", help="install no more than this, as shmkit.install(only=…)")
     parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="run a module; what follows is its own")

@@ -1,8 +1,8 @@
 """Compare, on this machine, the ways from one process to another: shmkit, the standard library, the kernel, others.
 
-Round trips, and throughput, of messages of several sizes; waking up who waits; several producers and consumers; making
-and attaching to shared memory; pools.  Each way has processes of its own, in turn.  Every message is checked.  A rate
-tells something only beside another one of the same run.
+Round trips, and throughput, of messages of several sizes; waking up whoever waits; several producers and consumers;
+making and attaching to shared memory; pools.  Each way has processes of its own, in turn.  Every message is checked.  A
+rate tells something only beside another one of the same run.
 """
 
 from __future__ import annotations
