@@ -68,6 +68,13 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
+def test_a_test_that_a_page_names_is_there(page: Path) -> None:
+    """And so is every other file of the repository: a promise without its test is none."""
+    for named in re.findall(r"`((?:tests|models|bench|examples|shmkit)/[\w./-]+)`", page.read_text()):
+        assert (REPOSITORY / named).exists(), f"{page.name} names {named}"
+
+
 def test_every_page_is_in_the_site() -> None:
     """Somebody who starts at the index can reach it."""
     listed = set()
