@@ -1,10 +1,11 @@
 """An array as a small picture in the terminal: blocks of colour where there are colours, letters where there are none.
 
-One dimension is a line of bars; of more, the first plane is shown, thinned out.
+One dimension is a line of bars; of more, the first plane is shown, thinned out.  A few numbers are shown as they are.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["bars", "draw"]
 
 _MOST = 64  # columns of a picture
+_FEW = 64  # numbers, of which a picture would say less than they do
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "_.-=+*#@"
 _SHADES = " .:-=+*#%@"
@@ -32,6 +34,9 @@ _MAP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 2
 def draw(reading: Reading, at: int, form: Form, lines: int) -> None:
     """Prints the picture on standard output, in at most so many lines; nothing where there is nothing to see."""
     width = min((width_of_terminal() or 80) - 2, _MOST)
+    if form.dtype.kind in "biufc" and len(form.shape) < 3 and 0 < math.prod(form.shape) <= _FEW:
+        _print_values(reading, at, form, width)
+        return
     if form.dtype.kind not in "biuf" or form.nbytes == 0:
         return
     if len(form.shape) < 2:
@@ -52,6 +57,18 @@ def draw(reading: Reading, at: int, form: Form, lines: int) -> None:
         _draw_colours(picture)
     else:
         _draw_letters(picture)
+
+
+def _print_values(reading: Reading, at: int, form: Form, width: int) -> None:
+    values, _ = arrays.sample(reading, at, form)
+    if values.size < math.prod(form.shape):
+        return
+    if form.dtype.kind == "b":
+        values = values.view(np.uint8) != 0
+    shaped = values.reshape(form.shape, order="F" if form.fortran else "C")
+    show_title("values")
+    for line in np.array2string(shaped, max_line_width=width, precision=6, threshold=_FEW).splitlines():
+        print(f"  {line}".rstrip())
 
 
 def bars(values: npt.NDArray[Any], width: int, block: bool = True) -> str:

@@ -387,6 +387,19 @@ def test_pictures_show_what_is_there(name: str, capsys: pytest.CaptureFixture[st
         assert "\npicture\n" not in shmkit_says("inspect", name, "--no-picture").out
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_few_numbers_are_shown_as_they_are(order: Any, name: str) -> None:
+    """A picture of them would say less."""
+    with removed_at_end(name):
+        array = shmkit.create(name, (3, 4), "float32", order=order)
+        array[1] = [7.5, 0, -1, np.nan]
+        said = shmkit_says("inspect", name).out.partition("values\n")[2].partition("first bytes")[0]
+        assert said.split("\n") == [
+            "  [[ 0.   0.   0.   0. ]", "   [ 7.5  0.  -1.   nan]", "   [ 0.   0.   0.   0. ]]", ""
+        ]  # fmt: skip
+        assert "values" not in shmkit_says("inspect", name, "--no-picture").out
+
+
 def test_a_picture_in_colours_has_the_pixels_of_the_array(name: str) -> None:
     """Two rows to a line, on a terminal that has them."""
     pytest.importorskip("rich")

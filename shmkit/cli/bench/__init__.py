@@ -294,9 +294,20 @@ def _tell(rows: list[Row], told: dict[str, Any]) -> None:
     print(f"CALLS    {told.get('uncounted') or 'system calls for each message'}")
     print("SLEEPS   how often a process gave its core away to wait, for each message")
     if told.get("absent"):
-        print(f"\nNot installed: {', '.join(told['absent'])} (pip install 'shmkit[bench,peers]').")
+        _say(f"Not installed: {', '.join(told['absent'])} (pip install 'shmkit[bench,peers]').")
     if told.get("load_before", 0) > BUSY:
-        print(f"\nOther programs were running (load {told['load_before']:.1f}): another run will tell other figures.")
+        _say(f"Other programs were running (load {told['load_before']:.1f}): another run will tell other figures.")
+
+
+def _say(text: str) -> None:
+    """A paragraph, as wide as the terminal."""
+    import textwrap
+
+    from shmkit.cli.table import width_of_terminal
+
+    width = width_of_terminal()
+    print()
+    print(text if width is None else textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False))
 
 
 def _json(rows: list[Row], told: dict[str, Any]) -> str:
