@@ -113,7 +113,7 @@ KINDS = [
         "unix://",
         "none",
         "any process that may open the socket",
-        "until who listens closes it",
+        "until the listener closes it",
         "whole messages arrive; `PeerDied`; a dead server's file is taken over",
         "no",
         "no",
@@ -125,7 +125,7 @@ KINDS = [
         "unix://, seqpacket",
         "the socket's buffer, 200 KiB or more",
         "any process that may open the socket",
-        "until who listens closes it",
+        "until the listener closes it",
         "the same",
         "no",
         "no",
@@ -137,7 +137,7 @@ KINDS = [
         "tcp://",
         "none",
         "whoever knows the key",
-        "until who listens closes it",
+        "until the listener closes it",
         "whole messages arrive; `PeerDied`, if the machine lives",
         "no",
         "**yes**",
@@ -350,7 +350,7 @@ which:
 
 ## How fast
 
-{_table(["", "8 B to and fro", "8 B, one after the other", "arrays of 64 KiB", "of 1 MiB", "waking up who waits", "system calls, there and back", "processors, for 1 MiB"], speeds)}
+{_table(["", "8 B to and fro", "8 B, one after the other", "arrays of 64 KiB", "of 1 MiB", "waking up a sleeper", "system calls, there and back", "processors, for 1 MiB"], speeds)}
 
 Medians. "Waking up" is from the call to the return of a receiver that had been waiting for 2 ms. Where both sides answer at once, rings and
 queues find each other still spinning; that is fast, and uses both processors meanwhile. Anything that sleeps costs what waking up costs.

@@ -180,7 +180,7 @@ _WAKERS = (
     "mp.Pipe", "SharedMemory, semaphores", "pyzmq", "faster-fifo", "kickmsg",
 )  # fmt: skip
 _SHORT = {
-    "wake-up": "Waking up who waits",
+    "wake-up": "Waking up a sleeper",
     "many to many": "2 producers, 2 consumers: a tuple",
     "tasks": "A pool of 2: a task that does nothing",
     "array tasks": "A pool of 2: a task with 1 MiB to and fro",

@@ -17,7 +17,7 @@ PATTERNS: tuple[Name, ...] = (
 TITLES = {
     "round trip": "Round trip",
     "throughput": "Throughput",
-    "wake-up": "Waking up who has been waiting for 2 ms",
+    "wake-up": "Waking up a receiver that has been waiting for 2 ms",
     "many to many": "Two producers, two consumers, small tuples",
     "create": "Create, map, close, unlink",
     "attach": "Attach, map, close",
