@@ -199,4 +199,4 @@ def work_through(
         left -= 1
         # Tasks that do nothing are done faster than they are sent.  Who slept at once would have to be woken for each,
         # by the sender, for whom that is dearer than the task.
-        queue_spin_items(&calls.c, LINGER_NS)
+        queue_spin_items(&calls.c, &calls.items_habit, LINGER_NS)
