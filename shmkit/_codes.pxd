@@ -47,6 +47,10 @@ cdef enum:
 
     CODE_INSTANCE = 26         # run: module, qualified name of the class, names of attributes, 0 between them; values
     CODE_NAMED = 27            # run: module, qualified name, 0 between them; count, values
+    CODE_SLOTS = 28            # run: module, qualified name, names of slots, 0 between them; values
+    CODE_STATED = 29           # the same, of one of which pickle has a list of values
+    CODE_MADE = 30             # run: module, qualified name; tuple: what the class is called with
+    CODE_SET_UP = 31           # run: module, qualified name; what its __setstate__ is called with
 
     # A dtype: 1 byte, NumPy's number of a plain one; or one of these, and a run.
     DTYPE_TEXT = 254           # as the header of an .npy file says it

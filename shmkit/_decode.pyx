@@ -7,6 +7,7 @@ that bytes that were scribbled over are RecordCorrupt, and no crash.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.complex cimport PyComplex_FromDoubles
 from cpython.float cimport PyFloat_FromDouble
 from cpython.list cimport PyList_New, PyList_SET_ITEM
@@ -16,31 +17,22 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cimport cython
-cimport numpy as cnp
 from cpython.object cimport PyObject, PyTypeObject
 
 from shmkit._codes cimport *
-from shmkit._core_numpy cimport PyArray_NewFromDescr, PyArray_Scalar
 from shmkit._core_types cimport (
-    PyObject_GC_Track, PyObject_GC_UnTrack, PyObject_GenericGetDict, type_make, type_makes,
+    PyObject_GC_Track, PyObject_GC_UnTrack, PyObject_GenericGetDict, Py_TYPE, slot_set, type_make, type_makes,
 )
-from shmkit._dtypes cimport heard_dtype
-from shmkit._instances cimport Outline, find_type, heard_outline, new_as_pickle, new_instance
+from shmkit._decode_arrays cimport decode_array, decode_scalar, decode_shared, load
+from shmkit._instances cimport (
+    BY_CALL, BY_DICT, BY_LIST, BY_MEMBERS, BY_SETSTATE, Outline, find_type, heard_outline, new_as_pickle,
+    new_instance, new_slotted,
+)
 from shmkit._reading cimport (
     corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, reader_t,
 )
-from shmkit._record cimport copy
-from shmkit._shared cimport SHARED_STRIDED, open_shared, shared_t
 
-import pickle
-
-import numpy as np
-
-from shmkit.errors import PickleRefused, ShmkitError
-
-cnp.import_array()
-
-cdef object _loads = pickle.loads
+from shmkit.errors import PickleRefused
 
 
 @cython.final
@@ -96,8 +88,8 @@ cdef object decode(reader_t *reader, object owner):
         found = decode_container(reader, code, owner)
         reader.depth -= 1
         return found
-    if code == CODE_INSTANCE or code == CODE_NAMED:
-        return decode_instance(reader, owner, code == CODE_NAMED)
+    if CODE_INSTANCE <= code <= CODE_SET_UP:
+        return decode_instance(reader, owner, code - CODE_INSTANCE)  # in the order of BY_…
     if code == CODE_PICKLE:
         return decode_pickle(reader, owner)
     if code == CODE_LATIN:
@@ -185,18 +177,22 @@ cdef class Values:
     cdef reader_t *reader    # NULL: they were asked for
     cdef object owner
     cdef Outline outline
-    cdef bint named
+    cdef int way
 
     def __call__(self):
         cdef reader_t *reader = self.reader
         self.reader = NULL
         if reader == NULL:
             raise corrupt("the values of an instance were asked for twice")
-        if self.named:
+        if self.way == BY_MEMBERS:
             return decode_members(reader, self.owner, read_count(reader))
+        if self.way == BY_CALL or self.way == BY_SETSTATE:
+            return decode(reader, self.owner)
+        if self.way == BY_LIST:
+            return [decode(reader, self.owner) for _ in self.outline.names]
         found = {}
         decode_attributes(reader, self.owner, self.outline, found)
-        return found
+        return found if self.way == BY_DICT else (None, found)
 
 
 cdef int decode_attributes(reader_t *reader, object owner, Outline outline, dict found) except -1:
@@ -205,7 +201,16 @@ cdef int decode_attributes(reader_t *reader, object owner, Outline outline, dict
     return 0
 
 
-cdef object decode_instance(reader_t *reader, object owner, bint named):
+cdef int decode_slots(reader_t *reader, object owner, Outline outline, object made) except -1:
+    cdef bytes placed = outline.places  # others may come while this instance's values are decoded
+    cdef Py_ssize_t index
+    for index in range(len(outline.names)):
+        value = decode(reader, owner)
+        slot_set(<PyObject *>made, (<Py_ssize_t *>PyBytes_AS_STRING(placed))[index], <PyObject *>value)
+    return 0
+
+
+cdef object decode_instance(reader_t *reader, object owner, int way):
     """An instance, or a named tuple: made as pickle makes it."""
     cdef size_t size
     cdef const uint8_t *at = read_run(reader, &size)
@@ -223,11 +228,33 @@ cdef object decode_instance(reader_t *reader, object owner, bint named):
     except ValueError as error:
         raise corrupt(str(error)) from None
     reader.depth += 1
-    if named:
+    if way == BY_MEMBERS:
         made = find_type(outline)
         if made is not None and type_makes(<PyTypeObject *>made):
             members = decode_members(reader, owner, read_count(reader))
             made = type_make(<PyTypeObject *>made, <PyObject *>members)
+        else:
+            made = None
+    elif way == BY_CALL:
+        made = find_type(outline)
+        if made is not None:
+            given = decode(reader, owner)
+            if type(given) is not tuple:
+                raise corrupt("what a class is to be called with is no tuple")
+            reader.depth -= 1
+            return made(*given)
+    elif way == BY_SETSTATE:
+        made = find_type(outline)
+        if made is not None and type_makes(<PyTypeObject *>made) and hasattr(made, "__setstate__"):
+            made = type_make(<PyTypeObject *>made, <PyObject *>())
+            made.__setstate__(decode(reader, owner))
+        else:
+            made = None
+    elif way != BY_DICT:
+        made = new_slotted(outline, way)
+        # To make it may have run a collector, and that anything: are the places still those of its class?
+        if made is not None and outline.kind == Py_TYPE(made):
+            decode_slots(reader, owner, outline, made)
         else:
             made = None
     else:
@@ -237,192 +264,16 @@ cdef object decode_instance(reader_t *reader, object owner, bint named):
     if made is None:
         values = Values.__new__(Values)
         values.reader = reader
-        values.owner, values.outline, values.named = owner, outline, named
+        values.owner, values.outline, values.way = owner, outline, way
         try:
-            made = new_as_pickle(outline, values, named)
+            made = new_as_pickle(outline, values, way)
         finally:
             values.reader = NULL
     reader.depth -= 1
     return made
 
 
-# -------------------------------------------------------------------------------------------------------------- NumPy
-
-
-cdef cnp.dtype read_dtype(reader_t *reader):
-    cdef uint8_t number = read_raw(reader, 1)[0]
-    cdef const uint8_t *at
-    cdef size_t size
-    if number < cnp.NPY_OBJECT or number == cnp.NPY_FLOAT16:
-        return cnp.PyArray_DescrFromType(number)
-    if number != DTYPE_TEXT and number != DTYPE_PICKLE:
-        raise corrupt(f"there is no dtype {number}")
-    at = read_run(reader, &size)
-    if number == DTYPE_TEXT:
-        try:
-            return heard_dtype(at, size)
-        except ValueError as error:
-            raise corrupt(str(error)) from None
-    kind = load(new_bytes(at, size), None, reader.pickles)
-    if not isinstance(kind, np.dtype) or kind.hasobject or kind.itemsize == 0 or kind.subdtype is not None:
-        raise corrupt("what is said to be a dtype is none, or has Python objects in it")
-    return kind
-
-
-cdef int read_shape(reader_t *reader, cnp.npy_intp *sides, bint *fortran, uint64_t *elements) except -1:
-    cdef uint8_t said = read_raw(reader, 1)[0]
-    cdef int axis, count = said & 127
-    cdef uint64_t side
-    fortran[0] = (said & ORDER_F) != 0
-    elements[0] = 1
-    if count > DIMENSIONS_MOST:
-        raise corrupt(f"an array has {count} dimensions")
-    for axis in range(count):
-        side = read_number(reader)
-        if side > <uint64_t>1 << 62 or (side and elements[0] > (<uint64_t>1 << 62) // side):
-            raise corrupt("an array has more than 2**62 elements")
-        elements[0] *= side
-        sides[axis] = side
-    return count
-
-
-cdef cnp.ndarray new_array(cnp.dtype kind, int count, const cnp.npy_intp *sides, void *data, bint fortran):
-    """An array over `data`, or (NULL) one with memory of its own."""
-    Py_INCREF(kind)  # PyArray_NewFromDescr steals one
-    cdef int flags = cnp.NPY_ARRAY_FARRAY if fortran else cnp.NPY_ARRAY_CARRAY
-    if data == NULL:
-        flags = 1 if fortran else 0
-    return PyArray_NewFromDescr(
-        <PyTypeObject *>cnp.ndarray, <cnp.PyArray_Descr *>kind, count, <cnp.npy_intp *>sides, NULL, data, flags, NULL
-    )
-
-
-cdef int copy_array(cnp.ndarray array, uint8_t *to, size_t size) except -1:
-    """Copies an array that is not contiguous, into C order; it has `size` bytes, or had when it was encoded."""
-    cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
-    cdef cnp.ndarray copied
-    if <size_t>cnp.PyArray_NBYTES(array) != size:
-        raise ValueError(f"an array of {size} bytes was changed to {cnp.PyArray_NBYTES(array)} while it was sent")
-    copied = new_array(kind, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), to, False)
-    cnp.PyArray_CopyInto(copied, array)
-    return 0
-
-
-cdef object array_owner(object array):
-    """What the memory of a received array belongs to; None: it is no such array."""
-    if type(array) is not cnp.ndarray:
-        return None
-    base = <object>cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
-    while type(base) is cnp.ndarray:
-        base = <object>cnp.PyArray_BASE(base) if cnp.PyArray_BASE(base) != NULL else None
-    return base
-
-
-cdef object array_in(
-    cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran, object owner
-):
-    """An array that lies in a body, and keeps it."""
-    cdef cnp.ndarray array = new_array(kind, count, sides, <void *>at, fortran)
-    cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_ALIGNED)  # NumPy believes what it is told
-    Py_INCREF(owner)  # PyArray_SetBaseObject steals one
-    cnp.PyArray_SetBaseObject(array, owner)
-    return array
-
-
-cdef object array_from(cnp.dtype kind, int count, const cnp.npy_intp *sides, const uint8_t *at, bint fortran):
-    """An array of its own."""
-    cdef cnp.ndarray array = new_array(kind, count, sides, NULL, fortran)
-    copy(cnp.PyArray_DATA(array), at, cnp.PyArray_NBYTES(array))
-    return array
-
-
-cdef object decode_array(reader_t *reader, object owner, bint placed):
-    """An array whose bytes follow; or, if it is `placed`, are at the place in the body that follows."""
-    cdef cnp.npy_intp sides[DIMENSIONS_MOST]
-    cdef bint fortran
-    cdef uint64_t elements, place, itemsize
-    cdef size_t size
-    cdef const uint8_t *at
-    cdef cnp.dtype kind = read_dtype(reader)
-    cdef int count = read_shape(reader, sides, &fortran, &elements)
-    itemsize = cnp.PyDataType_ELSIZE(kind)
-    if elements > (<uint64_t>1 << 62) // itemsize:
-        raise corrupt(f"an array has {elements} elements of {itemsize} bytes")
-    if placed:
-        place = read_number(reader)
-        size = elements * itemsize
-        # Without elements it is nowhere, and there may be no body.
-        if size and (reader.body == NULL or place > reader.body_size or size > reader.body_size - place):
-            raise corrupt(f"an array of {size} bytes at {place} is not within {reader.body_size}")
-        at = reader.body + place if size else NULL
-    else:
-        at = read_run(reader, &size)
-        if size != elements * itemsize:
-            raise corrupt(f"an array of {elements} elements of {itemsize} bytes has {size}")
-    try:
-        if owner is None or size == 0 or (size < PART_LEAST and not placed):
-            return array_from(kind, count, sides, at, fortran)
-        return array_in(kind, count, sides, at, fortran, owner)
-    except ValueError as error:  # of dimensions that it cannot have
-        raise corrupt(str(error)) from None
-
-
-cdef object decode_shared(reader_t *reader):
-    cdef cnp.npy_intp sides[DIMENSIONS_MOST]
-    cdef cnp.npy_intp strides[DIMENSIONS_MOST]
-    cdef bint fortran, strided
-    cdef uint64_t elements, itemsize
-    cdef shared_t said
-    cdef cnp.dtype kind = read_dtype(reader)
-    cdef int count = read_shape(reader, sides, &fortran, &elements)
-    itemsize = cnp.PyDataType_ELSIZE(kind)
-    memcpy(&said, read_raw(reader, sizeof(said)), sizeof(said))
-    strided = (said.flags & SHARED_STRIDED) != 0
-    if strided:
-        memcpy(strides, read_raw(reader, 8 * count), 8 * count)
-    if elements > (<uint64_t>1 << 62) // itemsize:
-        raise corrupt(f"an array has {elements} elements of {itemsize} bytes")
-    if not reader.pickles:
-        raise PickleRefused(
-            "an item is a reference to other memory, and others than the owner may write to this one: whoever can, "
-            "could have this process open anything"
-        )
-    try:
-        return open_shared(&said, kind, count, sides, strides if strided else NULL, fortran, elements * itemsize)
-    except ValueError as error:  # of dimensions that it cannot have
-        if isinstance(error, ShmkitError):
-            raise
-        raise corrupt(str(error)) from None
-
-
-cdef object decode_scalar(reader_t *reader):
-    cdef cnp.dtype kind = read_dtype(reader)
-    cdef size_t size
-    cdef double data[4]
-    cdef const uint8_t *at = read_run(reader, &size)
-    if size != <size_t>cnp.PyDataType_ELSIZE(kind):
-        raise corrupt(f"a scalar of {cnp.PyDataType_ELSIZE(kind)} bytes has {size}")
-    if cnp.PyTypeNum_ISFLEXIBLE(kind.type_num):
-        try:
-            return array_from(kind, 0, NULL, at, False)[()]
-        except (SystemError, ValueError):
-            raise corrupt("a text has characters that do not exist") from None
-    if size > sizeof(data):
-        raise corrupt(f"no scalar has {size} bytes")
-    memcpy(data, at, size)  # where it is aligned
-    return PyArray_Scalar(data, <cnp.PyArray_Descr *>kind, NULL)
-
-
 # ------------------------------------------------------------------------------------------------------------ pickles
-
-
-cdef object load(object data, list buffers, bint pickles):
-    if not pickles:
-        raise PickleRefused(
-            "an item is a pickle, and others than the owner may write to this memory: whoever can, could have this "
-            "process run any code"
-        )
-    return _loads(data) if buffers is None else _loads(data, buffers=buffers)
 
 
 cdef object decode_pickle(reader_t *reader, object owner):

@@ -3,7 +3,8 @@
 
 Values of the exact types None, bool, int, float, complex, str, bytes, bytearray, of NumPy's scalars and arrays (of
 any dtype without objects), and tuples, lists, dicts, sets and frozensets of them are encoded here; named tuples and
-instances of classes that leave their pickling to ``object``, too (``_instances.pyx``).  Whatever has anything else in
+instances of classes that leave their pickling to ``object``, too (``_instances.pyx``), and what pickle makes of the
+standard library's dates, decimals, paths and the like (``_makers.pyx``).  Whatever has anything else in
 it is pickled as a whole, with protocol 5 and its buffers out of band: subclasses too, containers
 that hold the same mutable object twice, as what arrives has to be one object then, and such as hold themselves.  A
 memoryview arrives as the bytes that it shows.
@@ -18,6 +19,7 @@ from cpython.dict cimport PyDict_CheckExact, PyDict_Size
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from cpython.set cimport PyFrozenSet_CheckExact
 from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -28,14 +30,15 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 from shmkit._codes cimport *
-from shmkit._core_types cimport Py_TYPE, PyObject_GenericGetDict, type_has_dict, type_is_made
-from shmkit._dtypes cimport is_scalar_kind, plain_number, say_dtype
-from shmkit._instances cimport Outline, outline_of, outline_of_named
+from shmkit._core_types cimport Py_TYPE, PyObject_GenericGetDict, slot_value, type_has_dict, type_is_made
+from shmkit._encode_arrays cimport encode_array, encode_scalar, encode_shared, write_dtype, write_shape
+from shmkit._instances cimport BY_CALL, BY_SLOTS, Outline, outline_of, outline_of_named, outline_of_slotted
+from shmkit._makers cimport made_with, outline_of_made
 from shmkit._map cimport Mapping
 from shmkit._pickling cimport pickle_item
-from shmkit._shared cimport SHARED_STRIDED, can_refer, count_made, count_taken, describe_place, mapping_of, shared_t
+from shmkit._shared cimport count_made, count_taken, mapping_of
 from shmkit._writing cimport (
-    NOT_HERE, Parts, aligned, begin, write_byte, write_coded, write_number, write_raw, write_run, writer_t,
+    NOT_HERE, Parts, aligned, begin, write_byte, write_coded, write_number, write_run, writer_t,
 )
 
 import sys
@@ -51,7 +54,6 @@ cdef bint COUNTS_ALL = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enab
 
 cdef type _SharedArray = SharedArray
 cdef type _generic = np.generic
-cdef type _flexible = np.flexible  # np.str_, np.bytes_, np.void
 cdef type _void = np.void
 
 
@@ -118,6 +120,8 @@ cdef int encode(writer_t *writer, object item) except -1:
     if PyByteArray_CheckExact(item):
         return encode_bytearray(writer, item)
     if isinstance(item, _generic):
+        if isinstance(item, _void) and mutable_again(writer, item):
+            return NOT_HERE
         return encode_scalar(writer, item)
     if type(item) is _SharedArray:
         if mutable_again(writer, item):
@@ -126,9 +130,7 @@ cdef int encode(writer_t *writer, object item) except -1:
     if type(item) is memoryview:
         # Pickle refuses them.
         return NOT_HERE if writer.instances else encode_memoryview(writer, item)
-    if type_is_made(Py_TYPE(item)):
-        return encode_instance(writer, item)
-    return NOT_HERE
+    return encode_instance(writer, item) if type_is_made(Py_TYPE(item)) else encode_made(writer, item)
 
 
 cdef inline bint is_ascii(const uint8_t *at, size_t size) noexcept nogil:
@@ -224,8 +226,10 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
     cdef Py_ssize_t index = 0
     cdef bint common
     # Keys and members are hashed where they arrive, which is for their classes to say.
-    if writer.depth >= DEPTH_MOST or writer.hashed:
+    if writer.depth >= DEPTH_MOST:
         return NOT_HERE
+    if writer.hashed:
+        return encode_made(writer, item)
     if PyTuple_Check(item):
         outline = outline_of_named(item)
         if outline is None or write_byte(writer, CODE_NAMED):
@@ -233,12 +237,14 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
         if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
             return NOT_HERE
         common = writer.depth != 0 and Py_REFCNT(item) > 2
+    elif not type_has_dict(Py_TYPE(item)):
+        return encode_slotted(writer, item)
     else:
-        if not type_has_dict(Py_TYPE(item)) or mutable_again(writer, item):
-            return NOT_HERE
         attributes = PyObject_GenericGetDict(item, NULL)
         outline = outline_of(item, attributes)
-        if outline is None or write_byte(writer, CODE_INSTANCE):
+        if outline is None:
+            return encode_made(writer, item)
+        if mutable_again(writer, item) or write_byte(writer, CODE_INSTANCE):
             return NOT_HERE
         if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
             return NOT_HERE
@@ -261,6 +267,56 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
         if index != len(outline.names):
             return NOT_HERE
     writer.common -= common
+    writer.instances -= 1
+    writer.depth -= 1
+    return 0
+
+
+cdef int encode_slotted(writer_t *writer, object item) except -1:
+    """An instance of a class that has slots, and no ``__dict__``."""
+    cdef Outline outline
+    cdef bytes placed
+    cdef PyObject *found
+    cdef Py_ssize_t index
+    outline = outline_of_slotted(item)
+    if outline is None:
+        return encode_made(writer, item)
+    if mutable_again(writer, item) or write_byte(writer, CODE_SLOTS if outline.way == BY_SLOTS else CODE_STATED):
+        return NOT_HERE
+    if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+        return NOT_HERE
+    placed = outline.places
+    writer.depth += 1
+    writer.instances += 1
+    for index in range(len(outline.names)):
+        found = slot_value(<PyObject *>item, (<Py_ssize_t *>PyBytes_AS_STRING(placed))[index])
+        if found == NULL:  # pickle leaves it out, or raises
+            return NOT_HERE
+        value = <object>found  # a reference of its own, on which mutable_again counts
+        if encode(writer, value):
+            return NOT_HERE
+    writer.instances -= 1
+    writer.depth -= 1
+    return 0
+
+
+cdef int encode_made(writer_t *writer, object item) except -1:
+    """What pickle makes by calling its class, if it is immutable and of the standard library; NOT_HERE."""
+    cdef Outline outline
+    if writer.depth >= DEPTH_MOST:
+        return NOT_HERE
+    outline = outline_of_made(type(item), writer.hashed != 0)
+    if outline is None:
+        return NOT_HERE
+    given = made_with(item, outline)
+    if given is None or write_byte(writer, CODE_MADE if outline.way == BY_CALL else CODE_SET_UP):
+        return NOT_HERE
+    if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+        return NOT_HERE
+    writer.depth += 1
+    writer.instances += 1
+    if encode(writer, given):
+        return NOT_HERE
     writer.instances -= 1
     writer.depth -= 1
     return 0
@@ -298,110 +354,6 @@ cdef int write_view(writer_t *writer, object view) except -1:
     flat = view.cast("B")
     data = flat
     return write_run(writer, flat, &data[0], data.shape[0])
-
-
-# -------------------------------------------------------------------------------------------------------------- NumPy
-
-
-cdef int write_dtype(writer_t *writer, cnp.dtype kind) except -1:
-    """NOT_HERE for a dtype that has Python objects in it, or no bytes."""
-    cdef int number = plain_number(kind)
-    cdef bytes said
-    if number >= 0:
-        return write_byte(writer, <uint8_t>number)
-    said = say_dtype(kind)
-    if said is None or write_byte(writer, said[0]):
-        return NOT_HERE
-    return write_run(writer, said, PyBytes_AS_STRING(said) + 1, PyBytes_GET_SIZE(said) - 1)
-
-
-cdef int write_shape(writer_t *writer, cnp.ndarray array, bint fortran) except -1:
-    cdef int axis, count = cnp.PyArray_NDIM(array)
-    if write_byte(writer, <uint8_t>(count | (ORDER_F if fortran else 0))):
-        return NOT_HERE
-    for axis in range(count):
-        if write_number(writer, cnp.PyArray_DIMS(array)[axis]):
-            return NOT_HERE
-    return 0
-
-
-cdef int encode_array(writer_t *writer, cnp.ndarray array) except -1:
-    cdef cnp.dtype kind = <cnp.dtype>cnp.PyArray_DESCR(array)
-    cdef size_t size = cnp.PyArray_NBYTES(array)
-    cdef bint straight = cnp.PyArray_IS_C_CONTIGUOUS(array), fortran = False
-    if writer.parcel == NULL and size >= writer.room:
-        return NOT_HERE
-    if not straight:
-        straight = fortran = cnp.PyArray_IS_F_CONTIGUOUS(array)
-    if write_byte(writer, CODE_ARRAY) or write_dtype(writer, kind) or write_shape(writer, array, fortran):
-        return NOT_HERE
-    if straight:
-        return write_run(writer, array, cnp.PyArray_DATA(array), size)
-    if size < PART_LEAST:
-        array = cnp.PyArray_GETCONTIGUOUS(array)
-        return write_run(writer, array, cnp.PyArray_DATA(array), size)
-    if writer.parcel == NULL or write_number(writer, size):
-        return NOT_HERE
-    return (<Parts>writer.parcel).add_part(array, NULL, size)
-
-
-cdef int encode_shared(writer_t *writer, cnp.ndarray array) except -1:
-    """A reference; what is no longer shared travels as the plain array that it is then."""
-    cdef shared_t said
-    cdef Mapping mapping = mapping_of(array)
-    cdef bint fortran = False
-    cdef int axis
-    if mapping is None:
-        return encode_array(writer, array)
-    # Without a Parcel nobody could count the reference, but for the item's own.
-    if (writer.parcel == NULL and writer.depth) or not can_refer(mapping):
-        return NOT_HERE
-    describe_place(array, mapping, &said)
-    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
-        fortran = cnp.PyArray_IS_F_CONTIGUOUS(array)
-        if not fortran:
-            said.flags |= SHARED_STRIDED
-    if write_byte(writer, CODE_SHARED) or write_dtype(writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
-        return NOT_HERE
-    if write_shape(writer, array, fortran) or write_raw(writer, &said, sizeof(said)):
-        return NOT_HERE
-    if said.flags & SHARED_STRIDED:
-        for axis in range(cnp.PyArray_NDIM(array)):
-            if write_raw(writer, &cnp.PyArray_STRIDES(array)[axis], 8):
-                return NOT_HERE
-    if writer.parcel == NULL:
-        count_made(mapping)
-    elif (<Parts>writer.parcel).referred is None:
-        (<Parts>writer.parcel).referred = [mapping]
-    else:
-        (<Parts>writer.parcel).referred.append(mapping)
-    return 0
-
-
-cdef int encode_scalar(writer_t *writer, object item) except -1:
-    cdef cnp.dtype kind
-    cdef cnp.ndarray array
-    cdef double data[4]
-    cdef size_t size
-    if not is_scalar_kind(type(item)) or (isinstance(item, _void) and mutable_again(writer, item)):
-        return NOT_HERE
-    if write_byte(writer, CODE_SCALAR):
-        return NOT_HERE
-    if not isinstance(item, _flexible):
-        kind = cnp.PyArray_DescrFromScalar(item)
-        size = cnp.PyDataType_ELSIZE(kind)
-        if size > sizeof(data) or write_dtype(writer, kind):
-            return NOT_HERE
-        cnp.PyArray_ScalarAsCtype(item, data)
-        return NOT_HERE if write_number(writer, size) else write_raw(writer, data, size)
-    array = np.asarray(item)
-    size = cnp.PyArray_NBYTES(array)
-    # NumPy takes zeros at the end of a text for padding.
-    if not isinstance(item, _void) and item.endswith(b"\0" if isinstance(item, bytes) else "\0"):
-        return NOT_HERE
-    if write_dtype(writer, <cnp.dtype>cnp.PyArray_DESCR(array)):
-        return NOT_HERE
-    return write_run(writer, array, cnp.PyArray_DATA(array), size)
 
 
 # ------------------------------------------------------------------------------------------------------------- parcel

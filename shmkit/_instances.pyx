@@ -1,10 +1,10 @@
 # cython: language_level=3, embedsignature=True, freethreading_compatible=True
 """Instances of classes that need no pickle, as what pickle would make of them is known.
 
-Those are the instances of classes whose pickling and unpickling is all ``object``'s, and named tuples.  Of such pickle
-says: the class's module and name, and the instance's ``__dict__`` (the tuple's members); and whoever unpickles it finds
-the class by that name, has it make an empty instance, and sets the attributes (calls it with the members).  That is
-what is done here; an *outline* has the names.
+Those are the instances of classes whose pickling and unpickling is all ``object``'s, or that of a frozen dataclass with
+slots, and named tuples.  Of such pickle says: the class's module and name, and the instance's ``__dict__`` or slots
+(the tuple's members); and whoever unpickles it finds the class by that name, has it make an empty instance, and sets
+the attributes (calls it with the members).  That is what is done here; an *outline* has the names.
 
 Whether a class is such is asked once, and again when it, or one that it is derived from, has been changed: Python
 gives a type a new version then, which no other type ever has.  So a verdict is kept for an address and a version, and
@@ -26,12 +26,14 @@ from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcmp
 
 from shmkit._core_types cimport (
-    Py_TYPE, PySys_Audit, type_is_as_object, type_is_made, type_make, type_own_names, type_qualname, type_version,
+    Py_TYPE, PySys_Audit, slot_place, type_is_as_object, type_is_made, type_is_slotted, type_make, type_own_names,
+    type_qualname, type_sets_plainly, type_version,
 )
 from shmkit._pickling cimport is_registered
 
 import collections
 import copyreg
+import dataclasses
 import io
 import pickle
 import sys
@@ -64,6 +66,10 @@ cdef frozenset _special = frozenset({
     "__getattr__", "__getattribute__", "__class__",
 })
 cdef frozenset _special_named = _special - {"__getnewargs__"} | {"__iter__", "__len__"}
+cdef frozenset _special_slotted = _special - {"__getstate__", "__setstate__"}
+# What dataclass gives a frozen class that has slots.
+cdef object _list_out = dataclasses._dataclass_getstate.__code__
+cdef object _list_in = dataclasses._dataclass_setstate.__code__
 cdef object _named_arguments = collections.namedtuple("_Sample", "field").__getnewargs__.__code__
 cdef object _newobj = copyreg.__newobj__
 cdef bint EMPTY_STATE = sys.version_info < (3, 11)  # an instance without attributes has a state all the same
@@ -156,6 +162,70 @@ cdef bint is_named(object kind) except -1:
     return type(arguments) is types.FunctionType and arguments.__code__ is _named_arguments
 
 
+cdef object found_in(object kind, str name):
+    """What an instance's class has by a name, without what ``object`` has; None: nothing."""
+    for base in kind.__mro__:
+        if base is not object and name in base.__dict__:
+            return base.__dict__[name]
+    return None
+
+
+cdef bint has_code(object function, object code):
+    return type(function) is types.FunctionType and function.__code__ is code
+
+
+cdef int slotted_way(object kind, object item) except -1:
+    """How pickle takes the slots of an instance, and nothing else, and gives just those back; BY_DICT: it does not."""
+    cdef int way = BY_SLOTS
+    if not has_plain_metaclass(kind) or issubclass(kind, (type, BaseException)):
+        return BY_DICT
+    if not type_is_slotted(<PyTypeObject *>kind):
+        return BY_DICT
+    for base in kind.__mro__:
+        if base is object:
+            continue
+        if not type_is_made(<PyTypeObject *>base) or not _special_slotted.isdisjoint(base.__dict__):
+            return BY_DICT
+    out, into = found_in(kind, "__getstate__"), found_in(kind, "__setstate__")
+    if out is not None or into is not None:
+        if not has_code(out, _list_out) or not has_code(into, _list_in):
+            return BY_DICT
+        way = BY_LIST
+    # As in is_plain.
+    try:
+        reduced = object.__reduce_ex__(item, 5)
+    except (TypeError, AttributeError):
+        return BY_DICT
+    if reduced[0] is not _newobj or reduced[1] != (kind,) or reduced[3] is not None or reduced[4] is not None:
+        return BY_DICT
+    return way if way == BY_LIST or reduced[2] is None or reduced[2][0] is None else BY_DICT
+
+
+cdef tuple slots_of(object kind, int way):
+    """The names of the slots that pickle takes."""
+    if way == BY_LIST:
+        return tuple([field.name for field in dataclasses.fields(kind)])
+    return tuple(copyreg._slotnames(kind))
+
+
+cdef bint place_slots(Outline outline, object kind) except -1:
+    """Finds where instances of a class have the slots that the outline names; False: they have others."""
+    cdef Py_ssize_t index, count = len(outline.names)
+    cdef Py_ssize_t *places
+    outline.kind = NULL
+    # Whoever is at work with the old ones has them.
+    outline.places = PyBytes_FromStringAndSize(NULL, count * sizeof(Py_ssize_t))
+    places = <Py_ssize_t *>PyBytes_AS_STRING(outline.places)
+    for index in range(count):
+        found = found_in(kind, outline.names[index])
+        places[index] = -1 if found is None else slot_place(<PyTypeObject *>kind, <PyObject *>found)
+        if places[index] < 0:
+            return False
+    hasattr(kind, "__reduce_ex__")  # a lookup, which gives it a version
+    outline.kind, outline.version = <PyTypeObject *>kind, type_version(<PyTypeObject *>kind)
+    return outline.version != 0
+
+
 cdef Outline say(object kind, tuple names):
     """The outline of the instances of a class that have attributes of these names; None: they are to be pickled."""
     cdef Outline outline
@@ -177,14 +247,23 @@ cdef Outline say(object kind, tuple names):
     return outline
 
 
-cdef Outline learn(known_t *known, object item, tuple names, bint named):
-    """Finds out about an instance's class, and takes it down."""
+cdef Outline learn(known_t *known, object item, tuple names, int way):
+    """Finds out about an instance's class, and takes it down; `names` of attributes that are in its ``__dict__``."""
     cdef PyTypeObject *kind = Py_TYPE(item)
-    cdef Outline outline = say(<object>kind, names)
+    cdef Outline outline
     cdef bint plain
+    if way == BY_SLOTS:
+        way = slotted_way(<object>kind, item)
+        names = slots_of(<object>kind, way) if way != BY_DICT else _nothing
+        plain = len(names) != 0
+    else:
+        plain = is_named(<object>kind) if way == BY_MEMBERS else is_plain(<object>kind, item)
+    outline = say(<object>kind, names)
     if outline is None:
         return None
-    plain = is_named(<object>kind) if named else is_plain(<object>kind, item)
+    outline.way = way
+    if plain and (way == BY_SLOTS or way == BY_LIST):
+        plain = place_slots(outline, <object>kind)
     hasattr(<object>kind, "__reduce_ex__")  # a lookup, which gives it a version
     Py_XDECREF(known.qualname)
     Py_XDECREF(known.outline)
@@ -194,7 +273,7 @@ cdef Outline learn(known_t *known, object item, tuple names, bint named):
         return None  # nobody can tell, later on, whether this is still true
     known.type = kind
     known.version = type_version(kind)
-    known.count = len(names)
+    known.count = 0 if way != BY_DICT else len(names)
     known.qualname = type_qualname(kind)
     Py_INCREF(<object>known.qualname)
     if not plain:
@@ -227,13 +306,13 @@ cdef Outline outline_of(object item, dict attributes):
     if not HAS_GIL:
         return None
     if not is_known(known, kind, count):
-        return found_again(learn(known, item, tuple(attributes), False), <object>kind)
+        return found_again(learn(known, item, tuple(attributes), BY_DICT), <object>kind)
     if known.outline == NULL:
         return None
     outline = <Outline>known.outline
     for name in attributes:
         if index == count or name is not <object>PyTuple_GET_ITEM(outline.names, index):
-            outline = learn(known, item, tuple(attributes), False)
+            outline = learn(known, item, tuple(attributes), BY_DICT)
             break
         index += 1
     return found_again(outline, <object>kind)
@@ -246,7 +325,18 @@ cdef Outline outline_of_named(object item):
     if not HAS_GIL:
         return None
     if not is_known(known, kind, 0):
-        return found_again(learn(known, item, _nothing, True), <object>kind)
+        return found_again(learn(known, item, _nothing, BY_MEMBERS), <object>kind)
+    return found_again(<Outline>known.outline if known.outline != NULL else None, <object>kind)
+
+
+cdef Outline outline_of_slotted(object item):
+    """The outline of an instance without a ``__dict__``; None: it is to be pickled."""
+    cdef PyTypeObject *kind = Py_TYPE(item)
+    cdef known_t *known = &_known[place(kind, 0)]
+    if not HAS_GIL:
+        return None
+    if not is_known(known, kind, 0):
+        return found_again(learn(known, item, _nothing, BY_SLOTS), <object>kind)
     return found_again(<Outline>known.outline if known.outline != NULL else None, <object>kind)
 
 
@@ -320,6 +410,28 @@ cdef object new_instance(Outline outline):
     return type_make(<PyTypeObject *>kind, <PyObject *>_nothing)
 
 
+cdef object new_slotted(Outline outline, int way):
+    """A new instance of that class, with empty slots, of which the outline knows the places; None: as above."""
+    cdef PyTypeObject *kind
+    found = find_type(outline)
+    if found is None or not HAS_GIL:
+        return None
+    kind = <PyTypeObject *>found
+    if outline.kind != kind or outline.version != type_version(kind) or outline.version == 0 or outline.way != way:
+        if not type_is_slotted(kind) or not has_plain_metaclass(found) or not place_slots(outline, found):
+            return None
+        outline.way = way
+        into = found_in(found, "__setstate__")
+        if way == BY_LIST:
+            plain = has_code(into, _list_in) and slots_of(found, way) == outline.names
+        else:
+            plain = into is None and type_sets_plainly(kind)
+        if not plain or found_in(found, "__class__") is not None:
+            outline.kind = NULL
+            return None
+    return type_make(kind, <PyObject *>_nothing)
+
+
 class Otherwise(pickle.Unpickler):
     """Unpickles what says of itself "and here come the values": they do not stand in the pickle."""
 
@@ -332,15 +444,17 @@ class Otherwise(pickle.Unpickler):
         return self._values()
 
 
-cdef object new_as_pickle(Outline outline, object values, bint named):
+cdef object new_as_pickle(Outline outline, object values, int way):
     """What pickle makes of that class and those values: ``values()`` is its state; of a named one, the arguments."""
     cdef bytes value = b"K\x00Q"  # BININT1, BINPERSID
     program = b"\x80\x05" + text(outline.module) + text(outline.qualname) + b"\x93"  # STACK_GLOBAL
-    if named:
+    if way == BY_MEMBERS:
         program += value + b"\x81."
+    elif way == BY_CALL:
+        program += value + b"R."  # REDUCE
     else:
         program += b")\x81"  # EMPTY_TUPLE, NEWOBJ
-        program += value + b"b." if outline.names or EMPTY_STATE else b"."  # BUILD
+        program += value + b"b." if outline.names or EMPTY_STATE or way != BY_DICT else b"."  # BUILD
     return Otherwise(program, values).load()
 
 

@@ -9,7 +9,7 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_topic cimport *
-from shmkit._decode cimport new_array
+from shmkit._decode_arrays cimport new_array
 from shmkit._encode cimport Parcel, pack_lent, pack_small
 from shmkit._map cimport fork_generation
 from shmkit._membership cimport Member, member_of

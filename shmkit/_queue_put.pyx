@@ -14,7 +14,7 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
-from shmkit._decode cimport array_owner
+from shmkit._decode_arrays cimport array_owner
 from shmkit._encode cimport Parcel, pack_lent, pack_small, take_back
 from shmkit._heap cimport Block, Hold
 from shmkit._map cimport fork_generation

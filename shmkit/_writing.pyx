@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 from shmkit._codes cimport PART_LEAST
-from shmkit._decode cimport copy_array
+from shmkit._decode_arrays cimport copy_array
 from shmkit._record cimport copy
 
 cnp.import_array()

@@ -76,9 +76,10 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_codes", "_heap", "_watch", "_wire"],
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
         ["_dtypes", "_instances", "_reading"],  # some of which are pickled; as it would do; bytes that codes say
-        ["_decode"],  # what arrays are made of
-        ["_writing"],  # copies arrays
-        ["_encode"],  # writes
+        ["_decode_arrays", "_makers"],  # what arrays are made of; instances that are made by a call
+        ["_decode", "_writing"],  # everything else; copies arrays
+        ["_encode_arrays"],  # writes
+        ["_encode"],
         # a queue lies in a heap, and so do a pipe's messages; what becomes of an item, for Python
         ["_topic_end", "_queue_end", "_pair_end", "_codec"],
         ["_subscriber", "_queue_put", "_pair"],

@@ -273,13 +273,6 @@ class WithSlots:
         self.a, self.c = 1, 3
 
 
-class SlotsOnly:
-    __slots__ = ("a",)
-
-    def __init__(self) -> None:
-        self.a = 5
-
-
 class Trouble(Exception):
     pass
 
@@ -304,7 +297,7 @@ class Turned(NamedTuple):
     "item",
     [
         WithState(a=1), WithGetState(a=1), WithReduce(a=1), WithReduceEx(a=1), WithNewArguments(),
-        WithNewKeywords(), WithSlots(), SlotsOnly(), Trouble("x"), Items(a=1), OtherPoint(1, 2), Turned(1, 2),
+        WithNewKeywords(), WithSlots(), Trouble("x"), Items(a=1), OtherPoint(1, 2), Turned(1, 2),
         types.SimpleNamespace(a=1), Plain(__setstate__=3), Plain(__reduce_ex__=lambda protocol: (list, ())),
         Plain(**{"a\0b": 1}), _with(Plain(), {5: 1}), {Point(1, 2): 3}, {Old(1, 2)}, Plain,
     ],

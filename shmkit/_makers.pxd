@@ -1,0 +1,7 @@
+"""What pickle makes by calling a class of the standard library: see _makers.pyx."""
+
+from shmkit._instances cimport Outline
+
+
+cdef Outline outline_of_made(object kind, bint hashed)
+cdef object made_with(object item, Outline outline)
