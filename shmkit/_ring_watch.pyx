@@ -69,6 +69,7 @@ cdef class RingWatch:
 
     cdef void settle(self) noexcept:
         """Makes the descriptor say what is so; who calls has the turn at this end."""
+        cdef bint changed
         if self.bell == NULL or self.generation != generation[0]:
             return
         if self.ready(self.of):
@@ -77,11 +78,15 @@ cdef class RingWatch:
             return
         watch_drain(self.socket, self.inode)
         self.told = False
-        ring_arm(self.bell, self.id)
-        try:
-            self.follow()
-        except OSError:
-            pass  # no descriptor to be had: the end of that process is found when somebody looks
+        # Who had the role a moment ago may have cleared the bell, and been killed before its datagram; its successor
+        # finds the bell clear, and tells nobody.  So it is armed once it is known who has the role.
+        changed = True
+        while changed:
+            ring_arm(self.bell, self.id)
+            try:
+                changed = self.follow()
+            except OSError:
+                break  # no descriptor to be had: the end of that process is found when somebody looks
         if self.ready(self.of) or self.dead:
             self.tell()
 
@@ -90,10 +95,10 @@ cdef class RingWatch:
         return ring_role_is_held(self.role, self.lease_fd, self.lease_key, self.lease_byte, epoch, state, pid)
 
     cdef int follow(self) except -1:
-        """Looks out for the death of the process that has the other end's role now."""
+        """Looks out for the death of the process that has the other end's role now; whether that is another one."""
         cdef uint32_t epoch, state, pid
         cdef uint64_t until = 0
-        cdef bint held, changed
+        cdef bint held, changed, late = False
         while True:
             held = self.held(&epoch, &state, &pid)
             changed = epoch != self.epoch or state != self.state or pid != self.pid
@@ -103,15 +108,16 @@ cdef class RingWatch:
             if until == 0:
                 until = clock_ns() + TAKING_NS
             elif clock_ns() > until:
+                late = True  # it may be killed before it has said who it is: whoever waits goes on looking
                 break
             sched_yield()
-        self.dead = state == ROLE_OPEN and not held
+        self.dead = state == ROLE_OPEN and (late or not held)
         if changed:
             self.epoch, self.state, self.pid = epoch, state, pid
             self.forget_peer()
             if state == ROLE_OPEN and held:
                 self.look_out(pid)
-        return 0
+        return changed
 
     cdef void forget_peer(self) noexcept:
         if self.peer >= 0 and poll_has(self.fd, self.peer):
@@ -122,11 +128,21 @@ cdef class RingWatch:
 
     cdef int look_out(self, uint32_t pid) except -1:
         cdef uint32_t epoch, state, holder
+        cdef uint64_t until = 0
+        cdef bint held = True
         cdef int fd
         try:
             fd = os.pidfd_open(pid)
-        except ProcessLookupError:  # it ended a moment ago; or it lives where pids are others
-            self.dead = not self.held(&epoch, &state, &holder)
+        except ProcessLookupError:
+            # It ended a moment ago, and perhaps somebody is taking the role; or it lives where pids are others.
+            while until == 0 or clock_ns() < until:
+                held = self.held(&epoch, &state, &holder)
+                if not held or epoch != self.epoch or state != self.state or holder != self.pid:
+                    break
+                if until == 0:
+                    until = clock_ns() + TAKING_NS
+                sched_yield()
+            self.dead = not held
             return 0
         if not self.held(&epoch, &state, &holder):  # who had the role has ended, and the number may be somebody else's
             close(fd)

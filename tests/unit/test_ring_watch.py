@@ -208,6 +208,45 @@ def test_one_who_was_dead_before(ring: shmkit.Ring, process: Processes) -> None:
         ring.try_recv()
 
 
+def test_a_successor_of_one_who_was_killed_at_the_bell(
+    process: Processes, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the bell cleared by one who never came to tell; who waits is told of its records all the same."""
+    watched = 2  # what the consumer's bell says then: see "bells" in shmkit/_layout.h
+    opened = os.pidfd_open
+    told, ready, go = shmkit.Event(), shmkit.Event(), shmkit.Event()
+    with shmkit.Ring.create(name, "64 KiB") as ring, shmkit.Segment.attach(name) as segment, segment.buf as memory:
+        first = process(_sends_and_waits, ring, 1, ready)
+
+        def meanwhile(pid: int, flags: int = 0) -> int:
+            """The bell is armed, and it is about to be looked out for the first one's death."""
+            monkeypatch.setattr(os, "pidfd_open", opened)
+            assert (pid, memory[5 * 128]) == (first.pid, watched)
+            memory[5 * 128] = 0
+            first.kill()
+            first.join(WATCHDOG)
+            process(_takes_over, ring, told, go)
+            assert told.wait(WATCHDOG)
+            return opened(pid, flags)
+
+        assert ready.wait(WATCHDOG)
+        monkeypatch.setattr(os, "pidfd_open", meanwhile)
+        ring.fileno()
+        assert receive(ring) == b"0"
+        assert told.is_set()
+        go.set()
+        assert receive(ring) == b"later"
+    shmkit.unlink(name)
+
+
+def _takes_over(ring: shmkit.Ring, told: shmkit.Event, go: shmkit.Event) -> None:
+    ring.reserve(8).abort()
+    told.set()
+    go.wait(WATCHDOG)
+    ring.send(b"later")
+    signal.pause()
+
+
 def _dies_as_producer(ring: shmkit.Ring) -> None:
     ring.reserve(8)
     os.kill(os.getpid(), signal.SIGKILL)
