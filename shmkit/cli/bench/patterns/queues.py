@@ -56,7 +56,7 @@ class Crowd(Pattern):
     """Several producers and as many consumers at one queue; each item arrives once, each producer's in order.
 
     All begin at once, when the last of them is there: what is timed is the traffic, and not the making of processes.
-    Where there are more processes than cores it is the scheduler that shares the cores out, some milliseconds to each in
+    Where there are more processes than cores it is the scheduler that shares them out, some milliseconds to each in
     turn: how even the consumers' shares are can only be told from many such turns (``at_least``: seconds).
 
     ``maxsize``: so many items fit, so that everybody has to wait now and then.
