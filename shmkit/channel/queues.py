@@ -11,7 +11,6 @@ import fcntl
 import itertools
 import os
 import struct
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,9 +32,10 @@ from shmkit.errors import (
     RoleTaken,
     SegmentNotFound,
 )
+from shmkit.files.watching import Hint
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
 from shmkit.mqueue.limits import sysv_limit
-from shmkit.mqueue.posix import MOST_PRIORITY
+from shmkit.mqueue.posix import MOST_PRIORITY, folder_of_queues
 from shmkit.waiting import Deadline
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
@@ -440,20 +440,29 @@ def connect_queue(
     """An end that sends to a message queue that somebody has made."""
     deadline = Deadline(timeout)
     key = _key(address)
-    pause = 0.001
-    while True:
-        with contextlib.suppress(SegmentNotFound):
-            made = _sender(key, address, options, common)
-            break
-        if deadline.passed:
-            raise NoPeer(f"nobody listens at {address.url}: there is no message queue {key!r}")
-        time.sleep(min(pause, deadline.left()))
-        pause = min(pause * 1.5, 0.02)
+    hint: Hint | None = None
+    with contextlib.ExitStack() as stack:
+        while True:
+            with contextlib.suppress(SegmentNotFound):
+                made = _sender(key, address, options, common)
+                break
+            if deadline.passed:
+                raise NoPeer(f"nobody listens at {address.url}: there is no message queue {key!r}")
+            if hint is None:
+                hint = stack.enter_context(_hint(key, address))
+            else:
+                hint.pause(deadline)
     # Greets at once where there is room, so that it is known before another sender takes leave.
     made._greet()
     with contextlib.suppress(Broken):
         made._take_leave()
     return made
+
+
+def _hint(key: str | int, address: Address) -> Hint:
+    """What tells that the queue is there: the folder of POSIX queues; of System V's the kernel tells nothing."""
+    folder = folder_of_queues() if address.scheme == "mq" else None
+    return Hint(None) if folder is None else Hint.of_name(os.path.join(folder, str(key).lstrip("/")))
 
 
 def _sender(key: str | int, address: Address, options: dict[str, Any], common: dict[str, Any]) -> QueueSender:

@@ -53,6 +53,23 @@ def _path_of(name: object) -> str:
     return f"/{bare}"
 
 
+def folder_of_queues() -> str | None:
+    """Where queues are seen as files (/dev/mqueue, usually), for who watches it; None: nowhere in this process's view.
+
+    One of another IPC namespace may be mounted there: then nothing is told, and who watches has to look as well.
+    """
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            lines = [line.split() for line in mounts]
+    except OSError:
+        return None
+    for line in lines:
+        # … root, place, …, "-", type of file system, …; white space in a place is written in octal.
+        if line[3] == "/" and line[line.index("-") + 1] == "mqueue" and "\\" not in line[4]:
+            return line[4]
+    return None
+
+
 def _count_of(value: SupportsIndex, what: str) -> int:
     number = value.__index__() if not isinstance(value, bool) else 0
     if number < 1:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -16,6 +20,7 @@ import shmkit
 from channel.ends import WATCHDOG, running
 from shmkit import channel, mqueue
 from shmkit.channel import queues
+from shmkit.mqueue import posix
 from support import Processes, wait_until
 
 SCHEMES = ["mq", "sysvmq"]
@@ -297,3 +302,69 @@ def test_the_ends_are_what_they_are_called(name: str) -> None:
     with ends(f"mq://{name}") as (receiver, sender):
         assert isinstance(receiver, channel.QueueReceiver)
         assert isinstance(sender, queues.QueueSender)
+
+
+WAITING = """
+import ctypes, threading
+import shmkit
+from shmkit.channel import queues
+from shmkit.mqueue import posix
+from shmkit.files.watching import Hint
+from shmkit.mqueue import posix
+
+CLONE_NEWNS, CLONE_NEWIPC, MS_PRIVATE = 0x20000, 0x8000000, 0x44000
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(CLONE_NEWNS | CLONE_NEWIPC) or libc.mount(b"none", b"/", None, MS_PRIVATE, None):
+    raise SystemExit("not allowed")
+if libc.mount(b"none", folder.encode(), b"mqueue", 0, None):
+    raise SystemExit("not allowed")
+assert folder in open("/proc/self/mountinfo").read()
+assert posix.folder_of_queues()
+# Nobody looks on his own account: who is not told waits for ever.
+looking = threading.Event()
+class Told(Hint):
+    _TOLD_MOST = 1e6
+    def pause(self, deadline, also=-1):
+        assert self.told
+        self._pause = max(self._pause, 1e6 if not looking.is_set() else 0)
+        looking.set()
+        super().pause(deadline, also)
+queues.Hint = Told
+posix.folder_of_queues = queues.folder_of_queues = lambda: folder
+def connect():
+    with shmkit.connect("mq://" + name, timeout=watchdog) as sender:
+        sender.send("told", watchdog)
+thread = threading.Thread(target=connect)
+thread.start()
+assert looking.wait(watchdog)
+with shmkit.listen("mq://" + name) as receiver:
+    assert receiver.recv(watchdog) == "told"
+    thread.join()
+print("told")
+"""
+
+
+def test_who_waits_for_a_queue_is_told_of_it(name: str, tmp_path: Path) -> None:
+    """Where queues are seen as files; the test mounts them in a namespace of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"folder, name, watchdog = {str(tmp_path)!r}, {name!r}, {WATCHDOG}\n{WAITING}"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=2 * WATCHDOG,
+    )
+    if "not allowed" in done.stderr:
+        pytest.skip("no namespaces here")
+    assert done.stdout == "told\n", done.stderr
+
+
+def test_where_queues_are_seen_as_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the system's table of mounts says; what is a part of it, or has an odd name, does not count."""
+    table = tmp_path / "mountinfo"
+    lines = ["22 1 0:5 / /proc rw - proc none rw", "30 1 0:20 /x /part rw - mqueue none rw"]
+    lines += ["31 1 0:20 / /odd\\040name rw - mqueue none rw", "32 1 0:20 / /dev/mqueue rw shared:9 - mqueue mq rw"]
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(table.read_text()))
+    table.write_text("\n".join(lines))
+    assert posix.folder_of_queues() == "/dev/mqueue"
+    table.write_text("\n".join(lines[:3]))
+    assert posix.folder_of_queues() is None
