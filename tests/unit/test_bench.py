@@ -189,7 +189,13 @@ def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> N
     stored = str(tmp_path / "a.json")
     said = program_says(process, *arguments, "round trip,throughput", "--json", stored)
     assert (said.status, said.err) == (0, "")
-    for words in ("Round trip, 8 B", "Throughput, 4 KiB", "× MEMCPY", "Throughput, all sizes"):
+    for words in (
+        "Round trip, 8 B",
+        "Throughput, 4 KiB",
+        "× MEMCPY",
+        "Round trip, all sizes, time",
+        "all sizes, bytes a second",
+    ):
         assert words in said.out
     results = json.loads((tmp_path / "a.json").read_text())["results"]
     assert {row["mechanism"] for row in results} >= {"shmkit.Ring", "unix://", "os.pipe", "memcpy"}

@@ -274,7 +274,7 @@ def _copying(size: int, seconds: float) -> float:
 
 
 def _tell(rows: list[Row], told: dict[str, Any]) -> None:
-    from .report import overview, table, volume
+    from .report import overviews, table, volume
     from .suite import TITLES
 
     print(f"On {told['machine']}.")
@@ -286,8 +286,9 @@ def _tell(rows: list[Row], told: dict[str, Any]) -> None:
     for pattern in dict.fromkeys(row.pattern for row in rows):
         mine = [row for row in rows if row.pattern == pattern]
         if len({row.size for row in mine}) > 1:
-            print(f"\n{TITLES[pattern]}, all sizes\n")
-            print(overview(mine, width, paint))
+            for measure, text in overviews(mine, width, paint).items():
+                print(f"\n{TITLES[pattern]}, all sizes, {measure}\n")
+                print(text)
     print("\n*        no bytes are moved: written in place, or handed on by reference")
     print("SPREAD   from the fastest to the slowest round")
     print("CPU      of all processes, for each message")

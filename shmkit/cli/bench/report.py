@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from .harness import Comparison
     from .suite import Setup
 
-__all__ = ["MEMCPY", "Row", "as_json", "from_json", "overview", "rows_of", "span", "speed", "table", "volume"]
+__all__ = ["MEMCPY", "Row", "as_json", "from_json", "overviews", "rows_of", "span", "speed", "table", "volume"]
 
 MEMCPY = "memcpy"
-# Below this size throughput is told as time: bytes per second say little of small messages.
-_SAID_AS_TIME = 1024
 _UNITS = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
@@ -167,10 +165,25 @@ def table(rows: list[Row], width: int | None, paint: Callable[[str, str], str] |
     return format_table(columns, lines, width, paint)
 
 
-def overview(rows: list[Row], width: int | None, paint: Callable[[str, str], str] | None) -> str:
-    """One pattern, a column for each size: the fastest in the middle one first."""
+def overviews(rows: list[Row], width: int | None, paint: Callable[[str, str], str] | None) -> dict[str, str]:
+    """Tables with a column for each size, by what they say; throughput is told of small messages, and of large ones."""
+    measures: dict[str, Callable[[int, float], str]] = {"time": lambda _, seconds: span(seconds)}
+    if rows[0].pattern == "throughput":
+        measures = {
+            "messages a second": lambda _, seconds: _rate(1 / seconds),
+            "bytes a second": lambda size, seconds: speed(size / seconds),
+        }
+    return {name: _overview(rows, say, width, paint) for name, say in measures.items()}
+
+
+def _overview(
+    rows: list[Row],
+    say: Callable[[int, float], str],
+    width: int | None,
+    paint: Callable[[str, str], str] | None,
+) -> str:
+    """One pattern, in one measure: the fastest in the middle size first."""
     sizes = sorted({row.size for row in rows})
-    value = (lambda row: speed(row.size / row.seconds)) if rows[0].pattern == "throughput" and len(sizes) > 1 else None
     cells = {(row.mechanism, row.size): row for row in rows if row.seconds is not None}
     best = {
         size: min((row.seconds or 0.0 for row in cells.values() if row.size == size and row.copies), default=0.0)
@@ -193,8 +206,7 @@ def overview(rows: list[Row], width: int | None, paint: Callable[[str, str], str
             if found is None or found.seconds is None:
                 line.append(Cell("–", "dim"))
                 continue
-            text = span(found.seconds) if value is None or size < _SAID_AS_TIME else value(found)
-            line.append(Cell(text, "bold" if found.seconds == best[size] else ""))
+            line.append(Cell(say(size, found.seconds), "bold" if found.seconds == best[size] else ""))
         lines.append(line)
     columns = [
         Column("MECHANISM", least=14),
