@@ -17,7 +17,7 @@ def work(boss: int, ready: "shmkit.Event") -> None:
 
 
 def main() -> None:
-    with collecting(signal.SIGRTMIN) as signals:  # before NumPy is loaded: threads that begin now leave them alone
+    with collecting(signal.SIGRTMIN) as signals:  # whichever thread of this process they come to
         ready = shmkit.Event()
         worker = Process(target=work, args=(os.getpid(), ready))
         worker.start()

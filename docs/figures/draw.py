@@ -259,8 +259,11 @@ class Run:
         return "none" if row.calls < _HARDLY else f"{row.calls:.0f}" if row.calls >= 9.5 else f"{row.calls:.1f}"
 
     def cpu(self, name: str) -> str:
-        row = self.row(name, "throughput", LARGE) or self.row(name, "throughput", 1 << 10)
-        return "–" if row is None else span(row.cpu / row.size * (1 << 20))
+        whole = self.row(name, "throughput", LARGE)
+        row = whole or self.row(name, "throughput", 1 << 10)
+        if row is None:
+            return "–"
+        return span(row.cpu / row.size * (1 << 20)) + ("" if whole else " (messages of 1 KiB)")
 
     def ratio(self, one: str, other: str, pattern: str, size: int) -> str:
         """How many times longer ``one`` takes than ``other``."""

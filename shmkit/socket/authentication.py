@@ -39,6 +39,8 @@ HANDSHAKE_SECONDS = 10.0
 
 Side = Literal["listener", "connector"]
 
+_BOTH = "both are given the same one, as key=…, unless one program has started the other"
+
 
 class Handshake:
     """One side of the exchange on a connected stream socket, step by step.
@@ -88,7 +90,9 @@ class Handshake:
             except ConnectionError as error:
                 raise Refused(f"the other side left while it was asked for its key: {error}") from None
             if not data:
-                raise Refused("the other side left while it was asked for its key: it may have refused this one's")
+                raise Refused(
+                    f"the other side left while it was asked for its key: it may have refused this one's ({_BOTH})"
+                )
             self._incoming += data
             self._missing -= len(data)
             self._check()
@@ -111,7 +115,7 @@ class Handshake:
             return
         theirs: Side = "connector" if self._side == "listener" else "listener"
         if not hmac.compare_digest(self._incoming[-DIGEST:], self._digest(theirs)):
-            raise Refused("the other side does not know the key")
+            raise Refused(f"the other side does not know the key ({_BOTH})")
         if self._side == "listener":
             self._outgoing = self._digest("listener")
 
