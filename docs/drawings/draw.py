@@ -423,6 +423,44 @@ def segment() -> Sheet:
     return sheet
 
 
+def death() -> Sheet:
+    """A lock whose holder is killed, and its heir."""
+    sheet = Sheet(760, 280, "A lock whose holder is killed goes to one of those who wait, and says so")
+    sheet.text(24, 30, "time →", anchor="start", size=12, colour=FAINT)
+    for number, name in enumerate(("process A", "process B", "process C")):
+        sheet.text(24, 68 + number * 66, name, anchor="start", bold=True)
+    sheet.box(110, 46, 190, 34, ORANGE)
+    sheet.text(205, 68, "holds the lock", size=12)
+    sheet.cross(300, 63)
+    sheet.text(316, 67, "kill -9", anchor="start", size=12, colour=RED)
+    sheet.box(150, 112, 190, 34, GREY, dashed=True)
+    sheet.text(245, 134, "waits", size=12)
+    sheet.box(340, 112, 210, 34, RED)
+    sheet.text(445, 127, "OwnerDied: it holds the lock,", size=11)
+    sheet.text(445, 141, "and repairs what it guards", size=11)
+    sheet.box(550, 112, 70, 34, ORANGE)
+    sheet.text(585, 134, "goes on", size=12)
+    sheet.line([(550, 104), (550, 162)], colour=INK)
+    sheet.text(550, 98, "recover()", size=12, bold=True)
+    sheet.line([(620, 104), (620, 162)], colour=INK)
+    sheet.text(620, 98, "release()", size=12, bold=True)
+    sheet.box(190, 178, 430, 34, GREY, dashed=True)
+    sheet.text(405, 200, "waits", size=12)
+    sheet.box(620, 178, 116, 34, ORANGE)
+    sheet.text(678, 200, "holds the lock", size=12)
+    sheet.line([(300, 80), (338, 110)], tip=True)
+    sheet.text(326, 92, "the kernel says so", anchor="start", size=11, colour=FAINT)
+    sheet.text(
+        24,
+        248,
+        "Exactly one is told of each death.  release() without recover(): NotRecoverable, for all, from then on.\n"
+        'Lock(on_owner_death="recover"): nobody is told, and B simply has the lock.',
+        anchor="start",
+        size=12,
+    )
+    return sheet
+
+
 PICTURES: dict[str, Callable[[], Sheet]] = {
     "ring": ring,
     "heap": heap,
@@ -431,6 +469,7 @@ PICTURES: dict[str, Callable[[], Sheet]] = {
     "lease": lease,
     "handshake": handshake,
     "segment": segment,
+    "death": death,
 }
 
 

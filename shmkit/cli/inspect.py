@@ -210,8 +210,12 @@ def _facts(found: SharedObject) -> Iterator[_Section]:
         yield from _ring(facts)
     elif found.kind == "sync":
         for cell in facts.get("cells", ()):
-            plain = {key: value for key, value in cell.items() if key not in ("at", "cell")}
-            yield f"{cell['cell']} at {cell['at']}", [(_said(key), _plain(value)) for key, value in plain.items()]
+            # How often it was taken is a recursive lock's; what a death brings, a word that explains itself.
+            left_out = ("at", "cell", "recovers", "depth" if cell["cell"] == "Lock" else "")
+            said = {_said(key): _plain(value) for key, value in cell.items() if key not in left_out}
+            if "recovers" in cell:
+                said["holder's death"] = "frees it" if cell["recovers"] else "is told to the next holder"
+            yield f"{cell['cell']} at {cell['at']}", list(said.items())
         if "value" in facts:
             yield str(facts["primitive"]), [("value", str(facts["value"]))]
     elif facts and found.kind != "array":
