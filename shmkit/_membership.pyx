@@ -114,7 +114,9 @@ cdef Member join(Mapping mapping):
         )
     error = member_join(&made.own, fd, lease_key(mapping.own.dev, mapping.own.inode), os.getpid())
     if error == EBADF:
-        raise SegmentError(f"{label}: somebody else closed its descriptor {fd} (os.closerange?)")
+        raise SegmentError(
+            f"{label}: no lease, as somebody else closed its descriptor {fd} (os.closerange?), or /proc is not there"
+        )
     if error:
         raise OSError(error, f"{label}: no lease for this process: {strerror(error).decode()}")
     return made

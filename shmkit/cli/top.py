@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     """Watch until told to stop."""
     count = 1 if options.once else options.count
     live = sys.stdout.isatty() and sys.stdin.isatty() and not (options.plain or options.json or count)
+    # Such a terminal only ever goes on below: an editor's shell, for example.
+    live = live and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
     view = _View(options)
     if live:
         from shmkit.cli.screen import Screen

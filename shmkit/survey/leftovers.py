@@ -90,7 +90,7 @@ def _sysv(survey: Survey) -> Iterator[Leftover]:
 
 def _whose(found: SharedObject) -> str:
     creator = found.creator
-    if creator is None or creator.alive:
+    if creator is None or creator.alive is not False:
         return "it is leased, and its last user has died"
     return f"it is leased, its maker (process {creator.pid}) has died, and nobody uses it"
 

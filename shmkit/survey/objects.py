@@ -140,6 +140,7 @@ def creator_of(seen: Heading, processes: Processes) -> Creator | None:
     if head is None or seen.state == "corrupt":
         return None
     # The start time guards against a pid that is another process's by now.
-    alive = processes.start(head.creator_pid) == head.creator_start != 0
+    start = processes.start(head.creator_pid)
+    alive = None if processes.hides(head.creator_pid) else start == head.creator_start != 0
     process = processes.get(head.creator_pid) if alive else None
     return Creator(head.creator_pid, head.creator_uid, alive, process.command if process else None)

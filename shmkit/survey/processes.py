@@ -57,9 +57,13 @@ class Processes:
         self._known: dict[int, Process | None] = {}
         self._starts: dict[int, int] = {}
         self._own_ipc = _namespace("self")
-        for entry in os.listdir("/proc"):
+        entries = os.listdir("/proc")
+        for entry in entries:
             if entry.isdigit():
                 self._look_at(int(entry))
+        if "1" not in entries and self.hides(1):
+            # It stands for all those of whom /proc does not even say that they are there.
+            self.hidden.add(1)
 
     def _look_at(self, pid: int) -> None:
         try:
@@ -115,6 +119,18 @@ class Processes:
         if pid not in self._starts:
             self._starts[pid] = process_start(pid) if 0 < pid < 2**31 else 0
         return self._starts[pid]
+
+    def hides(self, pid: int) -> bool:
+        """Whether the process is there, and when it started is not to be seen: /proc is missing, or hides others'."""
+        if self.start(pid) or not 0 < pid < 2**31:
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def get(self, pid: int) -> Process | None:
         """The process of that pid, if it lives."""

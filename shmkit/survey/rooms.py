@@ -35,7 +35,7 @@ def _shm(machine: Machine) -> Iterator[Finding]:
         text = f"this user may not make files in it (mode {status.st_mode & 0o7777:04o})"
         yield Finding("problem", "/dev/shm", text, remedy)
         return
-    if str(machine.root) == "/" and not room.in_memory(posix.FOLDER):
+    if str(machine.root) == "/" and os.access("/proc/self/mountinfo", os.R_OK) and not room.in_memory(posix.FOLDER):
         remedy = "mount -t tmpfs tmpfs /dev/shm"
         yield Finding("warning", "/dev/shm", "it is not memory, but a folder of a disk: everything is slow", remedy)
     size, free = space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize

@@ -208,6 +208,15 @@ def test_keys_sort_pause_and_quit(busy: str, environment: dict[str, str]) -> Non
         assert terminal.wait() == 0
 
 
+def test_a_terminal_that_only_goes_on_below_gets_tables(busy: str) -> None:
+    """As that of an editor does; a screen would be blank there."""
+    with Terminal(TOP, 100, 24, env={"TERM": "dumb"}) as terminal:
+        terminal.read(lambda text: text.count("NAME ") >= 2)
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+    assert "\x1b[?1049h" not in terminal.written
+
+
 def test_a_window_may_change_its_size(busy: str, environment: dict[str, str]) -> None:
     """The next picture fits it."""
     with Terminal(TOP, 120, 24, env=environment) as terminal:

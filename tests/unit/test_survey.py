@@ -18,7 +18,7 @@ import sysv_ipc
 import shmkit
 from shmkit import _fields, _header
 from shmkit.segment import sysv
-from shmkit.survey import SharedObject, Survey, Watch, leftovers
+from shmkit.survey import SharedObject, Survey, Watch, leftovers, processes
 from shmkit.survey import reading as readings
 from shmkit.survey.addresses import open_object, resolve
 from support import Processes
@@ -150,6 +150,22 @@ def test_a_pid_that_is_another_process_by_now_is_a_dead_ones(name: str, header: 
         creator = seen(name).creator
         assert creator is not None
         assert creator.alive is False
+
+
+def test_whom_proc_does_not_show_is_not_said_to_be_dead(
+    name: str, make_name: Callable[[], str], process: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users' processes where /proc hides them (hidepid), and all where it is not mounted."""
+    left = make_name()
+    with removed_at_end(name, left):
+        shmkit.create(name, (3,))
+        process(make_named_and_die, left).join()
+        monkeypatch.setattr(processes, "process_start", lambda pid: 0)
+        monkeypatch.setattr(os, "listdir", lambda path, listed=os.listdir: [] if path == "/proc" else listed(path))
+        for found, alive in ((seen(name), None), (seen(left), False)):
+            assert found.creator is not None
+            assert found.creator.alive is alive
+            assert found.users_known is False
 
 
 def held(kind: str, name: str) -> object:
