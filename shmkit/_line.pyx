@@ -17,7 +17,7 @@ from shmkit._tasks cimport perform, refer
 
 from multiprocessing.pool import mapstar, starmapstar
 
-from shmkit._tasks import CALL, EACH, EACH_STAR
+from shmkit._tasks import CALL as _CALL, EACH as _EACH, EACH_STAR as _EACH_STAR
 from shmkit.errors import Empty
 
 cdef enum:
@@ -31,9 +31,9 @@ FAILED, SUCCEEDED = 0, 1
 cdef tuple as_sent(object ticket, task):
     """A task, as a pool has it, as workers get it."""
     _, _, function, args, options = task
-    how = CALL
+    how = _CALL
     if function is mapstar or function is starmapstar:
-        how = EACH if function is mapstar else EACH_STAR
+        how = _EACH if function is mapstar else _EACH_STAR
         ((function, args),) = args
     module, name = refer(function)
     return ticket, how, module, name, args, options or None

@@ -11,8 +11,6 @@ import time
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
 
-__all__ = ["CALL", "EACH", "EACH_STAR", "Pace", "how_it_ended", "perform", "refer"]
-
 CALL = 0  # function(*args, **options)
 EACH = 1  # [function(x) for x in args]
 EACH_STAR = 2  # [function(*x) for x in args]
