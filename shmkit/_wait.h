@@ -1,5 +1,6 @@
 /* Waiting for another process: yield, then spin, then park; each only as long as it is likely to pay.
  *
+ *   crowd   where others want the cores, neither of the next two: see crowd_t
  *   yield   lets a peer on the same core run
  *   spin    reading the word, for a time that is learnt: it grows while waits turn out short and halves while they turn
  *           out long, so a process that waits for a slow peer soon does not spin worth the name.  Not at all where the
@@ -57,7 +58,14 @@ typedef enum {
 #define SPIN_FIRST_NS 50000u
 #define SPIN_LEAST_NS 1000u
 #define SPIN_MOST_NS 100000u
-#define SPIN_PAYS_NS 250000u /* a wait that took less, two wake-ups included, would have been worth spinning for */
+#define SPIN_PAYS_NS 250000u   /* a wait that took less, two wake-ups included, would have been worth spinning for */
+#define CROWD_YIELD_NS 200000u /* a yield that took longer gave the core to somebody who wanted it for long */
+#define CROWD_SWITCH_NS 1500u  /* one that took less let nobody else run */
+#define CROWD_SPIN_NS 20000u   /* a spin that is long enough to say something */
+#define CROWD_SLEEP_NS 32000u
+#define CROWD_VAIN 16u
+#define CROWD_LEAST 64u
+#define CROWD_MOST 1024u
 #define SLICE_FIRST_NS 1000000u
 #define SLICE_MOST_NS 50000000u
 #define SLICE_LONG_NS 150000000u /* a timer interrupt and the way back cost up to 100 µs on a virtual machine … */
@@ -106,9 +114,58 @@ static inline uint32_t this_cpu(void) {
 /* Is what is waited for there?  Loads with seq order, so that it also serves as the look after the announcement. */
 typedef int (*ready_t)(const void *);
 
-/* Spins at most limit_ns, `pace` pauses between looks; returns whether ready. */
+/* What waits of this program have met of others on its cores, whatever they waited for.
+ *
+ *   left     So many waits sleep at once.  Where others want the cores, who yields waits for a turn of each, milliseconds; who spins
+ *            uses up its own turn, in which the peer perhaps could have run; and who sleeps is let run as soon as it is woken,
+ *            which costs some 30 µs more than a yield to a peer alone.  After a yield that took long as many waits sleep as cost
+ *            the same by sleeping: at worst they all take twice what they had to.  After a row of spins that saw nothing it
+ *            is ever more of them, until one has paid
+ *   beside   The peer ran on this very core while the last wait yielded: to spin keeps it from that
+ *
+ * Threads share the words: a lost update makes that a wait more or less. */
+typedef struct {
+    uint32_t left;
+    uint32_t beside;
+    uint32_t vain;   /* spins in a row that saw nothing */
+    uint32_t streak; /* what `left` was after the last such row; 0: a spin has paid since */
+} crowd_t;
+
+static inline crowd_t *crowd_here(void) {
+    static crowd_t crowd;
+    return &crowd;
+}
+
+/* relaxed, in all of these: hints */
+static inline void crowd_yielded(crowd_t *crowd, uint64_t took_ns) {
+    const uint64_t waits = took_ns / CROWD_SLEEP_NS;
+    store_relaxed_u32(&crowd->left, waits < CROWD_MOST ? (uint32_t)waits : CROWD_MOST);
+}
+
+static inline void crowd_spun(crowd_t *crowd, int paid) {
+    const uint32_t vain = load_relaxed_u32(&crowd->vain);
+    if (paid) {
+        if (vain != 0)
+            store_relaxed_u32(&crowd->vain, 0);
+        if (load_relaxed_u32(&crowd->streak) != 0)
+            store_relaxed_u32(&crowd->streak, 0);
+    } else if (vain + 1 < CROWD_VAIN) {
+        store_relaxed_u32(&crowd->vain, vain + 1);
+    } else {
+        uint32_t streak = load_relaxed_u32(&crowd->streak) * 2;
+        streak = streak < CROWD_LEAST ? CROWD_LEAST : streak < CROWD_MOST ? streak : CROWD_MOST;
+        store_relaxed_u32(&crowd->streak, streak);
+        store_relaxed_u32(&crowd->left, streak);
+        store_relaxed_u32(&crowd->vain, 0);
+    }
+}
+
+/* Spins at most limit_ns, `pace` pauses between looks; returns whether ready.  In a crowd, looks once. */
 static ALWAYS_INLINE int wait_spin(ready_t ready, const void *of, uint64_t limit_ns, uint32_t pace) {
     uint64_t end = 0;
+    const crowd_t *const crowd = crowd_here();
+    if ((load_relaxed_u32(&crowd->left) | load_relaxed_u32(&crowd->beside)) != 0) /* relaxed: hints */
+        return ready(of);
     for (;;) {
         for (uint32_t look = 0; look < 32; look += pace) {
             for (uint32_t i = 0; i < pace; i++)
@@ -139,17 +196,33 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
 static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void *of, uint64_t deadline_ns,
                                     uint32_t peer_cpu, uint32_t pace) {
     const uint64_t now = waiter->begun_ns = clock_ns();
+    crowd_t *const crowd = crowd_here();
+    const uint32_t left = load_relaxed_u32(&crowd->left);
     waiter->slice_end_ns = 0;
+    if (left != 0) {
+        store_relaxed_u32(&crowd->left, left - 1);
+        return 0;
+    }
     /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
     sched_yield();
-    if (!ready(of)) {
+    const int came = ready(of);
+    const uint64_t yielded_ns = clock_ns() - now;
+    const uint32_t beside = came && yielded_ns >= CROWD_SWITCH_NS;
+    if (load_relaxed_u32(&crowd->beside) != beside)
+        store_relaxed_u32(&crowd->beside, beside); /* relaxed: a hint */
+    if (yielded_ns > CROWD_YIELD_NS)
+        crowd_yielded(crowd, yielded_ns);
+    if (!came) {
         const uint32_t here = this_cpu();
-        if (peer_cpu == CPU_HERE || peer_cpu == here || one_core_only(here, peer_cpu))
+        if (yielded_ns > CROWD_YIELD_NS || peer_cpu == CPU_HERE || peer_cpu == here || one_core_only(here, peer_cpu))
             return 0;
         uint64_t spin_ns = waiter->spin_ns;
         if (deadline_ns <= now || deadline_ns - now < spin_ns)
             spin_ns = deadline_ns > now ? deadline_ns - now : 0;
-        if (!wait_spin(ready, of, spin_ns, pace))
+        const int paid = wait_spin(ready, of, spin_ns, pace);
+        if (paid || spin_ns >= CROWD_SPIN_NS)
+            crowd_spun(crowd, paid);
+        if (!paid)
             return 0;
     }
     wait_learn(waiter, clock_ns());
