@@ -11,6 +11,7 @@ cdef Py_ssize_t go_on(
 ) noexcept nogil
 cdef double monotonic() noexcept nogil
 cdef bint is_time(object timeout) noexcept
+cdef int milliseconds_of(object timeout) noexcept
 cdef bint waited(int fd, object waker_fd, short events, object timeout, uint64_t *waits) except -1
 cdef object begun_at(double end, object timeout)
 cdef bint pipes_are_quiet() except -1

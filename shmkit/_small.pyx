@@ -10,8 +10,9 @@ and which is as good as shut as soon as anything else is the matter.  Any thread
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, EINTR, ENOMSG, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -33,7 +34,7 @@ from shmkit._core_socket cimport (
 )
 from shmkit._map cimport fork_generation
 from shmkit._outgoing cimport A_PACKET, A_PIPE, A_POSIX_QUEUE, A_SOCKET, A_SYSV_QUEUE, ROOM, SHUT, Outgoing
-from shmkit._parts cimport advance, begun_at, go_on, is_time, monotonic, move, waited
+from shmkit._parts cimport advance, begun_at, go_on, is_time, milliseconds_of, monotonic, move, waited
 from shmkit._plain cimport (
     ARRAY,
     BYTEARRAY,
@@ -54,6 +55,8 @@ from shmkit._plain cimport (
 )
 
 import pickle
+
+from shmkit.alarm import thread_alarm
 
 PIPE = A_PIPE
 SOCKET = A_SOCKET
@@ -173,8 +176,10 @@ cdef class Short(Outgoing):
         try:
             if not self._closed and self.recv_forks == generation[0] and not self._held and not self._fed:
                 value = self.read_in(wanted)
-                if wanted.found == NOTHING_YET and self.recv_how != A_SYSV_QUEUE:
-                    if waited(self.recv_fd, self._waker_fd, POLLIN, timeout, &self._recv_waits):
+                if wanted.found == NOTHING_YET:
+                    if self.recv_how == A_SYSV_QUEUE:
+                        value = self.read_sysv_within(timeout, wanted)
+                    elif waited(self.recv_fd, self._waker_fd, POLLIN, timeout, &self._recv_waits):
                         value = self.read_in(wanted)
                 if value is not NotImplemented:
                     self._received += 1
@@ -377,10 +382,40 @@ cdef class Short(Outgoing):
             frame += sizeof(long)
         return self.whole(frame, got, wanted)
 
+    cdef object read_sysv_within(self, object timeout, wanted_t *wanted):
+        """Waits for a moment for a message of a queue that is no descriptor: an alarm ends the call."""
+        cdef Py_ssize_t got = -1
+        cdef int milliseconds = milliseconds_of(timeout), error = ENOMSG
+        cdef uint8_t *room = self.room
+        cdef size_t size = self.room_size - sizeof(long)
+        cdef int queue = self.recv_fd
+        cdef long mtype = self.recv_type
+        if milliseconds == 0:
+            return NotImplemented
+        self._recv_waits += 1
+        alarm = thread_alarm()
+        depth = alarm.depth
+        try:
+            if alarm.set(milliseconds / 1000.0):
+                with nogil:
+                    got = msgrcv(queue, room, size, mtype, 0)
+                    error = errno
+                if got < 0 and error == EINTR:
+                    # Here, and not in the midst of what clears the alarm.
+                    PyErr_CheckSignals()
+        finally:
+            # Set, or about to be, when a handler raised what comes out of here.
+            if alarm.depth > depth:
+                alarm.clear()
+        if got < 0:
+            wanted.found = OTHERWISE
+            return NotImplemented
+        return self.whole(room + sizeof(long), got, wanted)
+
     cdef object whole(self, const uint8_t *frame, Py_ssize_t got, wanted_t *wanted):
         """What came of it."""
         if got <= 0:
-            if got < 0 and errno == EAGAIN:
+            if got < 0 and errno in (EAGAIN, ENOMSG):
                 wanted.found = NOTHING_YET
             return NotImplemented
         value = self.value_in(frame, got, wanted) if got >= HEADER else NotImplemented

@@ -16,6 +16,7 @@ import shmkit
 from channel.ends import WATCHDOG, Kind, both, running, same
 from channel.test_small import frame, kernel, raw_and_end, streams
 from shmkit._turns import Turn
+from shmkit.alarm import thread_alarm
 from shmkit.channel.frame import TAKEN_BACK, encode
 from shmkit.waiting import Deadline
 
@@ -267,3 +268,28 @@ def test_many_threads_have_one_turn() -> None:
     for thread in threads:
         thread.join(WATCHDOG)
     assert most == [1]
+
+
+@kernel
+def test_a_wait_ends_with_what_a_handler_raises(kind: Kind, tmp_path: Path, name: str) -> None:
+    """And with nothing lost: the next call receives what comes then."""
+
+    def stop(*_: Any) -> None:
+        raise InterruptedError("of the test")
+
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send("greeted", WATCHDOG)
+        assert receiver.recv(WATCHDOG) == "greeted"
+        previous = signal.signal(signal.SIGALRM, stop)
+        try:
+            for number in range(3):
+                with pytest.raises(InterruptedError, match="of the test"):
+                    signal.setitimer(signal.ITIMER_REAL, 0.003)
+                    receiver.recv(WATCHDOG)
+                assert thread_alarm().depth == 0
+                with running(receiver.recv, WATCHDOG) as came:
+                    sender.send(number)
+                assert came == [number]
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
