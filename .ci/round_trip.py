@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import sysconfig
 
 import numpy as np
 
@@ -17,7 +19,7 @@ def produce(ring: shmkit.Ring, frame: shmkit.SharedArray) -> None:
 
 
 def main() -> None:
-    """Sends an array and bytes from a spawned child to this process."""
+    """Sends an array and bytes from a spawned child to this process, which has a GIL only if its Python has one."""
     frame = shmkit.zeros((480, 640), "float32")
     frame[:] = np.arange(frame.size, dtype="float32").reshape(frame.shape)
     with shmkit.Ring.create(capacity="4 MiB") as ring:
@@ -28,6 +30,8 @@ def main() -> None:
         assert ring.recv(timeout=60) == b"done"
         child.join()
         assert child.exitcode == 0
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        assert not sys._is_gil_enabled()
     print(f"shmkit {shmkit.__version__} from {shmkit.__file__}: a frame and bytes came through")
 
 

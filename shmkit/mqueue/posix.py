@@ -12,8 +12,7 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import posix_ipc
-
+from shmkit._foreign import posix_ipc
 from shmkit.errors import (
     Closed,
     NoSpace,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_PRIORITY", "PosixMessageQueue", "unlink_posix"]
 
-MOST_PRIORITY: int = posix_ipc.QUEUE_PRIORITY_MAX
+MOST_PRIORITY = os.sysconf("SC_MQ_PRIO_MAX") - 1
 # posix_ipc receives into a buffer of the largest message, which stays with the bytes.  A message that leaves more than
 # half of it empty, and more than this, is copied out of it.
 SPARE = 1024

@@ -12,8 +12,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
-import sysv_ipc
-
+from shmkit._foreign import sysv_ipc
 from shmkit.alarm import blocking
 from shmkit.errors import Closed, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.mqueue import limits

@@ -14,9 +14,8 @@ import os
 import time
 from typing import Any, NamedTuple
 
-import sysv_ipc
-
 from shmkit import _header, _make
+from shmkit._foreign import sysv_ipc
 from shmkit._header import HEADER_SIZE, PAGE_SIZE, Header
 from shmkit._map import Mapping, process_start
 from shmkit.errors import (
@@ -167,10 +166,10 @@ def _create_raw(name: Name, key: int, size: int, mode: int, hugepages: bool) -> 
     return mapping
 
 
-def _make_memory(name: Name, key: int, size: int, mode: int, hugepages: bool) -> sysv_ipc.SharedMemory:
+def _make_memory(name: Name, key: int, size: int, mode: int, hugepages: bool) -> Any:
     flags = sysv_ipc.IPC_CREX | (sysv_ipc.SHM_HUGETLB if hugepages else 0)
 
-    def make() -> sysv_ipc.SharedMemory:
+    def make() -> Any:
         # Filled with zeros: the fill reserves the room, and zero is the magic of what is not ready.
         return sysv_ipc.SharedMemory(key or None, flags, mode, size, b"\0")
 

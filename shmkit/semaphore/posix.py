@@ -6,8 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import posix_ipc
-
+from shmkit._foreign import posix_ipc
 from shmkit.errors import NoSpace, ReleasedTooOften, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.semaphore.base import KernelSemaphore, permits_of
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["POSIX_MOST", "PosixSemaphore", "unlink_posix"]
 
-POSIX_MOST: int = posix_ipc.SEMAPHORE_VALUE_MAX
+POSIX_MOST = os.sysconf("SC_SEM_VALUE_MAX")
 
 
 def _path_of(name: object) -> str:

@@ -12,8 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import sysv_ipc
-
+from shmkit._foreign import sysv_ipc
 from shmkit.errors import NoSpace, NotReady, ReleasedTooOften, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.segment.sysv import key_of
 from shmkit.semaphore.base import KernelSemaphore, permits_of

@@ -18,7 +18,7 @@ FLOORS: dict[int, list[list[str]]] = {
     0: [
         [
             *["_layout.h", "_atomics.h", "_process.h", "_lease.h", "_failpoint.h"],
-            *["errors", "sizes", "_ending", "waiting", "include"],
+            *["errors", "sizes", "_ending", "_foreign", "waiting", "include"],
         ],
         ["_awaiting"],  # for an event loop, what a descriptor says
         # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; what
