@@ -9,12 +9,19 @@ VENV ?= .venv
 bin := $(abspath $(VENV))/bin
 python := $(bin)/python
 isolated := $(python) -I
-pip := $(isolated) -m pip install --quiet --disable-pip-version-check
-tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
+# A release that has a wheel here rather than a newer one that would have to be compiled.
+pip := $(python) -I -m pip install --quiet --disable-pip-version-check --prefer-binary
+tag := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag + sys.abiflags)')
 debug := build/debug/$(tag)
 # What types are checked for: the oldest Python, but where NumPy's own stubs, those of 2.5 and later, need a newer one.
 typed := $(shell $(PYTHON) -c 'import sys; print("3.10" if sys.version_info < (3, 12) else "%d.%d" % sys.version_info[:2])')
 sources := setup.py c_header.py pyproject.toml $(shell find shmkit -type f ! -name '*.so' ! -name '*.c' ! -name shmkit.h ! -name '*.pyc')
+
+# Bindings that some tests use switch the GIL on where Python runs without one.
+ifneq ($(findstring t,$(lastword $(subst -, ,$(tag)))),)
+test soak conformance: export PYTHON_GIL := 0
+test soak conformance: isolated += -X gil=0
+endif
 
 .PHONY: help demo test conformance debug lint lint-python lint-types lint-cython lint-c format bench figures docs wheel soak model clean
 

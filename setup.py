@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import c_header
 
 DEBUG = os.environ.get("SHMKIT_DEBUG", "0") not in ("", "0")
-# One folder per variant and interpreter: the C that Cython writes depends on the NumPy that this interpreter has.
-BUILD = f"build/{'debug-' if DEBUG else ''}objects/{sys.implementation.cache_tag}"
+# One folder per variant and interpreter: the C that Cython writes depends on the NumPy that this interpreter has.  The
+# free-threaded one says so in its abiflags alone.
+BUILD = f"build/{'debug-' if DEBUG else ''}objects/{sys.implementation.cache_tag}{sys.abiflags}"
 
 MACROS = [
     ("NPY_NO_DEPRECATED_API", "NPY_1_24_API_VERSION"),

@@ -9,7 +9,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "shmkit"
 # Where `make debug` installs the debug build for this interpreter; the Makefile computes the same path.
-DEBUG_TREE = REPOSITORY / "build" / "debug" / str(sys.implementation.cache_tag)
+DEBUG_TREE = REPOSITORY / "build" / "debug" / f"{sys.implementation.cache_tag}{sys.abiflags}"
 
 
 def debug_environment(**extra: str) -> dict[str, str]:
