@@ -10,7 +10,8 @@
  * wait after every few items.  Spinning in vain, while those who are waited for could run on this core, would then be most
  * of what is done.  So each side of a handle keeps what its last waits were ended by: one that a yield ended is followed
  * by one that yields at once, and spins in vain are followed by ever rarer ones.  Either is tried again now and then, as
- * processes move from core to core. */
+ * processes move from core to core.  Where others want the cores, and a yield takes long, none of it is done for a while
+ * (crowd_t in _wait.h). */
 #ifndef SHMKIT_QUEUE_WAIT_H
 #define SHMKIT_QUEUE_WAIT_H
 
@@ -29,7 +30,11 @@ typedef struct {
 } queue_habit_t;
 
 static ALWAYS_INLINE int queue_spin(ready_t ready, queue_t *queue, queue_habit_t *habit, uint64_t limit_ns) {
-    if (habit->yielded % QUEUE_TRY_SPIN != 0 || !wait_spin(ready, queue, limit_ns, QUEUE_PACE))
+    if (habit->yielded % QUEUE_TRY_SPIN != 0)
+        return 0;
+    if (load_relaxed_u32(&crowd_here()->left) != 0) /* relaxed: a hint */
+        return ready(queue);
+    if (!spin_until(ready, queue, limit_ns, QUEUE_PACE))
         return 0;
     habit->yielded = 0;
     return 1;
@@ -53,21 +58,37 @@ static inline uint64_t queue_spin_on_ns(const queue_habit_t *habit) {
 /* The beginning of a wait: yields, then spins on.  Whether it is over; otherwise it is time to sleep. */
 static ALWAYS_INLINE int queue_begin(ready_t ready, queue_t *queue, waiter_t *waiter, queue_habit_t *habit,
                                      uint64_t deadline_ns) {
-    const uint64_t now = waiter->begun_ns = clock_ns();
+    uint64_t now = waiter->begun_ns = clock_ns();
+    crowd_t *const crowd = crowd_here();
+    const uint32_t left = load_relaxed_u32(&crowd->left); /* relaxed: a hint */
     waiter->slice_end_ns = 0;
+    if (left != 0) {
+        store_relaxed_u32(&crowd->left, left - 1);
+        return 0;
+    }
     for (int yields = 0; yields < QUEUE_YIELDS; yields++) {
+        const uint64_t before = now;
         sched_yield();
-        if (ready(queue)) {
+        const int came = ready(queue);
+        now = clock_ns();
+        const int crowded = now - before > CROWD_YIELD_NS;
+        if (crowded)
+            crowd_yielded(crowd, now - before);
+        if (came) {
             habit->yielded++;
             waiter->begun_ns = 0;
             return 1;
+        }
+        if (crowded) {
+            habit->yielded = 0;
+            return 0;
         }
     }
     habit->yielded = 0;
     uint64_t spin_ns = queue_spin_on_ns(habit);
     if (deadline_ns <= now || deadline_ns - now < spin_ns)
         spin_ns = deadline_ns > now ? deadline_ns - now : 0;
-    if (!wait_spin(ready, queue, spin_ns, QUEUE_PACE)) {
+    if (!spin_until(ready, queue, spin_ns, QUEUE_PACE)) {
         habit->vain++;
         return 0;
     }

@@ -160,12 +160,9 @@ static inline void crowd_spun(crowd_t *crowd, int paid) {
     }
 }
 
-/* Spins at most limit_ns, `pace` pauses between looks; returns whether ready.  In a crowd, looks once. */
-static ALWAYS_INLINE int wait_spin(ready_t ready, const void *of, uint64_t limit_ns, uint32_t pace) {
+/* Spins at most limit_ns, `pace` pauses between looks; returns whether ready. */
+static ALWAYS_INLINE int spin_until(ready_t ready, const void *of, uint64_t limit_ns, uint32_t pace) {
     uint64_t end = 0;
-    const crowd_t *const crowd = crowd_here();
-    if ((load_relaxed_u32(&crowd->left) | load_relaxed_u32(&crowd->beside)) != 0) /* relaxed: hints */
-        return ready(of);
     for (;;) {
         for (uint32_t look = 0; look < 32; look += pace) {
             for (uint32_t i = 0; i < pace; i++)
@@ -179,6 +176,14 @@ static ALWAYS_INLINE int wait_spin(ready_t ready, const void *of, uint64_t limit
         else if (now >= end)
             return 0;
     }
+}
+
+/* The same; but in a crowd, or beside the peer, it looks once. */
+static ALWAYS_INLINE int wait_spin(ready_t ready, const void *of, uint64_t limit_ns, uint32_t pace) {
+    const crowd_t *const crowd = crowd_here();
+    if ((load_relaxed_u32(&crowd->left) | load_relaxed_u32(&crowd->beside)) != 0) /* relaxed: hints */
+        return ready(of);
+    return spin_until(ready, of, limit_ns, pace);
 }
 
 static inline void wait_learn(waiter_t *waiter, uint64_t now) {
