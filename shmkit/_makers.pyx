@@ -6,12 +6,19 @@ for its arguments (``__reduce_ex__``) and whoever unpickles it finds the class b
 is what is done here, with the same arguments, encoded without pickle.  One that answers otherwise is pickled.
 """
 
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport uintptr_t
+
+from shmkit._core_types cimport type_qualname, type_version
 from shmkit._instances cimport BY_CALL, BY_SETSTATE, Outline, found_again, say
 
 import copyreg
+import datetime as dt
 import enum
 import sys
 import types
+from abc import ABCMeta
 
 # By the module and name of their class.  What has code of its own run when it is hashed may not be a key.
 cdef dict _names = {
@@ -24,8 +31,21 @@ cdef dict _names = {
     "uuid": {"UUID"},
 }
 cdef dict _outlines = {}  # by class: of those that were met
+cdef object _utc = dt.timezone.utc
+cdef tuple _utc_arguments = (dt.timedelta(0),)
 cdef object _newobj = copyreg.__newobj__
 cdef type _enum = enum.EnumMeta
+
+cdef struct met_t:           # an enumeration; as known_t in _instances.pyx
+    PyTypeObject *type
+    unsigned int version
+    PyObject *qualname       # ours
+    PyObject *outline        # ours; NULL: its members are to be pickled
+
+cdef enum:
+    ENTRIES = 128
+
+cdef met_t _met[ENTRIES]
 
 cdef bint HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -39,21 +59,40 @@ cdef bint is_member(object kind) except -1:
     return False
 
 
+cdef Outline outline_of_member(object kind):
+    """The outline of an enumeration's members; None: they are to be pickled."""
+    cdef met_t *met = &_met[(<uintptr_t><PyObject *>kind >> 4) % ENTRIES]
+    cdef PyTypeObject *at = <PyTypeObject *>kind
+    cdef Outline outline
+    if met.type != at or met.version != type_version(at) or met.version == 0 or met.qualname != type_qualname(at):
+        outline = say(kind, ()) if is_member(kind) else None
+        hasattr(kind, "__reduce_ex__")  # a lookup, which gives it a version
+        Py_XDECREF(met.qualname)
+        Py_XDECREF(met.outline)
+        met.type, met.version, met.qualname, met.outline = at, type_version(at), type_qualname(at), NULL
+        Py_INCREF(<object>met.qualname)
+        if outline is not None:
+            outline.way = BY_CALL
+            Py_INCREF(outline)
+            met.outline = <PyObject *>outline
+    return None if met.outline == NULL else found_again(<Outline>met.outline, kind)
+
+
 cdef Outline outline_of_made(object kind, bint hashed):
     """The outline of the instances of such a class; None: it is none, or they are to be pickled."""
-    cdef Outline outline = _outlines.get(kind)
+    cdef Outline outline
+    if not HAS_GIL:
+        return None
+    if type(kind) is _enum:
+        # Members' hashes are their class's affair.
+        return None if hashed else outline_of_member(kind)
+    if type(kind) is not type and type(kind) is not ABCMeta:
+        return None  # even to look for it may run somebody's code
+    outline = _outlines.get(kind)
     if outline is None:
-        if not HAS_GIL:
-            return None
-        names = _names.get(kind.__module__) if isinstance(kind.__module__, str) else None
+        names = _names.get(kind.__module__) if type(kind.__module__) is str else None
         if names is None or kind.__qualname__ not in names or len(_outlines) >= 64:
-            # An enumeration's class is not kept, and its members' hashes are its own affair.
-            if hashed or type(kind) is not _enum or not is_member(kind):
-                return None
-            outline = say(kind, ())
-            if outline is not None:
-                outline.way = BY_CALL
-            return found_again(outline, kind)
+            return None
         outline = say(kind, ())
         if outline is None:
             return None
@@ -69,6 +108,8 @@ cdef bint any_after(tuple said, Py_ssize_t count) except -1:
 
 cdef object made_with(object item, Outline outline):
     """What the class, or its ``__setstate__``, is called with; None: pickle does something else."""
+    if item is _utc:
+        return _utc_arguments
     kind = type(item)
     said = item.__reduce_ex__(5)
     if type(said) is not tuple or any_after(said, 2 if outline.way == BY_CALL else 3):

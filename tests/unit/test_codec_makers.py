@@ -76,7 +76,8 @@ MADE_ONES = [
     dt.datetime(2024, 2, 29, 1, 2, 3, 4), dt.datetime(2024, 10, 27, 2, fold=1),
     dt.datetime(1, 1, 1, tzinfo=UTC), dt.datetime(9999, 12, 31, tzinfo=EAST), dt.date(2024, 2, 29),
     dt.time(1, 2, 3, 4, UTC), dt.timedelta(-5, 3, 1), UTC, EAST, Decimal("1.50"), Decimal("sNaN"),
-    Decimal("-Infinity"), Decimal(10) ** 400, fractions.Fraction(-1, 3), fractions.Fraction(10**40, 7),
+    Decimal("-Infinity"), Decimal(10) ** 400, Decimal("1" * 5000), fractions.Fraction(-1, 3),
+    fractions.Fraction(10**40, 7),
     pathlib.PurePosixPath("a/b"), pathlib.PurePosixPath(), pathlib.Path("/tmp/x y"), pathlib.PureWindowsPath("c:/a"),
     range(5), range(10, -10, -3), range(10**30), slice(1, None, "x"), slice(None, [1], 2.5), uuid.UUID(int=2**127 + 5),
 ]  # fmt: skip
@@ -167,6 +168,36 @@ def test_another_class_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(*sent).arguments == item.__reduce__()[1]
     with pytest.raises(pickle.PicklingError):
         encode(item)
+
+
+class Unhashable(type):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Odd(metaclass=Unhashable):
+    __slots__ = ()
+    __reduce__ = None  # type: ignore[assignment]
+
+
+def test_a_class_that_cannot_be_looked_for() -> None:
+    with pytest.raises(TypeError):
+        as_pickle(Odd())
+    with pytest.raises(TypeError):
+        encode(Odd())
+
+
+def test_an_enumeration_that_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code(Colour.GREEN) == MADE
+    with monkeypatch.context() as patch:
+        patch.setattr(Colour, "__reduce_ex__", lambda self, protocol: (str, ("changed",)))
+        assert through(Colour.GREEN) == as_pickle(Colour.GREEN) == "changed"
+    assert through(Colour.GREEN) is Colour.GREEN
+    with monkeypatch.context() as patch:
+        green = Colour.GREEN
+        patch.setattr(sys.modules[__name__], "Colour", Access)
+        with pytest.raises(pickle.PicklingError):
+            encode(green)
+    assert code(Colour.GREEN) == MADE
 
 
 def test_a_reducer_that_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
