@@ -4,6 +4,7 @@ The protocol is in ``_catch.h``.  Any thread may start and stop one; a forked ch
 number.
 """
 
+cimport cython
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
@@ -59,6 +60,7 @@ cdef class Catcher:
         self.end()
         free(self.one)
 
+    @cython.critical_section
     cdef void end(self) noexcept:
         if self.running:
             self.running = False

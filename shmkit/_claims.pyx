@@ -12,11 +12,13 @@ or in none because who took it out died at once, and it still runs at most once,
 A word is ``count << 12 | who``, where ``count`` is another one for each task; a ticket, which stands for the task in
 messages, is ``count << 12 | place``.  So what is said of an old ticket is not taken for the place's new one.
 
-Places are given out and taken back by the one process that made the table, under the GIL or its own lock; what anybody
-may do at any time is `claim`.
+Places are given out and taken back by the one process that made the table, by any of its threads; what anybody may do
+at any time is `claim`.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+
+cimport cython
 
 from shmkit._core cimport *
 
@@ -60,6 +62,7 @@ cdef class Claims:
         """How many tasks are on their way."""
         return self.places - len(self.free)
 
+    @cython.critical_section
     cpdef int64_t offer(self) except -1:
         """A ticket for one more task, which waits to be claimed; 0: there is no place for it now."""
         cdef int64_t place
@@ -71,6 +74,7 @@ cdef class Claims:
         store_release_u64(&self.words[place], self.count << BITS)
         return <int64_t>(self.count << BITS | <uint64_t>place)
 
+    @cython.critical_section
     cpdef object settle(self, uint64_t ticket):
         """Nothing more will be heard of the task: its place is for another."""
         self.word(ticket)

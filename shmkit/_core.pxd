@@ -151,6 +151,8 @@ cdef extern from "_futex.h" nogil:
     int futex_wait(uint32_t *word, uint32_t expected, uint64_t limit_ns)
 
 cdef extern from "_turn.h" nogil:
+    const bint FREE_THREADED
+    uint64_t threads_add(uint64_t *count, uint64_t by)
     ctypedef struct turn_t:
         uint64_t owner
     ctypedef struct session_t:
@@ -249,6 +251,9 @@ cdef extern from "_ring.h" nogil:
     void ring_pass(ring_consumer_t *c, uint64_t nbytes)
     status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *ticket)
     void ring_unhold(ring_consumer_t *c, uint64_t ticket)
+    void ring_within(ring_consumer_t *c)
+    void ring_without(ring_consumer_t *c)
+    void ring_step(ring_consumer_t *c, uint64_t nbytes)
     void ring_release_passed(ring_consumer_t *c)
     void ring_count_received(ring_consumer_t *c, uint64_t nbytes)
     bint ring_spin_records(ring_consumer_t *c, uint64_t limit_ns)

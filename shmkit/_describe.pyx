@@ -109,6 +109,7 @@ cdef class Form:
 
 
 cdef class Memo:
+    @cython.critical_section
     cdef bytes of(self, cnp.dtype dtype):
         """The text of `dtype`."""
         if self.text is not None and self.dtype is dtype:
@@ -118,6 +119,7 @@ cdef class Memo:
             self.dtype, self.text = dtype, text
         return text
 
+    @cython.critical_section
     cdef cnp.dtype find(self, const char *text, uint32_t size):
         """The dtype of a text; ValueError as `restore`."""
         if self.text is None or PyBytes_GET_SIZE(self.text) != size or memcmp(
@@ -125,7 +127,7 @@ cdef class Memo:
         ) != 0:
             own = PyBytes_FromStringAndSize(text, size)
             dtype = restore(own)
-            if dtype.names is not None:
+            if cnp.PyDataType_HASFIELDS(<cnp.dtype>dtype):
                 return dtype
             self.dtype, self.text = dtype, own
         return self.dtype

@@ -27,6 +27,7 @@ from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIN
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+cimport cython
 cimport numpy as cnp
 
 from shmkit._codes cimport *
@@ -50,7 +51,8 @@ from shmkit.array import SharedArray
 cnp.import_array()
 
 # Whether an object that has one reference cannot come twice in what holds it.
-cdef bint COUNTS_ALL = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
+cdef bint HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+cdef bint COUNTS_ALL = sys.version_info < (3, 14) and HAS_GIL
 
 cdef type _SharedArray = SharedArray
 cdef type _generic = np.generic
@@ -186,11 +188,13 @@ cdef int encode_container(writer_t *writer, object item) except -1:
     cdef list members
     if PyTuple_CheckExact(item):
         return write_byte(writer, CODE_TUPLE) or encode_members(writer, item)
+    if not HAS_GIL and type(item) is not frozenset:
+        item = item.copy()  # as it is at one moment, whatever other threads make of it
     if PyDict_CheckExact(item):
         count = PyDict_Size(item)
         if write_byte(writer, CODE_DICT) or write_number(writer, count):
             return NOT_HERE
-        # Nothing below runs code of the user's, but without a GIL another thread may change it: then this raises.
+        # Nothing below runs code of the user's, so that it stays as it is.
         for key, value in (<dict>item).items():
             writer.hashed += 1
             if encode(writer, key):
@@ -226,7 +230,7 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
     cdef Py_ssize_t index = 0
     cdef bint common
     # Keys and members are hashed where they arrive, which is for their classes to say.
-    if writer.depth >= DEPTH_MOST:
+    if not HAS_GIL or writer.depth >= DEPTH_MOST:
         return NOT_HERE
     if writer.hashed:
         return encode_made(writer, item)
@@ -330,11 +334,13 @@ cdef int encode_int(writer_t *writer, object item) except -1:
 cdef int encode_bytearray(writer_t *writer, bytearray item) except -1:
     if mutable_again(writer, item) or write_byte(writer, CODE_BYTEARRAY):
         return NOT_HERE
-    if PyByteArray_GET_SIZE(item) < PART_LEAST:
+    if HAS_GIL and PyByteArray_GET_SIZE(item) < PART_LEAST:
         return write_run(writer, item, PyByteArray_AS_STRING(item), PyByteArray_GET_SIZE(item))
     if writer.parcel == NULL:
         return NOT_HERE
-    return write_view(writer, memoryview(item))  # which keeps it from being resized
+    with cython.critical_section(item):
+        view = memoryview(item)  # which keeps it from being resized
+    return write_view(writer, view)
 
 
 cdef int encode_memoryview(writer_t *writer, object item) except -1:

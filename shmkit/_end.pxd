@@ -9,10 +9,6 @@ from shmkit._map cimport Mapping
 from shmkit._ring_watch cimport RingWatch
 
 
-cdef uint64_t deadline_after(object timeout) except? 0
-cdef object timeout_clock(object timeout)
-
-
 cdef class End:
     cdef ring_producer_t p
     cdef ring_consumer_t c
@@ -37,6 +33,8 @@ cdef class End:
     cdef Mapping mapping              # None once closed
     cdef object __weakref__
     cdef int usable(self) except -1
+    cdef int begin_anew(self) except -1
+    cdef int become(self, turn_t *turn, const bint *plays, bint producer) except -1
     cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1
     cdef int enroll(self) except -1
     cdef bint may_leave(self, ring_role_t *role, int *tries) except -1
@@ -59,7 +57,7 @@ cdef class End:
     cdef bint try_next(self, uint64_t *word) except -1
     cdef void settle_records(self) noexcept
     cdef void settle_room(self) noexcept
-    cdef int finish(self, turn_t *turn) except -1
+    cdef bint finish(self, turn_t *turn, uint32_t *bell) except -1
     cdef void leave(self) noexcept
 
 

@@ -9,18 +9,17 @@ each slice signals are handled, and after a whole slice without change the kerne
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EBADF, errno
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strerror
 
 cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_watch cimport ring_bell
+from shmkit._deadline cimport deadline_after
 from shmkit._map cimport fork_generation, process_start
 
 import os
-
-import numpy as np
 
 from shmkit import errors
 from shmkit._ending import close_at_end
@@ -33,34 +32,14 @@ cdef enum:
     LEAVING_TRIES = 1000  # of a millisecond each
 
 
-cdef uint64_t deadline_after(object timeout) except? 0:
-    """The monotonic instant, in ns, that is `timeout` seconds away; None: never."""
-    if timeout is None:
-        return FOREVER
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.integer, np.floating)):
-        raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}")
-    cdef double seconds
-    try:
-        seconds = timeout
-    except OverflowError:
-        seconds = 1e300 if timeout > 0 else 0.0
-    if seconds != seconds:
-        raise ValueError("timeout must be a number of seconds or None: got nan")
-    cdef uint64_t now = clock_ns()
-    if seconds <= 0:
-        return now
-    return FOREVER if seconds > 1e9 else now + <uint64_t>(seconds * 1e9)
-
-
-cdef object timeout_clock(object timeout):
-    """A function that says how many seconds are left of `timeout`."""
-    cdef uint64_t deadline = deadline_after(timeout)
-
-    def left():
-        now = clock_ns()
-        return (deadline - now) / 1e9 if deadline > now else 0.0
-
-    return left
+cdef inline bint begin(End end, turn_t *turn, const bint *plays) noexcept:
+    """Takes the turn at an end where all is as usual: the role is this process's, and nobody waits or has closed it."""
+    if not (plays[0] and not end.shut and end.session.generation == generation[0] and turn_try(turn)):
+        return False
+    if FREE_THREADED and (end.shut or not plays[0]):  # by now: who closes it has had the turn
+        turn_end(turn)
+        return False
+    return True
 
 
 # Commits of this process, on any ring: tells a consumer whether its process answers what it receives.
@@ -90,6 +69,14 @@ cdef class End:
     cdef int usable(self) except -1:
         """Raise Closed; in a forked child, forget the parent's roles (its leases are not ours)."""
         if self.session.generation != generation[0]:
+            self.begin_anew()
+        if self.shut:
+            raise errors.Closed(f"{self.label} was closed by this process")
+        return 0
+
+    @cython.critical_section
+    cdef int begin_anew(self) except -1:
+        if self.session.generation != generation[0]:
             lease_forget(&self.p.lease)
             lease_forget(&self.c.lease)
             turn_reset(&self.send_turn)
@@ -98,8 +85,6 @@ cdef class End:
             self.records_watch = self.room_watch = None
             self.session.number += 1
             self.session.generation = generation[0]
-        if self.shut:
-            raise errors.Closed(f"{self.label} was closed by this process")
         return 0
 
     cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1:
@@ -176,6 +161,17 @@ cdef class End:
             self.claimed(status, role, "consumer")
         return 0
 
+    cdef int become(self, turn_t *turn, const bint *plays, bint producer) except -1:
+        """Claim the role of an end, unless it is this process's: without a GIL, that is for who has the turn."""
+        self.usable()
+        while FREE_THREADED and not plays[0]:
+            if self.take_turn(turn, clock_ns() + 1000000):
+                try:
+                    return self.claim_producer() if producer else self.claim_consumer()
+                finally:
+                    turn_end(turn)
+        return self.claim_producer() if producer else self.claim_consumer()
+
     cdef bint take_turn(self, turn_t *turn, uint64_t deadline) except -1:
         """Wait for this thread's turn at an end; False if there is none before `deadline`."""
         cdef uint64_t now, limit
@@ -200,8 +196,7 @@ cdef class End:
     cdef bint begin_send(self, object timeout, bint wait) except -1:
         """Become the producer, and take the turn; False where that would mean waiting and `wait` is False."""
         cdef uint64_t deadline
-        if not (self.produces and not self.shut and self.session.generation == generation[0]
-                and turn_try(&self.send_turn)):
+        if not begin(self, &self.send_turn, &self.produces):
             self.usable()
             deadline = deadline_after(timeout) if wait else 0
             if not self.take_turn(&self.send_turn, deadline):
@@ -234,8 +229,7 @@ cdef class End:
 
     cdef bint begin_recv(self, object timeout, bint wait) except -1:
         cdef uint64_t deadline
-        if not (self.consumes and not self.shut and self.session.generation == generation[0]
-                and turn_try(&self.recv_turn)):
+        if not begin(self, &self.recv_turn, &self.consumes):
             self.usable()
             deadline = deadline_after(timeout) if wait else 0
             if not self.take_turn(&self.recv_turn, deadline):
@@ -427,53 +421,72 @@ cdef class End:
 
         Views that are still held become invalid: their arrays stay readable, but the producer may write there.
         """
-        cdef bint within = False
-        if self.shut:
-            return
-        try:
+        cdef bint sending = False, receiving = False, within = False
+        cdef ring_header_t *ring = <ring_header_t *>self.payload
+        with cython.critical_section(self):
+            if self.shut:
+                return
             self.usable()
             self.shut = True
-            # A thread of this process that waits at an end is woken, finds the ring shut, and gives up its turn.
-            if self.consumes:
-                ring_bell(&self.c.shared.consumer_bell.word, NULL)
-                within |= self.finish(&self.recv_turn)
-            if self.produces:
-                ring_bell(&self.p.shared.producer_bell.word, NULL)
-                within |= self.finish(&self.send_turn)
+        try:
+            # Who waits at an end is woken, finds the ring shut, and gives up its turn.  Without a GIL, somebody may be
+            # about to take a role just now.
+            if self.consumes or FREE_THREADED:
+                receiving = self.finish(&self.recv_turn, &ring.consumer_bell.word)
+                within |= not receiving
+            if self.produces or FREE_THREADED:
+                sending = self.finish(&self.send_turn, &ring.producer_bell.word)
+                within |= not sending
         finally:
-            self.shut = True
             self.leave()
+            if sending:
+                turn_end(&self.send_turn)
+            if receiving:
+                turn_end(&self.recv_turn)
             if not within:  # else whoever called this within an operation of ours still looks at the memory
-                self.mapping = None
+                with cython.critical_section(self):
+                    self.mapping = None
             self.segment.close()
 
-    cdef int finish(self, turn_t *turn) except -1:
-        """Wait until no thread is within an operation at that end; 1: this very thread is."""
+    cdef bint finish(self, turn_t *turn, uint32_t *bell) except -1:
+        """Wait until no thread is within an operation at that end, and take the turn; False: this one has it."""
+        ring_bell(bell, NULL)
         while not turn_try(turn):
             if turn_mine(turn):
-                return 1
+                return False
+            ring_bell(bell, NULL)  # of one who began to wait after that
             turn_ask(turn)
             with nogil:
                 turn_wait(turn, 1000000)
-        turn_end(turn)
-        return 0
+        return True
 
     cdef void settle_records(self) noexcept:
         """What the descriptor says, once an operation at the receiving end is over."""
+        cdef RingWatch watch
         if self.consumes and not self.shut:
-            self.records_watch.settle()
+            with cython.critical_section(self):
+                watch = self.records_watch
+            if watch is not None:
+                watch.settle()
 
     cdef void settle_room(self) noexcept:
+        cdef RingWatch watch
         if self.produces and not self.shut:
-            self.room_watch.settle()
+            with cython.critical_section(self):
+                watch = self.room_watch
+            if watch is not None:
+                watch.settle()
 
+    @cython.critical_section
     cdef void leave(self) noexcept:
         if self.records_watch is not None:
             self.records_watch.stop()
         if self.room_watch is not None:
             self.room_watch.stop()
         if self.session.generation == generation[0]:
+            ring_within(&self.c)  # as a view may be at it, which from here on gives nothing back
             self.session.number += 1
+            ring_without(&self.c)
             if self.produces:
                 ring_close_producer(&self.p)
             if self.consumes:

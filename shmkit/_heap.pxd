@@ -1,8 +1,10 @@
 """Heap: blocks of shared memory that processes take, hand on and let go (see _heap.pyx)."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmkit._core cimport lease_t
+cimport cython
+
+from shmkit._core cimport lease_t, threads_add
 from shmkit._core_heap cimport heap_t
 from shmkit._map cimport Mapping
 from shmkit._membership cimport Member
@@ -32,7 +34,9 @@ cdef class Heap:
     cdef object __weakref__
 
     cdef int enter(self) except -1
+    cdef int join(self) except -1
     cdef Hold holding(self)
+    cdef Hold new_hold(self)
     cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline) except 0
     cdef uint32_t take_later(self, uint64_t size, Hold hold, uint64_t deadline) except 0
     cdef bint others(self) except -1
@@ -52,6 +56,29 @@ cdef class Block:
     cdef readonly uint64_t size
     cdef uint64_t used             # bytes of it that mean something
     cdef Py_ssize_t shape
+
+
+# What another thread may be replacing, as it forks, is looked at in the heap's critical section.
+
+cdef inline Hold hold_of(Heap heap):
+    """The name under which this process holds blocks from now on."""
+    with cython.critical_section(heap):
+        if heap.hold is not None:
+            return heap.hold
+    return heap.holding()
+
+
+cdef inline uint64_t word_of(Heap heap) except 0:
+    """What the words of its blocks say."""
+    with cython.critical_section(heap):
+        if heap.hold is not None:
+            return heap.hold.word
+    return heap.holding().word
+
+
+cdef inline void count_blocks(Hold hold, int64_t blocks) noexcept:
+    """So many blocks more are held."""
+    threads_add(&hold.blocks, <uint64_t>blocks)
 
 
 cdef Heap heap_of_process()

@@ -18,6 +18,7 @@ from libc.errno cimport EFBIG, ENOMEM, ENOSPC
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strerror
+from posix.unistd cimport getpid
 
 cimport cython
 
@@ -28,9 +29,10 @@ from shmkit._membership cimport Member, member_of
 from shmkit._primitive cimport deadline_of
 
 import os
-import weakref
+from weakref import ref
 
 from shmkit import errors
+from shmkit.errors import SegmentError
 from shmkit.segment import Segment
 from shmkit.sizes import format_size, parse_size
 
@@ -46,7 +48,6 @@ cdef uint64_t NEVER = <uint64_t>-1
 cdef uint64_t SPAN_MOST = <uint64_t>1 << 44
 
 cdef dict _heaps = {}      # (device, inode) of a segment's file → weak reference to this process's Heap
-cdef object _all = weakref.WeakSet()
 cdef object _own = None    # weak reference to that of this process's anonymous queues: it goes with the last of them
 
 
@@ -108,11 +109,15 @@ cdef class Heap:
 
     cdef int enter(self) except -1:
         """Makes this process a member, anew in a forked child."""
-        if self.generation == generation[0]:
-            return 0
+        return 0 if self.generation == generation[0] else self.join()
+
+    @cython.critical_section
+    cdef int join(self) except -1:
         cdef Member member = member_of(self.mapping)
-        cdef uint32_t place = heap_enter(&self.c, member.own.id)
         cdef sweep_t *sweep
+        if self.generation == generation[0]:
+            return 0  # another thread was quicker; from here on none is, as no Python runs
+        cdef uint32_t place = heap_enter(&self.c, member.own.id)
         if place == HEAP_MEMBERS:
             sweep = <sweep_t *>malloc(sizeof(sweep_t))
             if sweep == NULL:
@@ -121,7 +126,7 @@ cdef class Heap:
             free(sweep)
             place = heap_enter(&self.c, member.own.id)
         if place == HEAP_MEMBERS:
-            raise errors.SegmentError(f"a heap has at most {HEAP_MEMBERS} processes at one time")
+            raise SegmentError(f"a heap has at most {HEAP_MEMBERS} processes at one time")
         self.member = member
         self.place = place
         self.hold = None
@@ -130,15 +135,19 @@ cdef class Heap:
 
     cdef Hold holding(self):
         """The name under which this process holds blocks from now on."""
-        cdef Hold hold = self.hold
-        cdef int error
-        if hold is not None and self.generation == generation[0]:
-            return hold
         self.enter()
-        hold = Hold.__new__(Hold)
+        return self.new_hold()
+
+    @cython.critical_section
+    cdef Hold new_hold(self):
+        cdef Hold hold
         cdef member_t named
+        cdef int error
+        if self.hold is not None:
+            return self.hold
+        hold = Hold.__new__(Hold)
         memset(&named, 0, sizeof(named))
-        error = member_join(&named, self.member.own.fd, self.member.own.key, os.getpid())
+        error = member_join(&named, self.member.own.fd, self.member.own.key, getpid())
         hold.lease = named.lease
         if error:
             raise OSError(error, f"no lease for the blocks of a heap: {strerror(error).decode()}")
@@ -153,7 +162,7 @@ cdef class Heap:
         cdef Block made = Block.__new__(Block)
         made.at = heap_block_at(&self.c, number, &made.size)
         if made.at == NULL:
-            hold.blocks -= 1
+            count_blocks(hold, -1)
             raise errors.RecordCorrupt(f"block {number} of a heap contradicts itself")
         made.heap = self
         made.hold = hold
@@ -166,7 +175,7 @@ cdef class Heap:
         """Lets a block go.  What is the family's stays until it has gone."""
         if not hold.family:
             heap_drop(&self.c, number, hold.word)
-        hold.blocks -= 1
+        count_blocks(hold, -1)
         return 0
 
     cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline) except 0:
@@ -178,11 +187,11 @@ cdef class Heap:
         cdef int error = 0
         cdef status_t status
         if heap_take_warm(&self.c, size, hold.word, &number) == OK:
-            hold.blocks += 1
+            count_blocks(hold, 1)
             return number
         if heap_class_size(heap_class_of(size)) > self.c.limit:
             raise self.too_large(size)
-        hold.blocks += 1
+        count_blocks(hold, 1)
         try:
             # Before more memory is used: perhaps somebody died who had some.
             if clock_ns() - self.looked_ns > SWEEP_EVERY_NS:
@@ -197,7 +206,7 @@ cdef class Heap:
             elif status != OK:
                 raise errors.RecordCorrupt("the table of a heap contradicts itself")
         except BaseException:
-            hold.blocks -= 1
+            count_blocks(hold, -1)
             raise
         return number
 
@@ -400,15 +409,23 @@ cdef Heap settle(Heap heap, object segment):
     heap.segment = segment
     heap.c.fd = mapping.own.fd
     heap.enter()
-    reference = weakref.ref(heap, lambda reference: _heaps.pop(key, None) if _heaps.get(key) is reference else None)
+
+    def forget(reference):
+        with cython.critical_section(_heaps):
+            if _heaps.get(key) is reference:
+                del _heaps[key]
+
+    reference = ref(heap, forget)
     with cython.critical_section(_heaps):
         known = _heaps.get(key)
         found = None if known is None else known()
-        if found is not None:
-            return found
-        _heaps[key] = reference
-    _all.add(heap)
-    return heap
+        if found is None:
+            _heaps[key] = reference
+    return heap if found is None else found
+
+
+cdef list all_heaps():
+    return [heap for heap in [reference() for reference in list(_heaps.values())] if heap is not None]
 
 
 cdef Heap heap_in(object segment):
@@ -427,26 +444,28 @@ cdef Heap heap_in(object segment):
 
 cdef Heap heap_of_process():
     """The heap of this process's anonymous queues: its parent's, if that had one already."""
-    global _own
-    cdef Heap heap = None if _own is None else _own()
-    if heap is None:
-        heap = make_heap(None, None, 0o600, None, None, None, None)
-        _own = weakref.ref(heap)
+    cdef Heap heap = become_own(None) or become_own(make_heap(None, None, 0o600, None, None, None, None))
     heap.enter()
     return heap
 
 
+cdef Heap become_own(Heap heap):
+    """The one that this process has, or from now on `heap` (None: there is none)."""
+    global _own
+    with cython.critical_section(_heaps):
+        if heap is not None and (_own is None or _own() is None):
+            _own = ref(heap)
+        return None if _own is None else _own()
+
+
 def process_heap() -> Heap:
-    """The heap that this process's anonymous queues lie in; it goes with the last of them, and the last of what came
-    by them."""
+    """The heap that this process's anonymous queues lie in; it goes with them, and with what came by them."""
     return heap_of_process()
 
 
 def adopt(Heap heap) -> None:
     """Has this process's anonymous queues lie in `heap` from now on, unless it has one already."""
-    global _own
-    if _own is None or _own() is None:
-        _own = weakref.ref(heap)
+    become_own(heap)
 
 
 def heap_by_key(uint64_t key, pid, fd) -> Heap:
@@ -455,7 +474,7 @@ def heap_by_key(uint64_t key, pid, fd) -> Heap:
     SegmentNotFound: this process has none there, and cannot get at it.
     """
     cdef Heap heap
-    for heap in list(_all):
+    for heap in all_heaps():
         if heap.c.key == key:
             heap.enter()
             return heap
@@ -469,11 +488,12 @@ def heap_by_key(uint64_t key, pid, fd) -> Heap:
 
 def _before_fork():
     cdef Heap heap
-    for heap in list(_all):
-        if heap.generation == generation[0] and heap.hold is not None and heap.hold.blocks != 0:
-            if lease_bequeath(&heap.hold.lease) == 0:
-                heap.hold.family = True
-                heap.hold = None
+    for heap in all_heaps():
+        with cython.critical_section(heap):
+            if heap.generation == generation[0] and heap.hold is not None and heap.hold.blocks != 0:
+                if lease_bequeath(&heap.hold.lease) == 0:
+                    heap.hold.family = True
+                    heap.hold = None
 
 
 os.register_at_fork(before=_before_fork)

@@ -375,7 +375,10 @@ cdef Outline heard_outline(const uint8_t *at, size_t size):
 
 cdef object find_type(Outline outline):
     """The class; None: pickle has to find it."""
-    cdef PyObject *found = find_plainly(outline)
+    cdef PyObject *found
+    if not HAS_GIL:
+        return None  # what is borrowed here may go at any time
+    found = find_plainly(outline)
     if found == NULL or not PyType_Check(<object>found):
         return None
     kind = <object>found

@@ -20,9 +20,9 @@ cimport cython
 
 from shmkit._core cimport *
 
-import atexit
 import os
 import weakref
+from atexit import register as at_exit
 
 # Work on more bytes than this lets other threads run meanwhile.
 cdef enum:
@@ -298,9 +298,10 @@ cdef int hold_lease(Mapping mapping, bytes path, int shmid) except -1:
     mapping.own.lease_path = strdup(PyBytes_AS_STRING(path))
     if mapping.own.lease_path == NULL:
         raise MemoryError
-    if not _leaves_at_exit:
-        _leaves_at_exit = True
-        atexit.register(_leave_all)
+    with cython.critical_section(_leased):
+        if not _leaves_at_exit:
+            _leaves_at_exit = True
+            at_exit(_leave_all)
     _leased.add(mapping)
     return 0
 

@@ -75,8 +75,9 @@ cdef Member member_of(Mapping mapping):
     cdef Member made = join(mapping)
 
     def forget(reference):
-        if _members.get(key) is reference:
-            del _members[key]
+        with cython.critical_section(_members):
+            if _members.get(key) is reference:
+                del _members[key]
 
     # Of two threads that come here together, or a thread and its signal handler, one takes the other's: from here on no
     # Python code runs, so nobody comes between the look and the store.  A process with two names would lose a lock that

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shmkit.errors import Closed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Owner"]
+__all__ = ["Owner", "exchanged"]
+
+_lock = threading.RLock()  # a signal's handler may come back to it
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()  # another thread of the parent may have held it, and is not here to release it
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def exchanged(thing: Any, name: str, value: Any) -> Any:
+    """What an attribute was, which is ``value`` from now on: of several threads, one alone is told that."""
+    with _lock:
+        before = getattr(thing, name)
+        setattr(thing, name, value)
+    return before
 
 
 class Owner:
@@ -38,7 +57,7 @@ class Owner:
 
     def close(self) -> None:
         """Let go of it; again changes nothing."""
-        fd, self._fd = self._fd, -1
+        fd = exchanged(self, "_fd", -1)
         if fd >= 0:
             os.close(fd)
 

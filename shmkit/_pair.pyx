@@ -18,11 +18,11 @@ from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
 from shmkit._decode cimport unpack
 from shmkit._encode cimport pack_lent
-from shmkit._heap cimport Block, Heap, Hold
+from shmkit._heap cimport Block, Heap, Hold, count_blocks
 from shmkit._pair_end cimport PairEnd, find_tie, untied
 from shmkit._pickling cimport pickle_item
 from shmkit._record cimport copy
-from shmkit._wire cimport get_all, get_body, get_size, put_frame
+from shmkit._wire cimport get_all, get_body, get_size
 
 import copyreg
 import pickle
@@ -98,7 +98,7 @@ cdef int send(Pair pair, int fd, int side, object obj) except -1:
         return 0
     if buffers:
         data = whole(data, [bytes(view) if view.readonly else bytearray(view) for view in buffers])
-    return put_frame(fd, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return pair.put(fd, side, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
 cdef int send_bytes(Pair pair, int fd, int side, object data) except -1:
@@ -239,28 +239,42 @@ cdef bytes body_of(int fd, Letter *letter):
     return get_body(fd, letter.size)
 
 
+cdef object next_letter(int fd, int side, Pair pair, Letter *letter, object most):
+    """Waits for a message, and reads it: its bytes (None: more than `most`); or its block (None: it is not there).
+
+    That is one turn: a sender who sees that a later message was taken takes this one for lost.
+    """
+    cdef bint mine = False
+    if pair is not None:
+        mine = pair.begin(&pair.recv_turns[side], side)
+    try:
+        await_letter(fd, side, pair, letter)
+        if letter.size == WIRE_NOTE:
+            return take_note(pair, &letter.note)
+        return None if most is not None and letter.size > most else body_of(fd, letter)
+    finally:
+        if mine:
+            turn_end(&pair.recv_turns[side])
+
+
 cdef object recv(int fd, int side, Pair pair):
     cdef Letter letter
-    cdef Block block
     while True:
-        await_letter(fd, side, pair, &letter)
+        found = next_letter(fd, side, pair, &letter, None)
         if letter.size != WIRE_NOTE:
-            return _loads(body_of(fd, &letter))
-        block = take_note(pair, &letter.note)
-        if block is not None:
-            return opened(block, &letter.note)
+            return _loads(found)
+        if found is not None:
+            return opened(found, &letter.note)
 
 
 cdef object recv_bytes(int fd, int side, Pair pair, object most):
     cdef Letter letter
-    cdef Block block
     while True:
-        await_letter(fd, side, pair, &letter)
+        found = next_letter(fd, side, pair, &letter, most)
         if letter.size != WIRE_NOTE:
-            return None if most is not None and letter.size > most else body_of(fd, &letter)
-        block = take_note(pair, &letter.note)
-        if block is not None:
-            return at_most(read_out(block, &letter.note), most)
+            return found
+        if found is not None:
+            return at_most(read_out(found, &letter.note), most)
 
 
 cdef int read_note(int fd, pair_note_t *note) except -1:
@@ -288,7 +302,7 @@ cdef Block take_note(Pair pair, pair_note_t *note):
         if member_died(&heap.member.own, note.offered >> 2):
             return None
         raise OSError("a message was taken by another reader, or given up: those who share an end need a lock")
-    hold.blocks += 1
+    count_blocks(hold, 1)
     block = heap.block(note.block, hold)
     if note.size > block.size:
         raise errors.RecordCorrupt(f"a message of {note.size} bytes lies in a block of {block.size}; it is lost")

@@ -2,28 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from shmkit._core cimport lease_t
-from shmkit._core_pair cimport meet_reader_t, meet_sender_t, pair_header_t, pair_note_t, pair_way_t
+from shmkit._core cimport turn_t
+from shmkit._core_pair cimport meet_reader_t, meet_sender_t, pair_note_t, pair_way_t
 from shmkit._heap cimport Block, Heap, Hold
-
-
-cdef class Names:
-    # The ids of messages that this process is writing: their lease ends with it.
-    cdef lease_t lease
-    cdef uint64_t first
-    cdef uint64_t next
-    cdef uint64_t generation
-    cdef uint32_t pid
-
-
-cdef class Tie:
-    # The part of a process, and of the children that it forks, in keeping what is on its way.
-    cdef Heap heap
-    cdef uint64_t id
-    cdef uint32_t block
-    cdef pair_header_t *header
-    cdef lease_t lease
-    cdef uint64_t made_in     # the generation of the process that pickled references; 0: none were
+from shmkit._pair_tie cimport Names, Tie
 
 
 cdef class PairEnd:
@@ -39,9 +21,16 @@ cdef class PairEnd:
     # Small messages from hand to hand (_pair_meet.h), by the end that is sent from, or that receives.
     cdef meet_sender_t senders[2]
     cdef meet_reader_t readers[2]
+    cdef turn_t send_turns[2]  # of this process's threads at an end: messages do not tear each other
+    cdef turn_t recv_turns[2]
+    cdef uint64_t turns_of     # the generation of the process whose they are
+    cdef bint left[2]          # ends whose descriptor was closed
     cdef uint64_t known_as[2]  # what the descriptor was when somebody asked for its number; 0: nobody has
 
     cdef int enter(self) except -1
+    cdef int begin_anew(self) except -1
+    cdef int reset_turns(self) except -1
+    cdef bint begin(self, turn_t *turn, int side) except -1
     cdef int tied(self) except -1
     cdef int settle(self, Tie tie) except -1
     cdef int unlist(self) noexcept

@@ -13,23 +13,24 @@ from libc.errno cimport EAGAIN, EBADF, EPIPE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strerror
-from posix.fcntl cimport F_RDLCK, F_WRLCK
+from posix.fcntl cimport F_RDLCK
 
 cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
-from shmkit._heap cimport Block, Heap, Hold, heap_in, heap_of_process
+from shmkit._heap cimport Block, Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of
 from shmkit._map cimport fork_generation
+from shmkit._pair_tie cimport Tie, is_parked, names_in, new_ids, park
 from shmkit._wire cimport get_size, put_all, put_frame, refused
 
 import os
 import sys
-import weakref
 
 from shmkit import errors
 from shmkit._heap import adopt
+from shmkit.errors import RecordCorrupt
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -37,79 +38,12 @@ cdef enum:
     UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before one more is sent; two in any case
     AFTER_MOST = 16 << 20      # likewise, before a send returns: no pipe holds more
     LEAVE_MOST_NS = 20_000_000  # before a descriptor is closed that a thread may look at, which has been stopped
+    TURN_LOOK_NS = 50_000_000
     LOOK_MOST = 64             # messages, before their sender looks what became of them
 
 cdef uint64_t NEVER = <uint64_t>-1
-cdef object _names = weakref.WeakKeyDictionary()  # heap → this process's Names
 cdef void *_untied = NULL  # borrowed: the first of those that have no tie yet
 cdef bint _may_list = getattr(sys, "_is_gil_enabled", lambda: True)()  # or another thread could find one that is going
-cdef list _parked = []  # ties whose references are still on their way to a receiver
-
-
-# --------------------------------------------------------------------------------------------------------------- ids
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class Names:
-    """Ids for messages while they are written."""
-
-    def __dealloc__(self):
-        if self.generation == generation[0]:
-            lease_drop(&self.lease)
-        else:
-            lease_forget(&self.lease)
-
-
-cdef uint64_t new_ids(Heap heap, lease_t *lease, short type, bint inherited) except 0:
-    """Takes the lease of PAIR_SPAN ids that nobody has; returns the first."""
-    cdef uint64_t first
-    cdef int error = EAGAIN
-    cdef int64_t byte
-    for _tries in range(100):
-        first = member_new_id(os.getpid()) & ~(PAIR_SPAN - 1)
-        byte = LEASE_MEMBERS + <int64_t>first
-        if lease_ask_span(heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN) == LEASE_FREE:
-            error = lease_take_span(
-                lease, heap.member.own.fd, heap.member.own.key, byte, PAIR_SPAN, type, inherited
-            )
-            if error != EAGAIN:
-                break
-    if error:
-        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
-    return first
-
-
-cdef Names names_in(Heap heap):
-    """This process's Names in a heap."""
-    cdef Names names = _names.get(heap)
-    if names is None or names.generation != generation[0]:
-        names = Names.__new__(Names)
-        names.first = new_ids(heap, &names.lease, F_WRLCK, False)
-        names.generation = generation[0]
-        names.pid = os.getpid()
-        _names[heap] = names
-    return names
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class Tie:
-    """A part in keeping what is on its way between two ends."""
-
-    def __dealloc__(self):
-        lease_drop(&self.lease)
-
-
-cdef int park(Tie tie) except -1:
-    """Keeps a tie until the references that were pickled have been unpickled, or the process ends."""
-    cdef Tie kept
-    if tie is not None and tie.made_in == generation[0] + 1 and tie.header.taken < tie.header.made:
-        _parked.append(tie)
-    for kept in list(_parked):
-        if kept.made_in != generation[0] + 1 or kept.header.taken >= kept.header.made:
-            _parked.remove(kept)
-    return 0
 
 
 # -------------------------------------------------------------------------------------------------------------- pair
@@ -123,17 +57,21 @@ cdef class PairEnd:
         raise TypeError("a Pair is made by new_pair, or found by find_pair")
 
     def __cinit__(self):
-        self.generation = NEVER
+        self.generation = self.turns_of = NEVER
 
     def __dealloc__(self):
         self.unlist()
         free(self.ways[0].sent)
         free(self.ways[1].sent)
-        if self.tie is not None and (self.tie.made_in or _parked):
+        if self.tie is not None and (self.tie.made_in or is_parked()):
             park(self.tie)
 
     cdef int enter(self) except -1:
         """Takes note of who this process is, anew in a forked child: what its parent sent is its parent's."""
+        return 0 if self.generation == generation[0] else self.begin_anew()
+
+    @cython.critical_section
+    cdef int begin_anew(self) except -1:
         if self.generation == generation[0]:
             return 0
         if self.tie is None:
@@ -149,8 +87,36 @@ cdef class PairEnd:
         self.generation = generation[0]
         return 0
 
+    @cython.critical_section
+    cdef int reset_turns(self) except -1:
+        """Those of a parent's threads are nobody's here."""
+        if self.turns_of != generation[0]:
+            for side in range(2):
+                turn_reset(&self.send_turns[side])
+                turn_reset(&self.recv_turns[side])
+            self.turns_of = generation[0]
+        return 0
+
+    cdef bint begin(self, turn_t *turn, int side) except -1:
+        """Waits for this thread's turn at an end; False: it has it already (in a signal's handler)."""
+        while self.turns_of != generation[0] or not turn_try(turn):
+            if self.turns_of != generation[0]:
+                self.reset_turns()
+            elif turn_mine(turn):
+                return False
+            else:
+                turn_ask(turn)
+                with nogil:
+                    turn_wait(turn, TURN_LOOK_NS)
+                PyErr_CheckSignals()
+        if self.left[side]:  # meanwhile: its number may be another file's by now
+            turn_end(turn)
+            raise refused(EBADF)
+        return True
+
     cdef int tied(self) except -1:
         """Sees to it that there is something to hold messages by; SegmentError, OSError, HeapFull."""
+        cdef Tie made
         if self.generation != generation[0]:
             self.enter()
         if self.tie is not None:
@@ -158,15 +124,18 @@ cdef class PairEnd:
         if self.plain:
             raise errors.SegmentError("a pipe's messages go through its descriptor")
         try:
-            self.settle(new_tie())
+            made = new_tie()
+            self.settle(made)
         except BaseException:
             self.plain = True
             raise
         return 0
 
+    @cython.critical_section
     cdef int settle(self, Tie tie) except -1:
-        self.heap = tie.heap
-        self.tie = tie
+        if self.tie is None:  # else another thread was quicker
+            self.heap = tie.heap
+            self.tie = tie
         self.unlist()
         return self.enter()
 
@@ -186,7 +155,7 @@ cdef class PairEnd:
     cdef Hold holding(self):
         if self.generation != generation[0]:
             self.enter()
-        return self.heap.hold if self.heap.hold is not None else self.heap.holding()
+        return hold_of(self.heap)
 
     def give(self):
         """What `find_pair` takes in another process: it goes into a pickle, once."""
@@ -196,6 +165,7 @@ cdef class PairEnd:
         add_relaxed_u64(&self.tie.header.made, 1)  # relaxed: a count
         return self.heap.segment, self.tie.block, self.tie.id
 
+    @cython.critical_section
     def waiting(self, side):
         """How many messages that were sent from one end, by this process, are in memory and not taken, and their
         bytes: as of now."""
@@ -219,6 +189,7 @@ cdef class PairEnd:
         except (errors.ShmkitError, OSError):
             return None
 
+    @cython.critical_section
     cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1:
         """Waits while more than `most` bytes are under way, in `count` messages or more: as a full pipe would have its
         writer wait.  Returns what became of the wire."""
@@ -254,6 +225,7 @@ cdef class PairEnd:
 
     def leave_end(self, int side):
         """This end's descriptor is about to be closed: whoever looks for a message there is to stop before."""
+        self.left[side] = True
         if self.generation == generation[0] and load_seq_u32(&self.readers[side].inside) != 0:
             with nogil:
                 meet_leave(&self.readers[side], LEAVE_MOST_NS)
@@ -265,6 +237,7 @@ cdef class PairEnd:
     cdef bint is_itself(self, int fd, int side) noexcept:
         return self.known_as[side] == 0 or wire_identity(fd) == self.known_as[side]
 
+    @cython.critical_section
     cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note, uint64_t *told) except -1:
         """Gives a message to a reader that waits for it; False: it goes through the descriptor, then `told` to
         `meet_tell`."""
@@ -282,12 +255,16 @@ cdef class PairEnd:
 
     cdef int put(self, int fd, int side, const uint8_t *data, size_t size) except -1:
         """Sends a message's bytes."""
-        cdef uint64_t told
-        if self.hand(fd, side, data, size, 0, &told):
-            return 0
-        put_frame(fd, data, size)
-        if told:
-            meet_tell(&self.tie.header.meets[side], told)
+        cdef uint64_t told = 0
+        cdef bint mine = self.begin(&self.send_turns[side], side)
+        try:
+            if size > MEET_MOST or not self.hand(fd, side, data, size, 0, &told):
+                put_frame(fd, data, size)
+                if told:
+                    meet_tell(&self.tie.header.meets[side], told)
+        finally:
+            if mine:
+                turn_end(&self.send_turns[side])
         return 0
 
     cdef int64_t get(self, int fd, int side, uint64_t *into, bint *handed) except? -1:
@@ -318,21 +295,25 @@ cdef class PairEnd:
         if handed[0]:
             said = WIRE_NOTE if note else <int64_t>size
             if note and size != sizeof(pair_note_t):
-                raise errors.RecordCorrupt(f"a note of a pipe has {size} bytes; it is lost")
+                raise RecordCorrupt(f"a note of a pipe has {size} bytes; it is lost")
         else:
             PyErr_CheckSignals()
             said = get_size(fd, 0, 0)
         meet_learn(&self.readers[side], &waiter)
         return said
 
+    # What several threads do at one end they do one after the other, but while one waits: as under a GIL.
+
+    @cython.critical_section
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1:
         """Sends a block, which is filled, and this process's no more."""
         cdef Hold hold = block.hold
         cdef pair_note_t note
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_sent_t *sent
-        cdef uint64_t begun, told = 0
+        cdef uint64_t begun, message, told = 0
         cdef uint32_t number = block.number
+        cdef bint mine
         if self.names is None:
             self.names = names_in(self.heap)
         if way.count == way.room:
@@ -341,30 +322,35 @@ cdef class PairEnd:
                 raise MemoryError()
             way.sent = sent
             way.room = 2 * way.room + 16
-        self.names.next += 1
+        message = threads_add(&self.names.next, 1) + 1  # all pairs of the heap have the same names
         memset(&note, 0, sizeof(note))
         note.frame = 0xfeffffff  # -2, in network order
         note.kind = kind
         note.side = side
         note.heap = self.heap.c.key
-        note.offered = block_held(self.names.first + self.names.next % PAIR_SPAN)
+        note.offered = block_held(self.names.first + message % PAIR_SPAN)
         # The pair's own id holds its header.
-        note.sent = block_held(self.tie.id + 1 + self.names.next % (PAIR_SPAN - 1))
+        note.sent = block_held(self.tie.id + 1 + message % (PAIR_SPAN - 1))
         note.size = size
         note.block = number
         note.pair = self.tie.block
         note.pid = self.names.pid
         note.fd = self.heap.c.fd
         if not pair_offer(&self.heap.c, number, hold.word, note.offered):
-            raise errors.RecordCorrupt(f"block {number} of a heap was not this process's")
+            raise RecordCorrupt(f"block {number} of a heap was not this process's")
         block.number = 0
-        hold.blocks -= 1
+        count_blocks(hold, -1)
         way.clock += 1
         begun = way.clock
         try:
-            if not self.hand(fd, side, &note, sizeof(note), MEET_NOTE, &told):
-                put_all(fd, &note, sizeof(note))
-                meet_tell(&self.tie.header.meets[side], told)
+            mine = self.begin(&self.send_turns[side], side)
+            try:
+                if not self.hand(fd, side, &note, sizeof(note), MEET_NOTE, &told):
+                    put_all(fd, &note, sizeof(note))
+                    meet_tell(&self.tie.header.meets[side], told)
+            finally:
+                if mine:
+                    turn_end(&self.send_turns[side])
         except BaseException as error:
             hold = self.holding()
             if pair_pass(&self.heap.c, number, note.offered, hold.word):
@@ -387,7 +373,7 @@ cdef class PairEnd:
         if way.bytes > AFTER_MOST:
             if self.wait_taken(fd, side, AFTER_MOST, 1) == WIRE_GONE and heap_word(&self.heap.c, number) == note.sent:
                 pair_give_up(way, &self.heap.c, self.holding().word)
-                raise BrokenPipeError(EPIPE, os.strerror(EPIPE))
+                raise refused(EPIPE)
         elif way.count >= LOOK_MOST:
             pair_settle(way, &self.heap.c, self.holding().word)
         return 0
@@ -407,7 +393,7 @@ cdef Tie new_tie():
     tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
     memset(tie.header, 0, sizeof(pair_header_t))
     tie.header.id = tie.id
-    hold.blocks -= 1
+    count_blocks(hold, -1)
     pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
     return tie
 

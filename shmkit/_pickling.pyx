@@ -6,6 +6,7 @@ pickler that somebody has put in ForkingPickler's place.  A pickler costs more t
 again.
 """
 
+cimport cython
 from cpython.object cimport PyTypeObject
 
 from shmkit._codes cimport PART_LEAST
@@ -99,7 +100,10 @@ cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST):
     sink.buffers = buffers
     sink.least = least
     try:
-        machine.pickler.dump(item)
+        dump = machine.pickler.dump
+        # Python's pickler reads a dict as if nobody could change it: without a GIL, nobody can meanwhile.
+        with cython.critical_section(item):
+            dump(item)
     finally:
         sink.written = sink.buffers = None
         machine.pickler.clear_memo()

@@ -85,16 +85,19 @@ cdef class Room:
 
     def __dealloc__(self):
         if self.arena is not None and not self.known and self.forks == forks_seen():
-            self.arena.free.setdefault(self.units, []).append(self.at)
+            with cython.critical_section(_places):
+                self.arena.free.setdefault(self.units, []).append(self.at)
 
 
 cdef Arena _arena = None
+cdef dict _places = {}  # nothing: whoever takes a place, or gives one back, is in its critical section
 
 
 def let_go():
     """Has the next anonymous primitive stand in a new segment; the old one goes with the last that stands in it."""
     global _arena
-    _arena = None
+    with cython.critical_section(_places):
+        _arena = None
 
 
 cdef Room take_room(uint64_t size):
@@ -102,20 +105,27 @@ cdef Room take_room(uint64_t size):
     global _arena
     cdef uint64_t units = (size + UNIT - 1) // UNIT
     cdef Room room = Room.__new__(Room)
-    if _arena is None or _arena.generation != generation[0]:
-        _arena = Arena()
-    cdef list places = _arena.free.get(units)
+    cdef Arena arena, made = None
+    cdef list places
     room.units = units
     room.forks = forks_seen()
-    if places:
-        room.at = places.pop()
-    else:
-        if _arena.used + units > UNITS:
-            _arena = Arena()  # the full one lives on in its primitives
-        room.at = _arena.used * UNIT
-        _arena.used += units
-    room.arena = _arena
-    return room
+    while True:
+        with cython.critical_section(_places):
+            if made is not None and _arena is arena:  # else another thread was quicker
+                _arena = made
+            arena = _arena
+            if arena is not None and arena.generation == generation[0]:
+                places = arena.free.get(units)
+                if places:
+                    room.at = places.pop()
+                    room.arena = arena
+                    return room
+                if arena.used + units <= UNITS:
+                    room.at = arena.used * UNIT
+                    arena.used += units
+                    room.arena = arena
+                    return room
+        made = Arena()  # a full one lives on in its primitives
 
 
 # ------------------------------------------------------------------------------------------------------- primitives
@@ -296,9 +306,11 @@ cdef class Primitive:
         if self.generation != generation[0]:
             if self.mapping is None:
                 raise TypeError(f"{type(self).__name__}.__init__ was not called")
-            self.member = member_of(self.mapping)
-            self.bind()
-            self.generation = generation[0]
+            with cython.critical_section(self):
+                self.member = member_of(self.mapping)
+                self.bind()
+                if not self.shut:  # by another thread, meanwhile
+                    self.generation = generation[0]
         return 0
 
     cdef int wait_rounds(self, round_t round, void *of, uint64_t deadline_ns) except -1:
@@ -324,8 +336,9 @@ cdef class Primitive:
 
         Nothing is released: what this process holds it still holds.  The memory goes when the handle does.
         """
-        self.shut = True
-        self.generation = NEVER
+        with cython.critical_section(self):
+            self.shut = True
+            self.generation = NEVER
 
     @property
     def closed(self) -> bool:

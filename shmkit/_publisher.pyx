@@ -15,7 +15,7 @@ from shmkit._map cimport fork_generation
 from shmkit._membership cimport Member, member_of
 from shmkit._topic_end cimport TopicEnd
 
-import threading
+from threading import RLock
 
 import numpy as np
 
@@ -95,11 +95,14 @@ cdef class Publisher(TopicEnd):
         self.take_role()
         topic_reopen(&self.c)
 
+    @cython.critical_section
     cdef int take_role(self) except -1:
         cdef lock_wait_t wait
         self.usable()
+        if self.generation == generation[0]:
+            return 0
         self.loaned = NULL  # that of a parent was not this process's
-        self.turn = threading.RLock()
+        self.turn = RLock()
         self.member = member_of(self.mapping)
         memset(&self.role, 0, sizeof(self.role))
         self.role.cell = &self.c.header.publisher
@@ -107,15 +110,22 @@ cdef class Publisher(TopicEnd):
         self.role.held = member_word(self.member.own.id)
         wait.lock = &self.role
         if lock_try(&wait) != OK:
-            raise errors.RoleTaken(f"{self._label()} is process {member_pid(member_of_word(self.role.cell.word))}")
+            raise self.taken()
         self.generation = generation[0]
         return 0
 
+    cdef object taken(self):
+        return errors.RoleTaken(f"{self._label()} is process {member_pid(member_of_word(self.role.cell.word))}")
+
+    cdef object busy(self):
+        return RuntimeError(f"{self._label()} has a loan, or is publishing: that has to end first")
+
+    @cython.critical_section
     cdef topic_slot_t *begin(self) except NULL:
         if self.generation != generation[0]:
             self.take_role()
         if self.loaned != NULL:
-            raise RuntimeError(f"{self._label()} has a loan, or is publishing: that has to end first")
+            raise self.busy()
         self.loaned = topic_loan(&self.c)
         return self.loaned
 
@@ -141,7 +151,7 @@ cdef class Publisher(TopicEnd):
                 )
         if self.generation != generation[0]:
             self.take_role()
-        with self.turn:
+        with self.turns():
             slot = self.begin()
             try:
                 memcpy(slot.head, head, size)
@@ -199,11 +209,23 @@ cdef class Publisher(TopicEnd):
         slot.body_size = nbytes
         return array
 
+    cdef object turns(self):
+        """The lock of this process's threads."""
+        with cython.critical_section(self):
+            self.usable()
+            return self.turn
+
     cdef int settle(self, cnp.ndarray array, bint publish) except -1:
-        cdef topic_slot_t *slot = self.loaned
-        self.loaned = NULL
         # What is published is not changed any more.
         array.flags.writeable = False
+        with cython.critical_section(self):
+            return self.give_back(publish)
+
+    cdef int give_back(self, bint publish) except -1:
+        cdef topic_slot_t *slot = self.loaned
+        if slot == NULL:
+            return 0  # the publisher was closed meanwhile
+        self.loaned = NULL
         if self.generation != generation[0]:
             return 0  # a forked child has a copy of the handle, and nothing to give back
         if publish:
@@ -221,6 +243,16 @@ cdef class Publisher(TopicEnd):
         """Leave: subscribers get EndOfStream after the last value, unless another publisher comes.  Idempotent."""
         if self.shut:
             return
+        if self.turn is None or self.generation != generation[0]:
+            self.leave()
+        else:
+            with self.turns():  # what another thread publishes just now is whole first
+                self.leave()
+
+    @cython.critical_section
+    cdef int leave(self) except -1:
+        if self.shut:
+            return 0
         if self.mapping is not None and self.generation == generation[0]:
             if self.loaned != NULL:
                 topic_return(&self.c, self.loaned)
@@ -229,6 +261,7 @@ cdef class Publisher(TopicEnd):
             lock_give(&self.role)
         self.shut = True
         self.generation = NEVER
+        return 0
 
 
 cdef class Loan:
@@ -251,8 +284,9 @@ cdef class Loan:
         return self.array
 
     def __exit__(self, kind, error, traceback) -> None:
-        array, self.array = self.array, None
-        if self.publisher.loaned != NULL:  # otherwise the publisher was closed meanwhile
+        with cython.critical_section(self):
+            array, self.array = self.array, None
+        if array is not None:
             self.publisher.settle(array, kind is None)
 
 

@@ -12,5 +12,5 @@ cdef class QueueBase(QueuePut):
 
     cdef object get_one(self, object block, object timeout)
     cdef int found_empty(self) except -1
-    cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1
+    cdef Hold fetch(self, item_t *item, uint64_t deadline, bint block)
     cdef object open_item(self, item_t *item, Hold hold)

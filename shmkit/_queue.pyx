@@ -18,12 +18,12 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport WATCH_ITEMS, WATCH_ROOM
 from shmkit._decode cimport unpack
-from shmkit._heap cimport Block, Hold
+from shmkit._heap cimport Block, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
-from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK
+from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, Share
 from shmkit._queue_put cimport QueuePut
-from shmkit._watch cimport coming_t, new_watch
+from shmkit._watch cimport Watch, coming_t, new_watch
 
 from shmkit import errors
 
@@ -49,32 +49,47 @@ cdef class QueueBase(QueuePut):
         put at that moment, 20 ms at most.  The descriptor cannot be read from.
         Those who put are reached within one network namespace.  ChannelError if 64 descriptors watch the queue already.
         """
-        if self.generation != generation[0]:
-            self.enter()
-        if self.items_watch is None or not self.items_watch.sound():
-            self.items_watch = None
-            self.items_watch = new_watch(
+        cdef Share share = self.kept()
+        cdef Watch watch, made
+        with cython.critical_section(self):
+            if self.items_watch is not None and not self.items_watch.sound():
+                self.items_watch = None
+            watch = self.items_watch
+        if watch is None:
+            made = new_watch(
                 &self.c.header.watched, self.c.header.watchers, QUEUE_WATCHERS, WATCH_ITEMS,
-                <coming_t>queue_is_coming, &self.c, self.share, self._label(),
+                <coming_t>queue_is_coming, &self.c, share, self._label(),
             )
-        return self.items_watch.fd
+            with cython.critical_section(self):
+                self.usable()
+                if self.items_watch is None:  # else another thread was quicker
+                    self.items_watch = made
+                watch = self.items_watch
+        return watch.fd
 
     def _room_fileno(self) -> int:
         """A descriptor that becomes readable when there is room, once a put that does not wait has found none."""
-        if self.generation != generation[0]:
-            self.enter()
-        if self.room_watch is None or not self.room_watch.sound():
-            self.room_watch = None
-            self.room_watch = new_watch(
+        cdef Share share = self.kept()
+        cdef Watch watch, made
+        with cython.critical_section(self):
+            if self.room_watch is not None and not self.room_watch.sound():
+                self.room_watch = None
+            watch = self.room_watch
+        if watch is None:
+            made = new_watch(
                 &self.c.header.room_watched, self.c.header.watchers, QUEUE_WATCHERS, WATCH_ROOM,
-                <coming_t>queue_has_room, &self.c, self.share, self._label(),
+                <coming_t>queue_has_room, &self.c, share, self._label(),
             )
-        return self.room_watch.fd
+            with cython.critical_section(self):
+                self.usable()
+                if self.room_watch is None:
+                    self.room_watch = made
+                watch = self.room_watch
+        return watch.fd
 
     def _look(self) -> bool:
         """Looks for the dead; whether there is something to get."""
-        if self.generation != generation[0]:
-            self.enter()
+        cdef Share _kept = self.kept()
         self.heap.look_for_dead(LOOK_EVERY_NS)
         return queue_has_item(&self.c)
 
@@ -84,6 +99,7 @@ cdef class QueueBase(QueuePut):
         cdef queue_habit_t habit = self.items_habit
         cdef status_t status = SLICE_OVER
         cdef uint64_t deadline = deadline_of(timeout)
+        cdef Share _kept = self.kept()
         waiter_init(&waiter)
         while True:
             if self.shut or self.generation != generation[0]:
@@ -102,11 +118,13 @@ cdef class QueueBase(QueuePut):
 
     def _look_for_room(self) -> bool:
         """Likewise; whether there is room."""
+        cdef Share _kept = self.kept()
         self._look()
         return queue_has_room(&self.c)
 
     def _room(self) -> int:
         """How many more items there is room for."""
+        cdef Share _kept = self.kept()
         return max(0, <object>self.c.most - queue_size(&self.c))
 
     @property
@@ -140,19 +158,23 @@ cdef class QueueBase(QueuePut):
         """What `get` does."""
         cdef item_t item
         cdef Hold hold
+        cdef status_t status
         if self.generation != generation[0]:
             self.enter()
-        hold = self.heap.hold
+        hold = hold_of(self.heap) if FREE_THREADED else self.heap.hold
         if hold is None:
             hold = self.heap.holding()
-        self.c.held = hold.word
-        cdef status_t status = queue_get(&self.c, &item)
+        with cython.critical_section(self):
+            if FREE_THREADED:
+                self.usable()
+            self.c.held = hold.word
+            status = queue_get(&self.c, &item)
         if status != OK:
             if status == CORRUPT:
-                raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
-            if not self.fetch(&item, deadline_of(timeout), block):
+                raise self.corrupt()
+            hold = self.fetch(&item, deadline_of(timeout), block)
+            if hold is None:
                 self.found_empty()
-            hold = self.heap.hold
         return self.open_item(&item, hold)
 
     def get_nowait(self):
@@ -164,13 +186,13 @@ cdef class QueueBase(QueuePut):
         cdef Block owner
         self.operations += 1
         if self.items_watch is not None:
-            self.items_watch.settle()
+            self.settle_items()
         if self.operations % LOOK_EVERY == 0:
             # Who never waits never asks: but what a dead one had taken is to go to somebody.
             self.heap.look_for_dead(LOOK_EVERY_NS)
         if item.block == 0:
             return unpack(item.head, item.head_size, NULL, 0, None, self.pickles)
-        hold.blocks += 1
+        count_blocks(hold, 1)
         owner = self.heap.block(item.block, hold)
         if item.body_size > owner.size:
             raise errors.RecordCorrupt(
@@ -185,11 +207,13 @@ cdef class QueueBase(QueuePut):
         """Raises Empty; whoever watches the descriptor is told when that changes."""
         if self.items_watch is not None:
             self.heap.look_for_dead(LOOK_EVERY_NS)
-            self.items_watch.empty()
+            self.empty_watch(False)
         raise errors.Empty(f"{self._label()} is empty")
 
-    cdef bint fetch(self, item_t *item, uint64_t deadline, bint block) except -1:
-        """Gets an item after waiting for one, under the heap's hold; False if none came in time."""
+    cdef Hold fetch(self, item_t *item, uint64_t deadline, bint block):
+        """Gets an item after waiting for one; the hold that its block is under, or None if none came in time."""
+        cdef Share _kept = self.kept()  # while this waits, what it waits at is the queue's, whoever closes the handle
+        cdef Hold hold
         cdef waiter_t waiter
         cdef status_t status
         cdef bint trimmed = False, waited = False, came = False
@@ -202,15 +226,17 @@ cdef class QueueBase(QueuePut):
         elif block:
             queue_spin_items(&self.c, &habit, SPIN_WITH_GIL_NS)
         while True:
-            self.hold()
-            status = queue_get(&self.c, item)
+            hold = self.hold()
+            with cython.critical_section(self):
+                self.bear(hold)
+                status = queue_get(&self.c, item)
             if waited and (status == OK or status == CORRUPT):
                 queue_pass_on(&self.c)
             if status == OK:
                 self.items_habit = habit
-                return True
+                return hold
             if status == CORRUPT:
-                raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
+                raise self.corrupt()
             if load_relaxed_u32(&self.c.header.state) != QUEUE_OPEN:  # relaxed: it never opens again
                 raise errors.ShutDown(f"{self._label()} was shut down")
             if not block and self.items_watch is not None and begun == 0 and queue_is_coming(&self.c):
@@ -222,7 +248,7 @@ cdef class QueueBase(QueuePut):
                 self.operations += 1
                 if self.operations % LOOK_EVERY == 0:
                     self.heap.look_for_dead(LOOK_EVERY_NS)
-                return False
+                return None
             waited = True
             if status == EMPTY and came:
                 # Somebody was quicker: there are more who look than items come, and one looks in vain who spins.
@@ -235,7 +261,7 @@ cdef class QueueBase(QueuePut):
                     came = True
                     break
                 if status == TIMED_OUT:
-                    return False
+                    return None
                 PyErr_CheckSignals()
                 if self.shut or self.generation != generation[0]:
                     self.enter()
@@ -259,30 +285,34 @@ cdef class QueueBase(QueuePut):
             raise TypeError(f"max_messages_to_get must be a number: got {max_messages_to_get} (say block=… by name)")
         cdef int64_t left = min(max(max_messages_to_get, 1), 1 << 40)
         cdef list found = []
-        if self.generation != generation[0]:
-            self.enter()
-        if self.trouble is not None:
-            trouble, self.trouble = self.trouble, None
-            raise trouble
         hold = self.hold()
+        with cython.critical_section(self):
+            trouble, self.trouble = self.trouble, None
+        if trouble is not None:
+            raise trouble
         while left:
-            status = queue_get(&self.c, &item)
+            with cython.critical_section(self):
+                if FREE_THREADED:
+                    self.usable()
+                self.c.held = hold.word
+                status = queue_get(&self.c, &item)
             if status == EMPTY:
                 if found:
                     break
-                if not self.fetch(&item, deadline_of(timeout), block):
+                hold = self.fetch(&item, deadline_of(timeout), block)
+                if hold is None:
                     self.found_empty()
-                hold = self.heap.hold
             elif status == CORRUPT:
                 if found:
                     break  # the next call says so
-                raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
+                raise self.corrupt()
             try:
                 found.append(self.open_item(&item, hold))
             except BaseException as error:
                 if not found:
                     raise
-                self.trouble = error
+                with cython.critical_section(self):
+                    self.trouble = error
                 break
             hold = self.hold()
             left -= 1

@@ -44,4 +44,11 @@ cdef class QueueEnd:
     cdef int enter(self) except -1
     cdef int bind(self, Share share) except -1
     cdef Hold hold(self)
+    cdef Share kept(self)
+    cdef int usable(self) except -1
+    cdef int bear(self, Hold hold) except -1
+    cdef int settle_items(self) except -1
+    cdef int empty_watch(self, bint room) except -1
+    cdef object corrupt(self)
+    cdef dict counts(self)
     cdef int discard(self, uint32_t block, Hold hold) except -1

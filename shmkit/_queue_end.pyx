@@ -17,9 +17,10 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport sender_close
-from shmkit._heap cimport Heap, Hold, heap_in, heap_of_process, make_heap
+from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of, make_heap
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport deadline_of
+from shmkit._watch cimport Watch
 
 import os
 import time
@@ -101,11 +102,12 @@ cdef Share take_share(Heap heap, uint64_t id):
 cdef int park(Share share) except -1:
     """Keeps a share until the references to its queue that were pickled have been taken, or the process ends."""
     cdef Share kept
-    if share is not None and share.made and share.header.taken < share.header.made:
-        _parked.append(share)
-    for kept in list(_parked):
-        if kept.header.taken >= kept.header.made:
-            _parked.remove(kept)
+    with cython.critical_section(_parked):
+        if share is not None and share.made and share.header.taken < share.header.made:
+            _parked.append(share)
+        for kept in list(_parked):
+            if kept.header.taken >= kept.header.made and kept in _parked:
+                _parked.remove(kept)
     return 0
 
 
@@ -148,20 +150,54 @@ cdef class QueueEnd:
         if self.share is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         self.heap.enter()
-        self.c.member = self.heap.place
-        self.items_watch = self.room_watch = None  # they are of the process that forked
-        self.generation = generation[0]
+        with cython.critical_section(self):
+            if self.generation != generation[0] and not self.shut:
+                self.c.member = self.heap.place
+                self.items_watch = self.room_watch = None  # they are of the process that forked
+                self.generation = generation[0]
         return 0
 
     cdef Hold hold(self):
-        cdef Hold hold
         if self.generation != generation[0]:
             self.enter()
-        hold = self.heap.hold
-        if hold is None:
-            hold = self.heap.holding()
+        return hold_of(self.heap)
+
+    @cython.critical_section
+    cdef Share kept(self):
+        """The share, for a wait: the queue's memory stays the queue's as long as the caller has it.  Closed."""
+        if self.shut or self.generation != generation[0]:
+            self.enter()
+        return self.share
+
+    # Whoever is in the handle's critical section with one of these finds that it is not closed, and that its words are
+    # this process's: so the queue's memory is the queue's until the section is left.
+
+    cdef inline int usable(self) except -1:
+        if self.generation != generation[0]:
+            self.enter()
+        return 0
+
+    cdef inline int bear(self, Hold hold) except -1:
+        """What is got or put next is held under that."""
+        self.usable()
         self.c.held = hold.word
-        return hold
+        return 0
+
+    cdef int settle_items(self) except -1:
+        """What the descriptor says, once something was got."""
+        with cython.critical_section(self):
+            if self.items_watch is not None:
+                self.items_watch.settle()
+        return 0
+
+    cdef int empty_watch(self, bint room) except -1:
+        """Nothing was there to be got (`room`: no room): the descriptor says so."""
+        cdef Watch watch
+        with cython.critical_section(self):
+            watch = self.room_watch if room else self.items_watch
+            if watch is not None:
+                watch.empty()
+        return 0
 
     def _make(self, maxsize, backpressure, heap, joinable=False):
         """Makes a queue in `heap` (None: in that of this process)."""
@@ -194,7 +230,7 @@ cdef class QueueEnd:
         if status != OK:
             home.drop(block, hold)
             raise home.full("a queue", error)
-        hold.blocks -= 1
+        count_blocks(hold, -1)
         share.block = block
         self.bind(share)
         return block
@@ -218,13 +254,12 @@ cdef class QueueEnd:
         self.bind(share)
 
     def __reduce__(self):
-        if self.generation != generation[0]:
-            self.enter()
+        cdef Share share = self.kept()
         if self._name() is None:
             _assert_spawning(self)
-            self.share.made = True
-            add_relaxed_u64(&self.share.header.made, 1)  # relaxed: a count
-        return _restore, (type(self), self._name(), self.heap.segment, self.share.block, self.share.id)
+            share.made = True
+            add_relaxed_u64(&share.header.made, 1)  # relaxed: a count
+        return _restore, (type(self), self._name(), self.heap.segment, share.block, share.id)
 
     def _name(self):
         return self.heap.segment.name if self.heap is not None and self.heap.segment is not None else None
@@ -235,18 +270,21 @@ cdef class QueueEnd:
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
+    @cython.critical_section
     def qsize(self) -> int:
         """How many items are in it; others may change that at once."""
         if self.generation != generation[0]:
             self.enter()
         return queue_size(&self.c)
 
+    @cython.critical_section
     def empty(self) -> bool:
         """Whether nothing is in it; others may change that at once."""
         if self.generation != generation[0]:
             self.enter()
         return queue_size(&self.c) == 0
 
+    @cython.critical_section
     def full(self) -> bool:
         """Whether a put would have to wait; others may change that at once."""
         if self.generation != generation[0]:
@@ -259,17 +297,23 @@ cdef class QueueEnd:
         With `immediate` what is in it is removed, and tasks that were not declared done count as done.
         """
         cdef item_t item
-        self.hold()
-        queue_shut(&self.c, QUEUE_VOID if immediate else QUEUE_SHUT)
+        cdef Hold hold = self.hold()
         cdef status_t status = OK
-        while immediate:
-            status = queue_get(&self.c, &item)
-            if status == EMPTY:
-                break
-            if status != OK:
-                raise errors.RecordCorrupt(f"an item of {self._label()} contradicts itself")
-            self.discard(item.block, None)
-            queue_task_done(&self.c)
+        with cython.critical_section(self):
+            self.bear(hold)
+            queue_shut(&self.c, QUEUE_VOID if immediate else QUEUE_SHUT)
+            while immediate:
+                self.bear(hold)
+                status = queue_get(&self.c, &item)
+                if status == EMPTY:
+                    break
+                if status != OK:
+                    raise self.corrupt()
+                self.discard(item.block, None)
+                queue_task_done(&self.c)
+
+    cdef object corrupt(self):
+        return errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
 
     cdef int discard(self, uint32_t block, Hold hold) except -1:
         """Lets the block of an item go that this process has got (`hold` None), or did not put; 0: it has none."""
@@ -279,6 +323,7 @@ cdef class QueueEnd:
             self.heap.drop(block, hold)
         return 0
 
+    @cython.critical_section
     def _task_done(self):
         if self.generation != generation[0]:
             self.enter()
@@ -289,9 +334,8 @@ cdef class QueueEnd:
         cdef waiter_t waiter
         cdef status_t status
         cdef uint64_t deadline = deadline_of(timeout)
+        cdef Share _kept = self.kept()
         waiter_init(&waiter)
-        if self.generation != generation[0]:
-            self.enter()
         while not queue_is_done(&self.c):
             with nogil:
                 status = queue_done_round(&self.c, &waiter, deadline)
@@ -312,19 +356,22 @@ cdef class QueueEnd:
 
         Arrays that were received stay valid.  An anonymous queue goes with its last handle, and with it what is in it.
         """
-        if self.shut or self.share is None:
-            return
-        self.shut = True
-        self.generation = NEVER
-        self.items_watch = self.room_watch = None
-        cdef Share share = self.share
-        self.share = None
+        cdef Share share
+        with cython.critical_section(self):
+            if self.shut or self.share is None:
+                return
+            self.shut = True
+            self.generation = NEVER
+            self.items_watch = self.room_watch = None
+            share = self.share
+            self.share = None
         park(share)
 
     def _forget_references(self) -> None:
         """What was pickled of it will not arrive any more: whoever was sent it has ended."""
-        if self.share is not None:
-            self.share.made = False
+        with cython.critical_section(self):
+            if self.share is not None:
+                self.share.made = False
 
     @property
     def closed(self) -> bool:
@@ -332,6 +379,7 @@ cdef class QueueEnd:
         return self.shut
 
     @property
+    @cython.critical_section
     def rings(self) -> int:
         """How many rings of cells it has made: it keeps them, for the next time that it is as long."""
         cdef int ring
@@ -341,6 +389,12 @@ cdef class QueueEnd:
 
     def statistics(self) -> dict:
         """Counts since it was made, and what its heap holds (see `Heap.statistics`)."""
+        cdef dict counts = self.counts()
+        counts["heap"] = self.heap.statistics()
+        return counts
+
+    @cython.critical_section
+    cdef dict counts(self):
         if self.generation != generation[0]:
             self.enter()
         cdef uint64_t put = (load_relaxed_u64(&self.c.header.tail) >> 8) - self.c.first_ticket
@@ -354,7 +408,6 @@ cdef class QueueEnd:
             "dropped": load_relaxed_u64(&self.c.header.dropped),
             "lost_to_deaths": skipped,
             "maxsize": 0 if self.c.most == QUEUE_UNBOUNDED else self.c.most,
-            "heap": self.heap.statistics(),
         }
 
     def __repr__(self) -> str:

@@ -16,14 +16,14 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._decode_arrays cimport array_owner
 from shmkit._encode cimport Parcel, pack_lent, pack_small, take_back
-from shmkit._heap cimport Block, Hold
+from shmkit._heap cimport Block, Hold, count_blocks, word_of
 from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
 from shmkit._queue_end cimport *
-from shmkit._queue_end cimport QueueEnd
+from shmkit._queue_end cimport QueueEnd, Share
 
 import sys
-import weakref
+from weakref import getweakrefcount, ref
 
 from shmkit import errors
 
@@ -82,12 +82,14 @@ cdef class QueuePut(QueueEnd):
 
     def _report_to(self, face) -> None:
         """Says who is told of what pickling raises: `face`, to which this is no reason to live."""
-        self.face = weakref.ref(face)
+        with cython.critical_section(self):
+            self.face = ref(face)
 
     cdef int put_one(self, object obj, object block, object timeout, bint move) except -1:
         """What `put` does."""
         cdef item_t item
         cdef int size, error = 0
+        cdef uint64_t held
         cdef status_t status
         if self.generation != generation[0]:
             self.enter()
@@ -98,10 +100,17 @@ cdef class QueuePut(QueueEnd):
         item.flags = 0
         item.block = 0
         item.body_size = 0
-        if self.heap.hold is None:
-            self.heap.holding()
-        self.c.held = self.heap.hold.word
-        status = queue_put(&self.c, &item, &error)
+        if FREE_THREADED:
+            held = word_of(self.heap)
+        else:
+            if self.heap.hold is None:
+                self.heap.holding()
+            held = self.heap.hold.word
+        with cython.critical_section(self):
+            if FREE_THREADED:
+                self.usable()
+            self.c.held = held
+            status = queue_put(&self.c, &item, &error)
         if status != OK:
             try:
                 if status != FULL or error:
@@ -136,12 +145,14 @@ cdef class QueuePut(QueueEnd):
         cdef bint waited = False
         cdef item_t old
         cdef queue_habit_t habit = self.room_habit
+        cdef Share _kept = self.kept()  # while this waits, what it waits at is the queue's, whoever closes the handle
+        cdef Hold now
         waiter_init(&waiter)
         while True:
-            self.hold()
-            if hold is not None:
-                self.c.held = hold.word
-            status = queue_put(&self.c, item, &error)
+            now = self.hold() if hold is None else hold
+            with cython.critical_section(self):
+                self.bear(now)
+                status = queue_put(&self.c, item, &error)
             if status == OK:
                 if waited:
                     queue_pass_room_on(&self.c)
@@ -154,17 +165,20 @@ cdef class QueuePut(QueueEnd):
                 item.block = 0  # the caller has it no more
                 return 0
             if self.policy == POLICY_DROP_OLDEST:
-                if queue_get(&self.c, &old) == OK:
-                    add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
-                    self.discard(old.block, None)
-                    queue_task_done(&self.c)
-                else:  # others have it in their hands, and may have died
+                with cython.critical_section(self):
+                    self.bear(now)
+                    status = queue_get(&self.c, &old)
+                    if status == OK:
+                        add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+                        self.discard(old.block, None)
+                        queue_task_done(&self.c)
+                if status != OK:  # others have it in their hands, and may have died
                     PyErr_CheckSignals()
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 continue
             if not block or self.policy == POLICY_RAISE:
                 if self.room_watch is not None:
-                    self.room_watch.empty()
+                    self.empty_watch(True)
                 raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
             if waiter.begun_ns == 0 and queue_spin_room(&self.c, &habit, SPIN_WITH_GIL_NS):
                 continue
@@ -190,6 +204,7 @@ cdef class QueuePut(QueueEnd):
         cdef uint64_t deadline
         cdef uint64_t size
         cdef bint waited = False
+        cdef Share _kept = self.kept()
         item.flags = 0
         item.block = 0
         owner = array_owner(obj)
@@ -215,7 +230,7 @@ cdef class QueuePut(QueueEnd):
                     self.heap.drop(item.block, hold)
                     raise
                 if item.block != 0:
-                    hold.blocks -= 1
+                    count_blocks(hold, -1)
             else:
                 self.send(&item, hold, deadline, block)
         except BaseException:
@@ -252,12 +267,20 @@ cdef class QueuePut(QueueEnd):
         item.flags = 0
         item.head_size = head_size
         item.body_size = given.used
-        item.block = given.number
-        self.send(&item, given.hold, deadline_of(timeout) if block else clock_ns(), block)
-        # From here on it is the receiver's (or has been let go, by a queue that drops what is new).
-        given.number = 0
+        # It is the receiver's from here on (or let go, by a queue that drops what is new): another thread that would
+        # hand it on, too, while this one waits for room, finds that it has gone.
+        with cython.critical_section(given):
+            item.block, given.number = given.number, 0
+        if item.block == 0:
+            return False
+        number = item.block
+        try:
+            self.send(&item, given.hold, deadline_of(timeout) if block else clock_ns(), block)
+        except BaseException:
+            given.number = number
+            raise
         if item.block != 0:
-            given.hold.blocks -= 1
+            count_blocks(given.hold, -1)
         if move:
             make_empty(obj)
         return True
@@ -267,6 +290,7 @@ cdef class QueuePut(QueueEnd):
         cdef waiter_t waiter
         cdef status_t status = TIMED_OUT
         cdef queue_habit_t habit = self.room_habit
+        cdef Share _kept = self.kept()
         waiter_init(&waiter)
         if queue_spin_room(&self.c, &habit, SPIN_WITH_GIL_NS):
             return 0
@@ -284,7 +308,7 @@ cdef class QueuePut(QueueEnd):
             if status == SLICE_OVER:
                 self.heap.look_for_dead(LOOK_EVERY_NS)
         if self.room_watch is not None:
-            self.room_watch.empty()
+            self.empty_watch(True)
         raise errors.Full(f"{self._label()} is full: it has {self.c.most} items")
 
     def put_many(self, items, block=True, timeout=None) -> None:
@@ -294,6 +318,7 @@ cdef class QueuePut(QueueEnd):
         """
         cdef item_t item
         cdef int size, error = 0
+        cdef uint64_t held
         cdef status_t status
         cdef int64_t sent = 0
         cdef uint64_t deadline = deadline_of(timeout)
@@ -302,13 +327,17 @@ cdef class QueuePut(QueueEnd):
         item.flags = 0
         item.block = 0
         item.body_size = 0
-        self.hold()
         try:
             for obj in items:
                 size = pack_small(obj, item.head, CELL_HEAD)
                 if size > 0:
                     item.head_size = size
-                    status = queue_put(&self.c, &item, &error)
+                    held = word_of(self.heap)
+                    with cython.critical_section(self):
+                        if FREE_THREADED:
+                            self.usable()
+                        self.c.held = held
+                        status = queue_put(&self.c, &item, &error)
                     if status != OK:
                         try:
                             if status != FULL or error:
@@ -342,7 +371,7 @@ cdef bint is_unseen(cnp.ndarray array, Block owner, bint move) except -1:
     """
     if not COUNTS_ALL:
         return move
-    if cnp.get_array_base(array) is not owner or weakref.getweakrefcount(array):
+    if cnp.get_array_base(array) is not owner or getweakrefcount(array):
         return False
     # The owner's: the array's, and that of put_large.
     return Py_REFCNT(array) <= _unseen + move and Py_REFCNT(owner) <= 2

@@ -87,8 +87,8 @@ static inline int queue_learn_ring(queue_t *queue, uint32_t ring) {
         return 0;
     queue->rings[ring].block = block;
     queue->rings[ring].log = log;
-    /* relaxed or not, private; without a GIL several threads store the same */
-    queue->rings[ring].cells = (cell_t *)(at + sizeof(cell_ring_t));
+    /* Private; several threads may store the same.  release: who finds the cells finds how many they are */
+    __atomic_store_n(&queue->rings[ring].cells, (cell_t *)(at + sizeof(cell_ring_t)), __ATOMIC_RELEASE);
     return 1;
 }
 

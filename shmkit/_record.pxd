@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 cimport numpy as cnp
 
-from shmkit._core cimport ring_consumer_t, ring_producer_t, session_t
+from shmkit._core cimport ring_consumer_t, ring_producer_t, session_t, turn_t
 from shmkit._describe cimport Form, Memo
 
 
@@ -24,6 +24,7 @@ cdef class Payload:
     cdef ring_consumer_t *consumer       # views
     cdef uint64_t ticket
     cdef ring_producer_t *producer       # reservations
+    cdef turn_t *turn                    # at the end that they are made at
     cdef object over(self)
 
 cdef class RecordView(Payload):
@@ -31,6 +32,9 @@ cdef class RecordView(Payload):
 
 cdef class Reservation(Payload):
     cdef void send(self, uint64_t nbytes) noexcept
+    cdef bint send_once(self, uint64_t nbytes) noexcept
+    cdef void give_up(self) noexcept
+    cdef int refuse(self) except -1
 
 cdef void copy(void *target, const void *source, size_t nbytes) noexcept
 cdef Form read_form(const uint8_t *record, uint64_t word, Memo memo)

@@ -14,8 +14,8 @@ cimport cython
 cimport numpy as cnp
 
 from shmkit._core cimport (
-    RECORD_ARRAY, RECORD_BYTES, record_array_t, record_data_at, record_kind, record_nbytes, ring_abort, ring_commit,
-    ring_unhold,
+    FREE_THREADED, RECORD_ARRAY, RECORD_BYTES, record_array_t, record_data_at, record_kind, record_nbytes, ring_abort,
+    ring_commit, ring_unhold, ring_within, ring_without, turn_ask, turn_end, turn_mine, turn_t, turn_try, turn_wait,
 )
 from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
 from shmkit._map cimport fork_generation
@@ -134,6 +134,26 @@ cdef inline bint live(Payload payload) noexcept:
     )
 
 
+cdef bint begin(turn_t *turn) noexcept:
+    """Without a GIL, what a reservation does is an operation at its end, as a send is; True: `finish` it.
+
+    Who has the turn meanwhile finds the reservation open and leaves, or closes the ring; or it is this very thread,
+    which a signal's handler interrupts.
+    """
+    if not FREE_THREADED or turn_mine(turn):
+        return False
+    while not turn_try(turn):
+        turn_ask(turn)
+        with nogil:
+            turn_wait(turn, 1000000)
+    return True
+
+
+cdef inline void finish(turn_t *turn, bint begun) noexcept:
+    if begun:
+        turn_end(turn)
+
+
 @cython.freelist(32)
 @cython.no_gc  # it holds a ring, which holds no views: no cycle
 cdef class Payload:
@@ -184,8 +204,11 @@ cdef class RecordView(Payload):
     """
 
     cdef void let_go(self) noexcept:
+        # Within: whoever closes the ring meanwhile has ended the session before, or gives the end up only afterwards.
+        ring_within(self.consumer)
         if live(self):
             ring_unhold(self.consumer, self.ticket)
+        ring_without(self.consumer)
         self.done = True
 
     def release(self) -> None:
@@ -227,6 +250,17 @@ cdef class Reservation(Payload):
         self.done = True
         ring_commit(self.producer, RECORD_BYTES if self.form is None else RECORD_ARRAY, nbytes)
 
+    cdef bint send_once(self, uint64_t nbytes) noexcept:
+        """Whether it was still to be sent: then it is."""
+        cdef bint begun = begin(self.turn), was = live(self)
+        if was:
+            self.send(nbytes)
+        finish(self.turn, begun)
+        return was
+
+    cdef int refuse(self) except -1:
+        raise ValueError("this reservation has been committed or aborted, or its ring was closed")
+
     def commit(self, nbytes=None) -> None:
         """Send the record; `nbytes` (bytes reservations only) sends the first so many bytes of it.
 
@@ -234,7 +268,7 @@ cdef class Reservation(Payload):
         """
         cdef uint64_t size = self.nbytes
         if not live(self):
-            raise ValueError("this reservation has been committed or aborted, or its ring was closed")
+            self.refuse()
         if nbytes is not None:
             nbytes = PyNumber_Index(nbytes)
             if self.form is not None:
@@ -242,13 +276,19 @@ cdef class Reservation(Payload):
             if not 0 <= nbytes <= self.nbytes:
                 raise ValueError(f"nbytes must be from 0 to the {self.nbytes} reserved: got {nbytes}")
             size = nbytes
-        self.send(size)
+        if not self.send_once(size):
+            self.refuse()
 
-    def abort(self) -> None:
-        """Give the room back; nothing is sent.  Idempotent."""
+    cdef void give_up(self) noexcept:
+        cdef bint begun = begin(self.turn)
         if live(self):
             ring_abort(self.producer)
         self.done = True
+        finish(self.turn, begun)
+
+    def abort(self) -> None:
+        """Give the room back; nothing is sent.  Idempotent."""
+        self.give_up()
 
     @property
     def valid(self) -> bool:
@@ -262,15 +302,13 @@ cdef class Reservation(Payload):
     @cython.binding(False)
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         if exc_type is not None:
-            self.abort()
-        elif live(self):
-            self.send(self.nbytes)
-        elif not self.done:
-            self.commit()  # which says why not
+            self.give_up()
+        elif not self.send_once(self.nbytes) and not self.done:
+            self.refuse()
 
     def __dealloc__(self):
         if self.ring is not None and live(self):
-            ring_abort(self.producer)
+            self.give_up()
 
     def __repr__(self) -> str:
         kind = "bytes" if self.form is None else str(self.form.dtype)

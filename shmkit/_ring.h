@@ -1,15 +1,14 @@
 /* The ring's core: one producer, one consumer, records of any size, in plain C over the structs of _layout.h.
  *
- * Who may call what: the ring_producer_t functions only the process that holds the producer's lease, one thread at a
- * time; the ring_consumer_t functions likewise.  Nothing here raises, allocates, logs or (but for the wait functions)
- * sleeps.  Lock-free; wait-free as long as the ring is neither full nor empty.
+ * Who may call what: the ring_producer_t functions only the process that holds the producer's lease, one thread at a time;
+ * the ring_consumer_t functions likewise.  Nothing here raises, allocates, logs or (but for the wait functions) sleeps.
+ * Lock-free; wait-free as long as the ring is neither full nor empty.
  *
  * The algorithm is Lamport's queue (1983) with each side caching the other's index, as in FastForward and MCRingBuffer
- * (2008-10) and many since; records with pads at the lap's end as in Aeron's ring buffers.  What happens when a process
- * is killed between any two instructions is argued in docs/guarantees.md and checked by models/.
+ * (2008-10) and many since; records with pads at the lap's end as in Aeron's ring buffers.  What happens when a process is
+ * killed between any two instructions is argued in docs/guarantees.md and checked by models/.
  *
- * Handles are private to the process.  capacity and the addresses are copied into them once and checked; the shared
- * copies are never read again.  */
+ * Handles are private to the process.  capacity and addresses are copied into them once, checked, and not read again.  */
 #ifndef SHMKIT_RING_H
 #define SHMKIT_RING_H
 
@@ -132,7 +131,7 @@ static inline status_t ring_reserve(ring_producer_t *p, uint64_t head_bytes, uin
             /* Both will never have room together, however empty the ring: the pad goes out alone, so that the consumer
              * can pass it and the record gets the whole lap.  Where they will, what is refused has left no trace. */
             p->tail += pad;
-            /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next; publishes the pad */
+            /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next_within; publishes the pad */
             store_seq_u64(&p->shared->tail, p->tail);
             ring_call(&p->shared->consumer_bell, &p->sender, &p->shared->producer_count.wakes);
             pad = 0;
@@ -171,7 +170,7 @@ static inline void ring_publish(ring_producer_t *p) {
     ring_header_t *shared = p->shared;
     store_relaxed_u64(p->commits, load_relaxed_u64(p->commits) + 1); /* relaxed: a hint */
     FAILPOINT("ring.publish.before");
-    /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next; publishes the records below it.
+    /* SYNC ring-tail: pairs with load_acquire(tail) in ring_next_within; publishes the records below it.
      * seq, and not release, so that the look at the bell below is not reordered before it (SYNC bell) */
     store_seq_u64(&shared->tail, p->tail);
     FAILPOINT("ring.publish.tail");
@@ -223,8 +222,9 @@ static inline void ring_release_to(ring_consumer_t *c, uint64_t head, uint64_t r
     ring_call(&shared->producer_bell, &c->sender, &shared->consumer_count.wakes);
 }
 
-/* A view may die in any thread, beside the thread whose turn it is to receive.  With the GIL both are under it; without
- * one, the few lines that touch the list of views and head are a critical section of this process. */
+/* A view may die in any thread, beside the thread whose turn it is to receive.  With the GIL both are under it; without one, the
+ * few lines that touch next, the list of views and head are a critical section of this process: a spin, as none of them calls
+ * Python.  A receiver moves next in there once it has copied, so that a view which dies gives back nothing of that. */
 static inline void ring_within(ring_consumer_t *c) {
 #ifdef Py_GIL_DISABLED
     while (exchange_acquire_u32(&c->within, 1) != 0)
@@ -262,23 +262,22 @@ static inline void ring_pass_pad(ring_consumer_t *c) {
         c->next += record_span(word);
 }
 
-/* Gives back all that is not held by views. */
-static inline void ring_release_passed(ring_consumer_t *c) {
-    ring_within(c);
-    if (c->views_count == 0) {
-        ring_pass_pad(c);
-        ring_release_to(c, c->next, c->records);
-    }
-    ring_without(c);
+/* Gives back all that is not held by views; within. */
+static inline void ring_release_within(ring_consumer_t *c) {
+    if (c->views_count != 0)
+        return;
+    ring_pass_pad(c);
+    ring_release_to(c, c->next, c->records);
 }
 
-/* Looks at the next record.  OK: it is at c->next, whole, its word in *word, c->span long.  EMPTY or CORRUPT else. */
-static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
+static inline void ring_release_passed(ring_consumer_t *c) { ring_within(c), ring_release_within(c), ring_without(c); }
+
+static inline status_t ring_next_within(ring_consumer_t *c, uint64_t *word) {
     const uint64_t capacity = c->capacity;
     for (;;) {
         if (c->next == c->tail_seen) {
-            /* Both sides in lockstep would move the line with tail from core to core for each record.  A consumer that
-             * only consumes lets a few small ones gather first; one that answers (it has sent since) does not wait. */
+            /* Both sides in lockstep would move the line with tail from core to core for each record.  A consumer that only
+             * consumes lets a few small ones gather first; one that answers (it has sent since) does not wait. */
             const uint64_t commits = load_relaxed_u64(c->commits); /* relaxed: a hint */
             const int answers = commits != c->commits_seen;
             c->pace = answers ? 1 : RING_PACE_STREAM;
@@ -304,7 +303,7 @@ static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
             return CORRUPT;
         if (kind == RECORD_PAD) {
             c->next += span;
-            ring_release_passed(c);
+            ring_release_within(c);
             continue;
         }
         const uint64_t data_at = record_data_at(*word), tailpad = (*word >> RECORD_SPAN_BITS) & 7;
@@ -314,6 +313,14 @@ static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
         c->batch++;
         return OK;
     }
+}
+
+/* Looks at the next record.  OK: it is at c->next, whole, its word in *word, c->span long.  EMPTY or CORRUPT else. */
+static inline status_t ring_next(ring_consumer_t *c, uint64_t *word) {
+    ring_within(c);
+    const status_t status = ring_next_within(c, word);
+    ring_without(c);
+    return status;
 }
 
 static inline uint8_t *ring_record(const ring_consumer_t *c) { return c->data + (c->next & (c->capacity - 1)); }
@@ -326,11 +333,21 @@ static inline void ring_count_received(ring_consumer_t *c, uint64_t nbytes) {
     store_relaxed_u64(&c->shared->consumer_count.bytes, c->bytes);
 }
 
-/* Done with the record at next: it has been copied.  Records held by views keep their place and all behind them. */
-static inline void ring_pass(ring_consumer_t *c, uint64_t nbytes) {
+/* Done with the record at next: it has been copied.  It is given back later, together with others. */
+static inline void ring_step(ring_consumer_t *c, uint64_t nbytes) {
+    ring_within(c);
     c->next += c->span;
     ring_count_received(c, nbytes);
-    ring_release_passed(c);
+    ring_without(c);
+}
+
+/* The same, and it is given back at once.  Records held by views keep their place and all behind them. */
+static inline void ring_pass(ring_consumer_t *c, uint64_t nbytes) {
+    ring_within(c);
+    c->next += c->span;
+    ring_count_received(c, nbytes);
+    ring_release_within(c);
+    ring_without(c);
 }
 
 /* Moves on, but keeps the record at next for a view, whose ticket is the record's position.  OK or TOO_MANY. */
@@ -343,8 +360,8 @@ static inline status_t ring_hold(ring_consumer_t *c, uint64_t nbytes, uint64_t *
     c->views[at] = c->next;
     c->ordinals[at] = c->records;
     c->next += c->span;
-    ring_without(c);
     ring_count_received(c, nbytes);
+    ring_without(c);
     return OK;
 }
 
@@ -363,9 +380,8 @@ static inline void ring_poison(const ring_consumer_t *c, uint64_t ticket) {
 #endif
 }
 
-/* A view is done with its record.  Head moves to the oldest record still held (or to next, if none is). */
+/* A view is done with its record: head moves to the oldest that is held, or to next.  Within, if the view counts still. */
 static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
-    ring_within(c);
     uint32_t at = c->views_first;
     for (uint32_t left = c->views_count; left != 0; left--, at = (at + 1) % RING_VIEWS_MOST)
         if (c->views[at] == ticket) {
@@ -380,12 +396,8 @@ static inline void ring_unhold(ring_consumer_t *c, uint64_t ticket) {
         } while (c->views_count != 0 && (c->views[c->views_first] & 1) != 0);
         if (c->views_count != 0)
             ring_release_to(c, c->views[c->views_first], c->ordinals[c->views_first]);
-        else {
-            ring_pass_pad(c);
-            ring_release_to(c, c->next, c->records);
-        }
+        ring_release_within(c);
     }
-    ring_without(c);
 }
 
 /* Is there a record (or a pad), or will there be none any more? */
@@ -470,12 +482,14 @@ static inline uint64_t ring_recv_rows(ring_consumer_t *c, uint8_t *rows, uint64_
             copy_row(rows, record + data_at, row_size);
             record += span, rows += row_size, same++;
         } while (same < batch && memcmp(record, &word, 8) == 0);
+        ring_within(c);
         c->next += same * span;
         c->batch += same - 1;
         c->records += same - 1;
         c->bytes += (same - 1) * row_size;
         ring_count_received(c, row_size);
-        ring_release_passed(c);
+        ring_release_within(c);
+        ring_without(c);
         done += same;
     }
     return done;

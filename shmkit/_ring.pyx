@@ -14,15 +14,15 @@ cimport cython
 from shmkit._core cimport (
     OK, RING_DATA_AT, RING_MIN_CAPACITY, RING_ROWS_BATCH, RING_VIEWS_MOST, ROLE_OPEN, SEGMENT_KIND_RING,
     load_acquire_u64, load_relaxed_u32, load_relaxed_u64, load_seq_u32, record_data_at, record_nbytes,
-    ring_count_received, ring_format, ring_header_t, ring_hold, ring_next, ring_pass, ring_record, ring_recv_rows,
-    ring_release_passed, ring_role_t, status_t, turn_try,
+    ring_format, ring_header_t, ring_hold, ring_next, ring_pass, ring_record, ring_recv_rows,
+    ring_release_passed, ring_role_t, ring_step, status_t, turn_try,
 )
 from shmkit._core_watch cimport LEASE_CONSUMER, LEASE_PRODUCER, ring_records_ready, ring_room_ready
 from shmkit._describe cimport Memo
 from shmkit._end cimport end_recv, end_send
 from shmkit._map cimport Mapping
 from shmkit._record cimport RecordView, copy, copy_out, read_form
-from shmkit._ring_watch cimport new_ring_watch
+from shmkit._ring_watch cimport RingWatch, new_ring_watch
 from shmkit._send cimport SendingEnd, positive_size
 
 from weakref import WeakKeyDictionary
@@ -233,8 +233,7 @@ cdef class Ring(SendingEnd):
             end = load_acquire_u64(&self.c.shared.tail)  # what is there now; what comes meanwhile is the next call's
             while True:
                 items.append(self.copied(word))  # kept before it is passed: memory may run out
-                self.c.next += self.c.span
-                ring_count_received(&self.c, record_nbytes(word))
+                ring_step(&self.c, record_nbytes(word))
                 if <uint64_t>len(items) >= most or <int64_t>(self.c.next - end) >= 0:
                     return items
                 if ring_next(&self.c, &word) != OK:
@@ -274,7 +273,7 @@ cdef class Ring(SendingEnd):
                 if self.c.views_count == 0:
                     with nogil:
                         count = ring_recv_rows(&self.c, <uint8_t *>view.buf, size, view.len // size, &status)
-                else:  # views may die meanwhile, under the GIL
+                else:  # views may die meanwhile, under the GIL (without one, ring_within orders that)
                     count = ring_recv_rows(&self.c, <uint8_t *>view.buf, size, view.len // size, &status)
                 return count
             finally:
@@ -326,27 +325,43 @@ cdef class Ring(SendingEnd):
         the producer has closed the ring, or was killed, so `try_recv` is to be called whenever it is.  It cannot be
         read from.  The producer is reached within one network namespace.  RoleTaken; Closed.
         """
-        self.claim_consumer()
-        if self.records_watch is None or not self.records_watch.sound():
-            self.records_watch = new_ring_watch(
-                &self.c.shared.consumer_bell, &self.c.shared.producer_role, ring_records_ready, &self.c, self.mapping,
-                self.lease_key, LEASE_PRODUCER, self.label,
+        cdef RingWatch watch, made
+        self.become(&self.recv_turn, &self.consumes, False)
+        with cython.critical_section(self):
+            watch = self.records_watch
+        if watch is None or not watch.sound():
+            made = new_ring_watch(
+                &self.c.shared.consumer_bell, &self.c.shared.producer_role, ring_records_ready, &self.c,
+                self.mapped(), self.lease_key, LEASE_PRODUCER, self.label,
             )
+            with cython.critical_section(self):
+                if self.records_watch is watch:  # else another thread was quicker
+                    self.usable()
+                    self.records_watch = made
+                watch = self.records_watch
             if turn_try(&self.recv_turn):  # else another thread receives, and settles it
                 end_recv(self)
-        return self.records_watch.fd
+        return watch.fd
 
     def _room_fileno(self) -> int:
         """A descriptor that becomes readable when there may be room, once a try_send has found none."""
-        self.claim_producer()
-        if self.room_watch is None or not self.room_watch.sound():
-            self.room_watch = new_ring_watch(
-                &self.p.shared.producer_bell, &self.p.shared.consumer_role, ring_room_ready, &self.p, self.mapping,
-                self.lease_key, LEASE_CONSUMER, self.label,
+        cdef RingWatch watch, made
+        self.become(&self.send_turn, &self.produces, True)
+        with cython.critical_section(self):
+            watch = self.room_watch
+        if watch is None or not watch.sound():
+            made = new_ring_watch(
+                &self.p.shared.producer_bell, &self.p.shared.consumer_role, ring_room_ready, &self.p,
+                self.mapped(), self.lease_key, LEASE_CONSUMER, self.label,
             )
+            with cython.critical_section(self):
+                if self.room_watch is watch:
+                    self.usable()
+                    self.room_watch = made
+                watch = self.room_watch
             if turn_try(&self.send_turn):
                 end_send(self)
-        return self.room_watch.fd
+        return watch.fd
 
     def recv_async(self, timeout=None):
         """`recv`, in an event loop of asyncio, for any number of tasks at a time."""
@@ -386,8 +401,9 @@ cdef class Ring(SendingEnd):
         """The tasks of the event loop that runs which wait to receive (0), or to send (1)."""
         from shmkit import _awaited
 
-        if self.awaiting is None:
-            self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
+        with cython.critical_section(self):
+            if self.awaiting is None:
+                self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
         return _awaited.awaiting_in(self.awaiting[which])
 
     # --- state -------------------------------------------------------------------------------------------------
@@ -419,10 +435,16 @@ cdef class Ring(SendingEnd):
     def __bool__(self) -> bool:
         return True
 
-    def statistics(self) -> RingStatistics:
-        """The ring's counters now, of all processes together.  Closed after close()."""
+    @cython.critical_section
+    cdef Mapping mapped(self):
+        """The mapping, which stays as long as the caller has it.  Closed."""
         if self.mapping is None:
             self.usable()
+        return self.mapping
+
+    def statistics(self) -> RingStatistics:
+        """The ring's counters now, of all processes together.  Closed after close()."""
+        cdef Mapping _kept = self.mapped()
         cdef ring_header_t *ring = <ring_header_t *>self.payload
         # relaxed: each is whole; together they are of one moment only when both ends rest
         cdef uint64_t received = load_relaxed_u64(&ring.consumer_count.records)
@@ -458,5 +480,8 @@ cdef class Ring(SendingEnd):
     def __repr__(self) -> str:
         if self.shut:
             return f"<Ring: {self.label}, closed>"
-        now = self.statistics()
+        try:
+            now = self.statistics()
+        except errors.Closed:  # by another thread, just now
+            return f"<Ring: {self.label}, closed>"
         return f"<Ring: {self.label}, {format_size(self.ring_capacity)}, {now.waiting} records waiting>"

@@ -19,8 +19,9 @@ from shmkit._core cimport (
     OK, RECORD_ALIGN, RECORD_ARRAY, RECORD_ARRAY_ALIGN, RECORD_BYTES, RING_ROWS_BATCH, ring_abort, ring_commit,
     ring_fill, ring_publish, ring_reserve, ring_reserved, ring_send_rows, status_t,
 )
+from shmkit._deadline cimport timeout_clock
 from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
-from shmkit._end cimport End, end_send, timeout_clock
+from shmkit._end cimport End, end_send
 from shmkit._record cimport Reservation, copy, write_description
 
 import numpy as np
@@ -245,14 +246,15 @@ cdef class SendingEnd(End):
         One reservation at a time; nothing else can be sent meanwhile.  Raises as `send` does.
         """
         cdef Reservation slot = Reservation.__new__(Reservation)
-        cdef Form form = self.reserved
+        cdef Form form = None
         cdef uint64_t head = 8, nbytes
         if dtype is None:
-            form = None
             nbytes = parse_size(shape)
         else:
-            if form is None or not is_form(form, shape, dtype, order):
-                self.reserved = form = self.form_of(shape, dtype, order)
+            with cython.critical_section(self):
+                form = self.reserved
+                if form is None or not is_form(form, shape, dtype, order):
+                    self.reserved = form = self.form_of(shape, dtype, order)
             nbytes = form.nbytes
             head = 16 + 8 * form.ndim + PyBytes_GET_SIZE(form.text)
         self.begin_send(timeout, True)
@@ -262,7 +264,7 @@ cdef class SendingEnd(End):
             if form is not None:
                 write_description(ring_reserved(&self.p), form.ndim, form.sides, form.fortran, form.text)
             slot.form, slot.nbytes = form, nbytes
-            slot.ring, slot.mapping, slot.producer = self, self.mapping, &self.p
+            slot.ring, slot.mapping, slot.producer, slot.turn = self, self.mapping, &self.p, &self.send_turn
             slot.current, slot.session = &self.session, self.session
         finally:
             end_send(self)

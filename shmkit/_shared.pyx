@@ -14,6 +14,7 @@ from cpython.object cimport PyTypeObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.unistd cimport geteuid, getpid
 
+cimport cython
 cimport numpy as cnp
 
 from shmkit._core cimport SEGMENT_LEASED, file_is_behind, references_make, references_take, segment_header_t
@@ -124,8 +125,9 @@ cdef Mapping opened(const shared_t *said):
 
 
 def _forget(identity, weak):
-    if _opened.get(identity) is weak:
-        _opened.pop(identity, None)
+    with cython.critical_section(_opened):
+        if _opened.get(identity) is weak:
+            _opened.pop(identity, None)
 
 
 cdef object open_shared(

@@ -111,6 +111,10 @@ cdef class Subscriber(TopicEnd):
         after the last value of a publisher that has left in order.  (After one that was killed another may come: this
         goes on waiting.)
         """
+        with cython.critical_section(self):  # while it does not wait, other threads do
+            return self.next_value(timeout)
+
+    cdef object next_value(self, object timeout):
         cdef uint64_t published, oldest, deadline = deadline_of(timeout)
         cdef bint there
         cdef waiter_t waiter
@@ -184,13 +188,21 @@ cdef class Subscriber(TopicEnd):
         for a value that is being published at that moment, 20 ms at most.  The descriptor cannot be read from.  The
         publisher is reached within one network namespace.  ChannelError if 64 descriptors watch the topic already.
         """
+        with cython.critical_section(self):
+            return self.watching()
+
+    cdef int watching(self) except -1:
+        cdef Watch made
         self.usable()
         if self.watch is None or self.watch.generation != generation[0] or not self.watch.sound():
             self.watch = None
-            self.watch = new_watch(
+            made = new_watch(
                 &self.c.header.watched, self.c.header.watchers, TOPIC_WATCHERS, WATCH_ITEMS,
                 <coming_t>topic_is_coming, &self.ahead, self.mapping, self._label(),
             )
+            self.usable()
+            if self.watch is None:  # else another thread was quicker
+                self.watch = made
         return self.watch.fd
 
     def recv_async(self, timeout=None):
@@ -218,8 +230,9 @@ cdef class Subscriber(TopicEnd):
         """The tasks of the event loop that runs which wait for a value."""
         from shmkit import _awaited
 
-        if self.awaiting is None:
-            self.awaiting = WeakKeyDictionary()
+        with cython.critical_section(self):
+            if self.awaiting is None:
+                self.awaiting = WeakKeyDictionary()
         return _awaited.awaiting_in(self.awaiting)
 
     def try_recv(self):
@@ -234,6 +247,10 @@ cdef class Subscriber(TopicEnd):
 
         Later calls of `recv` return what comes after it.  TimeoutError if nothing was published yet.
         """
+        with cython.critical_section(self):
+            return self.newest(timeout)
+
+    cdef object newest(self, object timeout):
         cdef uint64_t published
         cdef bint there
         self.usable()
@@ -241,7 +258,7 @@ cdef class Subscriber(TopicEnd):
             published = topic_published(&self.c)
             if published == 0:
                 self.ahead.next = 0
-                return self.recv(timeout)
+                return self.next_value(timeout)
             value = self.copy(published - 1, &there)
             if there:
                 self.received = published - 1
@@ -293,6 +310,7 @@ cdef class Subscriber(TopicEnd):
         except errors.EndOfStream:
             raise StopIteration from None
 
+    @cython.critical_section
     def close(self) -> None:
         """End the use of this handle.  Idempotent."""
         self.shut = True

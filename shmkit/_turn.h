@@ -13,6 +13,24 @@
 #include "_atomics.h"
 #include "_futex.h"
 
+/* Whether threads of this process run Python at the same time: what the GIL orders elsewhere is ordered here by turns, by
+ * critical sections (of an object: as a GIL of its own), and by atomic counts. */
+#ifdef Py_GIL_DISABLED
+#define FREE_THREADED 1
+#else
+#define FREE_THREADED 0
+#endif
+
+/* Adds to a count that all threads of this process change; returns what it was. */
+static inline uint64_t threads_add(uint64_t *count, uint64_t by) {
+#ifdef Py_GIL_DISABLED
+    return add_relaxed_u64(count, by); /* relaxed: a count */
+#else
+    *count += by;
+    return *count - by;
+#endif
+}
+
 typedef struct {
     uint32_t word; /* 0 free, 1 taken, 2 taken and somebody waits */
     uint64_t owner;

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shmkit._ending import close_at_end
+from shmkit._owned import exchanged
 from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode
 from shmkit.channel.turn import ChannelStatistics, Turn, take_turn
 from shmkit.channel.waits import Waits
@@ -434,9 +435,8 @@ class Channel(Waits):
         The rest of a message that ``try_send`` has begun is waited for, ``linger`` seconds at most: TimeoutError, but
         closed, if the other end has not taken it by then.
         """
-        if self._closed:
+        if exchanged(self, "_closed", True):
             return
-        self._closed = True
         # In a forked child that has not used it, those who wait are the parent's.
         within = self._generation == _generation and self._evict()
         self._leaving = threading.get_ident()

@@ -66,7 +66,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_condition", "_rwlock", "_barrier", "_atomic_array", "_claims"],
     ],
     3: [
-        ["_record", "_ring_watch", "statistics"],
+        ["_deadline", "_record", "_ring_watch", "statistics"],
         ["_end"],  # waits, with a descriptor too
         ["_send", "_awaited"],  # an end that writes records; one in an event loop
         ["_ring"],  # an end that writes records and hands them out
@@ -74,6 +74,7 @@ FLOORS: dict[int, list[list[str]]] = {
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
         ["_codes", "_heap", "_watch", "_wire"],
+        ["_pair_tie"],  # lies in a heap
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
         ["_dtypes", "_instances", "_reading"],  # some of which are pickled; as it would do; bytes that codes say
         ["_decode_arrays", "_makers"],  # what arrays are made of; instances that are made by a call

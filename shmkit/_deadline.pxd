@@ -1,0 +1,6 @@
+"""Time-outs, as instants (see _deadline.pyx)."""
+
+from libc.stdint cimport uint64_t
+
+cdef uint64_t deadline_after(object timeout) except? 0
+cdef object timeout_clock(object timeout)
