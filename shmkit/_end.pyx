@@ -22,7 +22,7 @@ from shmkit._map cimport fork_generation, process_start
 import os
 
 from shmkit import errors
-from shmkit._ending import close_at_end
+from shmkit._ending import close_at_end, look_up
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -318,6 +318,8 @@ cdef class End:
             with nogil:
                 status = ring_wait_room(&self.p, deadline)
             PyErr_CheckSignals()
+            if FREE_THREADED:
+                look_up()
             self.usable()
             if status == OK or (status == SLICE_OVER and self.consumes):
                 return OK  # in the latter case for pass_own_pads
@@ -376,6 +378,8 @@ cdef class End:
                     status = ring_wait_records(&self.c, deadline)
                 if status != OK:
                     PyErr_CheckSignals()
+                    if FREE_THREADED:
+                        look_up()  # views that others dropped
                     self.usable()
                 if status == SLICE_OVER or status == TIMED_OUT:
                     fate = ring_ask_producer(&self.c, self.mapping.own.fd, self.lease_key, &self.peer_pid)
@@ -429,8 +433,7 @@ cdef class End:
             self.usable()
             self.shut = True
         try:
-            # Who waits at an end is woken, finds the ring shut, and gives up its turn.  Without a GIL, somebody may be
-            # about to take a role just now.
+            # Who waits at an end is woken, and gives up its turn; without a GIL, so does who is about to take a role.
             if self.consumes or FREE_THREADED:
                 receiving = self.finish(&self.recv_turn, &ring.consumer_bell.word)
                 within |= not receiving
@@ -450,11 +453,10 @@ cdef class End:
 
     cdef bint finish(self, turn_t *turn, uint32_t *bell) except -1:
         """Wait until no thread is within an operation at that end, and take the turn; False: this one has it."""
-        ring_bell(bell, NULL)
         while not turn_try(turn):
             if turn_mine(turn):
                 return False
-            ring_bell(bell, NULL)  # of one who began to wait after that
+            ring_bell(bell, NULL)
             turn_ask(turn)
             with nogil:
                 turn_wait(turn, 1000000)

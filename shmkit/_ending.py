@@ -8,7 +8,7 @@ import sys
 import weakref
 from typing import Protocol
 
-__all__ = ["close_at_end"]
+__all__ = ["close_at_end", "look_up"]
 
 
 class Closable(Protocol):
@@ -40,3 +40,7 @@ def close_at_end(thing: Closable) -> None:
 def _close_all() -> None:
     for thing in list(_things):
         thing.close()
+
+
+def look_up() -> None:
+    """Runs Python, as a thread must, without a GIL, to free what it made and others dropped."""
