@@ -248,14 +248,14 @@ static inline int meet_look(meet_t *meet, const waiter_t *waiter, const meet_rea
     const uint32_t here = this_cpu();
     /* relaxed: a hint.  A sender that was last seen on this core runs when this process does not. */
     const uint32_t there = load_relaxed_u32(&meet->sender_cpu);
-    if (there == here + 1 || (there == 0 && one_core_only(here, CPU_UNKNOWN)))
+    if (there == here + 1 || (there == 0 && one_core_only(here, CPU_UNKNOWN)) || crowd_waits(crowd_here()))
         return MEET_LOOK;
     meet_wait_t wait = {
         .meet = meet, .reader = reader, .posted = meet_post(meet), .stays = stays, .looks = 0, .fd = fd};
     if (wait.posted == 0)
         return MEET_LOOK;
     FAILPOINT("meet.posted");
-    wait_spin(meet_has_changed, &wait, waiter->spin_ns, MEET_PACE);
+    spin_until(meet_has_changed, &wait, waiter->spin_ns, MEET_PACE);
     uint64_t word = wait.posted;
     if (!cas_seq_u64(&meet->word, &word, wait.posted & ~(uint64_t)MEET_STATE)) {
         if ((word ^ wait.posted) >> 16 == 0 && (word & MEET_STATE) == MEET_READY &&

@@ -60,12 +60,9 @@ static ALWAYS_INLINE int queue_begin(ready_t ready, queue_t *queue, waiter_t *wa
                                      uint64_t deadline_ns) {
     uint64_t now = waiter->begun_ns = clock_ns();
     crowd_t *const crowd = crowd_here();
-    const uint32_t left = load_relaxed_u32(&crowd->left); /* relaxed: a hint */
     waiter->slice_end_ns = 0;
-    if (left != 0) {
-        store_relaxed_u32(&crowd->left, left - 1);
+    if (crowd_waits(crowd))
         return 0;
-    }
     for (int yields = 0; yields < QUEUE_YIELDS; yields++) {
         const uint64_t before = now;
         sched_yield();

@@ -142,6 +142,14 @@ static inline void crowd_yielded(crowd_t *crowd, uint64_t took_ns) {
     store_relaxed_u32(&crowd->left, waits < CROWD_MOST ? (uint32_t)waits : CROWD_MOST);
 }
 
+/* Whether a wait that begins now is one of those that sleep at once. */
+static inline int crowd_waits(crowd_t *crowd) {
+    const uint32_t left = load_relaxed_u32(&crowd->left);
+    if (left != 0)
+        store_relaxed_u32(&crowd->left, left - 1);
+    return left != 0;
+}
+
 static inline void crowd_spun(crowd_t *crowd, int paid) {
     const uint32_t vain = load_relaxed_u32(&crowd->vain);
     if (paid) {
@@ -202,12 +210,9 @@ static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void 
                                     uint32_t peer_cpu, uint32_t pace) {
     const uint64_t now = waiter->begun_ns = clock_ns();
     crowd_t *const crowd = crowd_here();
-    const uint32_t left = load_relaxed_u32(&crowd->left);
     waiter->slice_end_ns = 0;
-    if (left != 0) {
-        store_relaxed_u32(&crowd->left, left - 1);
+    if (crowd_waits(crowd))
         return 0;
-    }
     /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
     sched_yield();
     const int came = ready(of);
