@@ -136,7 +136,11 @@ class Queue(_Awaited):
 
 
 class JoinableQueue(Queue):
-    """A Queue that counts what has been done: each item that was got is to be followed by one ``task_done()``."""
+    """A Queue that counts what has been done: each item that was got is to be followed by one ``task_done()``.
+
+    An item that a full queue drops (``backpressure="drop_oldest"``) counts as done; but no more are done than were put,
+    so one that is dropped after all were declared done leaves what is put later to be done.
+    """
 
     def task_done(self) -> None:
         """Declare that an item that was got has been dealt with.  ValueError if there were not that many."""

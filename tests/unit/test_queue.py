@@ -163,6 +163,22 @@ def test_what_is_dropped_counts_as_done() -> None:
         queue.task_done()
 
 
+def test_what_is_dropped_after_all_was_declared_done_is_not_counted_again() -> None:
+    """Done is never more than was put: a drop does not stand for an item that comes later."""
+    queue = shmkit.JoinableQueue(2, backpressure="drop_oldest")
+    queue.put_many([0, 1])
+    queue.task_done()
+    queue.task_done()  # ahead: neither was got
+    queue.join()
+    queue.put(2)  # 0 is dropped
+    assert not queue._join(0), "2 was not declared done"
+    assert queue.get_many() == [1, 2]
+    queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+
+
 def test_what_is_dropped_is_given_back_once() -> None:
     """Blocks of dropped items are free, and others stay theirs: by a large put, and by one that hands a block on."""
     source, queue = shmkit.Queue(), shmkit.Queue(1, backpressure="drop_newest")
