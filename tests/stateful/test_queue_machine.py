@@ -115,7 +115,8 @@ class QueueMachine(RuleBasedStateMachine):
                 return False
             self.model.popleft()
             self.dropped += 1
-            self.done += 1
+            # Not if as many were declared done ahead: what comes next is still to be done.
+            self.done = min(self.put_count, self.done + 1)
         self.model.append(item)
         self.put_count += 1
         return True
@@ -239,6 +240,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert said["put"] == self.put_count
             assert said["items"] == len(self.model)
             assert said["lost_to_deaths"] == 0
+            assert queue._join(0) == (self.done == self.put_count)
 
 
 class SimpleQueueMachine(RuleBasedStateMachine):
@@ -267,6 +269,27 @@ class SimpleQueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "queue"):
             self.queue.close()
+
+
+def test_more_done_than_got_and_then_drops() -> None:
+    """Two tasks are declared done ahead, what they stood for is dropped, and two more come."""
+    state = QueueMachine()
+    state.make(most=2, policy="drop_oldest")
+    try:
+        state.put_many(batch=[1, 2], times=1, which=False)
+        state.task_done(which=False)
+        state.task_done(which=True)
+        state.counts()
+        state.join(which=False)
+        state.put_many(batch=[3, 4, 5], times=1, which=True)
+        state.counts()
+        assert state.done == state.put_count - 1
+        state.task_done(which=True)
+        state.counts()
+        state.join(which=False)
+        state.task_done(which=True)
+    finally:
+        state.teardown()
 
 
 TestQueue = QueueMachine.TestCase
