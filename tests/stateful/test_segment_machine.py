@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
@@ -38,8 +39,26 @@ class Model:
             self.name = None
 
 
+class View:
+    """An array over a segment, from a byte on.
+
+    Hypothesis refers to what a rule returned until the machine is gone, even once another rule has consumed it; so the
+    array goes, and with it its use of the segment, when it is let go.
+    """
+
+    def __init__(self, array: np.ndarray, model: Model, at: int) -> None:
+        self.array = array
+        self.model = model
+        self.at = at
+        model.gain()
+
+    def let_go(self) -> None:
+        del self.array
+        self.model.lose()
+
+
 class Segments(RuleBasedStateMachine):
-    """A handle is (Segment, Model); a view is (ndarray, Model, first byte)."""
+    """A handle is (Segment, Model)."""
 
     handles = Bundle("handles")
     views = Bundle("views")
@@ -112,19 +131,16 @@ class Segments(RuleBasedStateMachine):
         segment, model = handle
         if segment.closed:
             return multiple()
-        model.gain()
-        return segment.ndarray(SIZE - at, "u1", at), model, at
+        return View(segment.ndarray(SIZE - at, "u1", at), model, at)
 
     @rule(target=views, view=views)
-    def slice_a_view(self, view: tuple[np.ndarray, Model, int]) -> Any:
-        array, model, at = view
-        model.gain()
-        half = len(array) // 2
-        return array[half:], model, at + half
+    def slice_a_view(self, view: View) -> View:
+        half = len(view.array) // 2
+        return View(view.array[half:], view.model, view.at + half)
 
     @rule(view=consumes(views))
-    def drop_a_view(self, view: tuple[np.ndarray, Model, int]) -> None:
-        view[1].lose()
+    def drop_a_view(self, view: View) -> None:
+        view.let_go()
 
     @rule(handle=handles, at=st.integers(0, SIZE - 1), byte=st.integers(0, 255))
     def write(self, handle: tuple[Segment, Model], at: int, byte: int) -> None:
@@ -132,10 +148,9 @@ class Segments(RuleBasedStateMachine):
             handle[0].buf[at] = handle[1].content[at] = byte
 
     @rule(view=views, byte=st.integers(0, 255))
-    def write_through_a_view(self, view: tuple[np.ndarray, Model, int], byte: int) -> None:
-        array, model, at = view
-        if len(array):
-            array[0] = model.content[at] = byte
+    def write_through_a_view(self, view: View, byte: int) -> None:
+        if len(view.array):
+            view.array[0] = view.model.content[view.at] = byte
 
     @rule(handle=handles)
     def close(self, handle: tuple[Segment, Model]) -> None:
@@ -155,9 +170,8 @@ class Segments(RuleBasedStateMachine):
         model.name = None
 
     @rule(view=views)
-    def compare_view(self, view: tuple[np.ndarray, Model, int]) -> None:
-        array, model, at = view
-        assert array.tobytes() == bytes(model.content[at : at + len(array)])
+    def compare_view(self, view: View) -> None:
+        assert view.array.tobytes() == bytes(view.model.content[view.at : view.at + len(view.array)])
 
     @rule(handle=handles)
     def compare(self, handle: tuple[Segment, Model]) -> None:
@@ -171,7 +185,7 @@ class Segments(RuleBasedStateMachine):
         assert mine == there & set(self.names)
 
     def teardown(self) -> None:
-        # The bundles hold views and handles until the machine is gone; names go now.
+        # Hypothesis holds views and handles until the machine is gone; names go now.
         for name, backing in self.made:
             shmkit.unlink(name, missing_ok=True, backing=backing)
 
@@ -184,3 +198,22 @@ def _listed() -> list[Any]:
 
 Segments.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestSegments = Segments.TestCase
+
+
+@pytest.mark.parametrize("backing", ["posix", "sysv"])
+def test_a_dropped_view_is_gone_though_it_is_still_referred_to(backing: str) -> None:
+    """As Hypothesis refers to it: the last user of a leased segment, so that its name goes too."""
+    state = Segments()
+    try:
+        handle = state.create(backing=backing, lifetime="leased")
+        view = state.look(handle=handle, at=0)
+        half = state.slice_a_view(view=view)
+        state.close(handle=handle)
+        state.drop_a_view(view=view)
+        state.names_are_as_the_model_says()
+        assert handle[1].name is not None
+        state.drop_a_view(view=half)
+        assert handle[1].name is None
+        state.names_are_as_the_model_says()
+    finally:
+        state.teardown()
