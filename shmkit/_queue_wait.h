@@ -61,8 +61,11 @@ static ALWAYS_INLINE int queue_begin(ready_t ready, queue_t *queue, waiter_t *wa
     uint64_t now = waiter->begun_ns = clock_ns();
     crowd_t *const crowd = crowd_here();
     waiter->slice_end_ns = 0;
-    if (crowd_waits(crowd))
-        return 0;
+    if (crowd_waits(crowd)) {
+        if (ready(queue))
+            waiter->begun_ns = 0;
+        return waiter->begun_ns == 0;
+    }
     for (int yields = 0; yields < QUEUE_YIELDS; yields++) {
         const uint64_t before = now;
         sched_yield();

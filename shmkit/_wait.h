@@ -205,14 +205,18 @@ static inline void wait_learn(waiter_t *waiter, uint64_t now) {
     waiter->slice_ns = SLICE_FIRST_NS;
 }
 
-/* The beginning of a wait: yields, then spins, if the other side can be running.  Returns whether ready by now. */
+/* The beginning of a wait: yields, then spins, if the other side can be running.  Returns whether ready by now; it has looked at
+ * least once, whatever the deadline. */
 static ALWAYS_INLINE int wait_begin(waiter_t *waiter, ready_t ready, const void *of, uint64_t deadline_ns,
                                     uint32_t peer_cpu, uint32_t pace) {
     const uint64_t now = waiter->begun_ns = clock_ns();
     crowd_t *const crowd = crowd_here();
     waiter->slice_end_ns = 0;
-    if (crowd_waits(crowd))
-        return 0;
+    if (crowd_waits(crowd)) {
+        if (ready(of))
+            wait_learn(waiter, clock_ns());
+        return waiter->begun_ns == 0;
+    }
     /* A peer that was woken just now may have been put on this very core: let it run before anything else. */
     sched_yield();
     const int came = ready(of);
