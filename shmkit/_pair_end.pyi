@@ -1,12 +1,4 @@
-from typing import final
-
 from shmkit.segment import Segment
-
-@final
-class Names: ...
-
-@final
-class Tie: ...
 
 class PairEnd:
     def expose(self, fd: int, side: int) -> None: ...

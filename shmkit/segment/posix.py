@@ -10,7 +10,6 @@ import os
 import re
 
 from shmkit import _header, _make
-from shmkit._foreign import posix_ipc
 from shmkit._map import Mapping
 from shmkit.segment import file
 from shmkit.segment.trouble import check_room, explain
