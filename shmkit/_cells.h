@@ -79,15 +79,15 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
         uint64_t tail = load_seq_u64(&header->tail);
         const uint64_t ticket = tail >> 8;
         const uint32_t ring = tail & 255;
+        /* relaxed: whoever shuts it does so now or then.  Before the room: one that is full has none, and will have none. */
+        if (__builtin_expect(load_relaxed_u32(&header->state) != QUEUE_OPEN, 0))
+            return CLOSED;
         if (queue->most != QUEUE_UNBOUNDED && ticket - (load_seq_u64(&header->head) >> 8) >= queue->most &&
             (int64_t)(ticket - (queue_true_head(queue) >> 8)) >= (int64_t)queue->most) {
             if (load_seq_u64(&header->tail) != tail)
                 continue;
             return FULL;
         }
-        if (__builtin_expect(load_relaxed_u32(&header->state) != QUEUE_OPEN,
-                             0)) /* relaxed: whoever shuts it does so now or then */
-            return CLOSED;
         cell_t *cell = queue_cell(queue, ring, ticket);
         if (__builtin_expect(cell == NULL, 0))
             return CORRUPT;

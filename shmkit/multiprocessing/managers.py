@@ -58,7 +58,6 @@ class _Client:
 
 class _Serving(threading.local):
     client: _Client | None = None  # None: a thread that serves nobody
-    waited = False  # for an item, in its last look for one
 
 
 _serving = _Serving()
@@ -168,26 +167,17 @@ def _condition(lock: Any = None) -> threading.Condition:
     return threading.Condition(made)
 
 
-class _NotEmpty(threading.Condition):
-    def wait(self, timeout: float | None = None) -> bool:
-        _serving.waited = True
-        return super().wait(timeout)
-
-
 class _Queue(queue.Queue):  # type: ignore[type-arg]
-    """``queue.Queue``, in the server: who has gone while it waited gets nothing."""
+    """``queue.Queue``, in the server: who has gone before an item was taken out for it gets nothing.
 
-    def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(maxsize)
-        self.not_empty = _NotEmpty(self.mutex)
+    That is asked each time, and not only after a wait: the call of a client that was killed may be heard late.
+    """
 
     def _get(self) -> Any:
-        if _serving.waited:
-            _serving.waited = False
-            client = _serving.client
-            if client is not None and client.gone:
-                self.not_empty.notify()  # which it was told instead of somebody else
-                raise EOFError("the client that waited for an item has ended")
+        client = _serving.client
+        if client is not None and client.gone:
+            self.not_empty.notify()  # which it was told instead of somebody else
+            raise EOFError("the client that waited for an item has ended")
         return super()._get()
 
 

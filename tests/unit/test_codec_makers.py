@@ -187,7 +187,9 @@ def test_a_class_that_cannot_be_looked_for() -> None:
 
 
 def test_an_enumeration_that_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert code(Colour.GREEN) == MADE
+    before = code(Colour.GREEN)
+    # Some versions of Python pickle a member as an attribute of its class.
+    assert (before == MADE) == (Colour.GREEN.__reduce_ex__(pickle.HIGHEST_PROTOCOL)[0] is Colour)
     with monkeypatch.context() as patch:
         patch.setattr(Colour, "__reduce_ex__", lambda self, protocol: (str, ("changed",)))
         assert through(Colour.GREEN) == as_pickle(Colour.GREEN) == "changed"
@@ -197,7 +199,7 @@ def test_an_enumeration_that_is_changed(monkeypatch: pytest.MonkeyPatch) -> None
         patch.setattr(sys.modules[__name__], "Colour", Access)
         with pytest.raises(pickle.PicklingError):
             encode(green)
-    assert code(Colour.GREEN) == MADE
+    assert code(Colour.GREEN) == before
 
 
 def test_a_reducer_that_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:

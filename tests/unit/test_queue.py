@@ -307,6 +307,31 @@ def test_shutdown_wakes_who_waits(what: str) -> None:
     assert len(raised) == (what != "join")
 
 
+def test_shutdown_of_a_full_queue() -> None:
+    """What is in it can be got, and whoever waits for room is told at once that there will be none."""
+    queue = shmkit.Queue(2)
+    queue.put_many([0, 1])
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            queue.put(2)
+        except shmkit.ShutDown as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    queue.shutdown()
+    for thread in threads:
+        thread.join(30)
+    assert len(raised) == 2
+    for block in (True, False):
+        with pytest.raises(shmkit.ShutDown):
+            queue.put(3, block)
+    assert queue.get_many() == [0, 1]
+
+
 def test_joining(start_method: BaseContext, process: Processes) -> None:
     """join returns when each item was declared done; one declaration too many is refused."""
     queue = shmkit.JoinableQueue()
