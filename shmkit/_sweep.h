@@ -153,9 +153,10 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     if (tail == (ticket << 8 | ring))
         cas_seq_u64(&header->tail, &tail, tail + END_STEP);
     FAILPOINT("sweep.passed");
-    if (header->skipping != ticket + 1) {
-        header->skipped_was = header->skipped;
-        header->skipping = ticket + 1;
+    /* relaxed, here and below: under the lock, which may be a dead one's, who has ordered nothing but by its end */
+    if (load_relaxed_u64(&header->skipping) != ticket + 1) {
+        store_relaxed_u64(&header->skipped_was, load_relaxed_u64(&header->skipped));
+        store_relaxed_u64(&header->skipping, ticket + 1);
     }
     if (item_block(item) != 0 && item_lap(item) == (lap & ITEM_LAP_MASK) &&
         item_block(item) < sweep->heap->blocks_most) {
@@ -169,10 +170,10 @@ static inline void sweep_claimed(sweep_t *sweep, queue_t *queue, cell_t *cell, u
     if (cas_seq_u64(&cell->word, &word, cell_word(ticket, 0, CELL_SKIP)))
         sweep->mended++;
     FAILPOINT("sweep.skipped");
-    store_seq_u64(&header->skipped,
-                  header->skipped_was + 1); /* relaxed would do, but who waits for tasks looks at it with seq */
+    store_seq_u64(&header->skipped, load_relaxed_u64(&header->skipped_was) +
+                                        1); /* relaxed would do, but who waits for tasks looks at it with seq */
     FAILPOINT("sweep.counted");
-    header->skipping = 0;
+    store_relaxed_u64(&header->skipping, 0);
 }
 
 static inline void sweep_taken(sweep_t *sweep, queue_t *queue, cell_t *cell, uint32_t ring, uint64_t word) {
@@ -248,10 +249,10 @@ static inline void sweep_finish_skipping(sweep_t *sweep, queue_t *queue) {
             sweep->dead[cell_who(word) % HEAP_MEMBERS])
             return;
     }
-    store_seq_u64(&header->skipped,
-                  header->skipped_was + 1); /* relaxed would do, but who waits for tasks looks at it with seq */
+    store_seq_u64(&header->skipped, load_relaxed_u64(&header->skipped_was) +
+                                        1); /* relaxed would do, but who waits for tasks looks at it with seq */
     FAILPOINT("sweep.counted.late");
-    header->skipping = 0;
+    store_relaxed_u64(&header->skipping, 0);
 }
 
 static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
