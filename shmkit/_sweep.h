@@ -238,14 +238,14 @@ static inline int sweep_give_ring(sweep_t *sweep, uint32_t block, uint64_t id) {
  * skipped.  If the cell is still claimed, it will be skipped and counted as any other. */
 static inline void sweep_finish_skipping(sweep_t *sweep, queue_t *queue) {
     queue_header_t *header = queue->header;
-    if (header->skipping == 0)
+    const uint64_t skipping = load_relaxed_u64(&header->skipping); /* relaxed: as in sweep_claimed */
+    if (skipping == 0)
         return;
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
         if (queue_ring(queue, ring) == 0 || queue_cell(queue, ring, 0) == NULL)
             continue;
-        const uint64_t word =
-            load_acquire_u64(&queue_cell(queue, ring, header->skipping - 1)->word); /* (SYNC queue-cell) */
-        if (cell_phase(word) == CELL_CLAIMED && cell_ticket(word) == header->skipping - 1 &&
+        const uint64_t word = load_acquire_u64(&queue_cell(queue, ring, skipping - 1)->word); /* (SYNC queue-cell) */
+        if (cell_phase(word) == CELL_CLAIMED && cell_ticket(word) == skipping - 1 &&
             sweep->dead[cell_who(word) % HEAP_MEMBERS])
             return;
     }
