@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import shmkit
 from shmkit import PickleRefused, RecordCorrupt
 from shmkit._codec import decode, encode
+from support.codec import as_pickle, code, through
 
 PICKLE, INSTANCE, NAMED = 23, 26, 27
 
@@ -32,19 +33,6 @@ PICKLE, INSTANCE, NAMED = 23, 26, 27
 gil = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="instances are pickled where there is no GIL"
 )
-
-
-def code(item: object) -> int:
-    head, body = encode(item)
-    return head[0] if head[0] != 24 or body is None else body[0]
-
-
-def through(item: object) -> Any:
-    return decode(*encode(item))
-
-
-def as_pickle(item: object) -> Any:
-    return ForkingPickler.loads(ForkingPickler.dumps(item))
 
 
 class Plain:

@@ -22,25 +22,13 @@ from hypothesis import strategies as st
 
 from shmkit import PickleRefused, RecordCorrupt
 from shmkit._codec import decode, encode
+from support.codec import as_pickle, code, through
 
 PICKLE, MADE, SET_UP = 23, 30, 31
 
 pytestmark = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="they are pickled where there is no GIL"
 )
-
-
-def code(item: object) -> int:
-    head, body = encode(item)
-    return head[0] if head[0] != 24 or body is None else body[0]
-
-
-def through(item: object) -> Any:
-    return decode(*encode(item))
-
-
-def as_pickle(item: object) -> Any:
-    return ForkingPickler.loads(ForkingPickler.dumps(item))
 
 
 class Colour(enum.Enum):

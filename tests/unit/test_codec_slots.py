@@ -7,7 +7,6 @@ import gc
 import pickle
 import sys
 from dataclasses import dataclass, field
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from shmkit import PickleRefused, RecordCorrupt
 from shmkit._codec import decode, encode
+from support.codec import as_pickle, code, through
 
 PICKLE, SLOTS, STATED = 23, 28, 29
 T = TypeVar("T")
@@ -23,19 +23,6 @@ T = TypeVar("T")
 pytestmark = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="instances are pickled where there is no GIL"
 )
-
-
-def code(item: object) -> int:
-    head, body = encode(item)
-    return head[0] if head[0] != 24 or body is None else body[0]
-
-
-def through(item: object) -> Any:
-    return decode(*encode(item))
-
-
-def as_pickle(item: object) -> Any:
-    return ForkingPickler.loads(ForkingPickler.dumps(item))
 
 
 @dataclass(slots=True)
