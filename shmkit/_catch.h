@@ -15,8 +15,11 @@
  * does the wait.
  *
  * A handler that finds nobody (the signal came just before the action was brought back) sends the same to its own thread
- * again: it is blocked while the handler runs, and meets the action of now when that returns.  Signals that were written
- * down and not read when a collector leaves are sent to the process again, with their values and senders.
+ * again: it is blocked while the handler runs, and meets the action of now when that returns.  That would go round for
+ * ever where somebody installed his own action while there was a collector, and after that left has put this one back
+ * (as faulthandler.unregister does) or calls it (as handlers do that hand on what they took): then the handler does what
+ * would have been done before the collectors came.  Signals that were written down and not read when a collector leaves
+ * are sent to the process again, with their values and senders.
  *
  * fork: a child has the handlers, the collectors and their descriptors, but the parent's pipes.  It gets pipes of its own
  * under the same numbers before anything else runs in it; signals that are collected are blocked from before the fork
@@ -53,17 +56,44 @@ typedef struct catcher {
     _Atomic uint64_t lost;
 } catcher_t;
 
+typedef void catch_handler_t(int, siginfo_t *, void *);
+
+#define CATCH_DEFAULT ((catch_handler_t *)(uintptr_t)SIG_DFL)
+#define CATCH_IGNORED ((catch_handler_t *)(uintptr_t)SIG_IGN)
+
 static catcher_t *catch_list;
 static _Atomic(catcher_t *) catch_newest[CATCH_SIGNALS];
 static struct sigaction catch_before[CATCH_SIGNALS];
+static _Atomic(catch_handler_t *) catch_old[CATCH_SIGNALS]; /* the function of it, for handlers to look at */
 static pthread_mutex_t catch_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned catch_side;
 static _Atomic int catch_running[2];
 static sigset_t catch_mask; /* of the thread that forks */
 
+static void catch_signal(int number, siginfo_t *info, void *context);
+
+static inline int catch_is_ours(const struct sigaction *action) {
+    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == catch_signal;
+}
+
+/* A signal that nobody collects.  With nobody coming or leaving now, the action and the pointer have gone together: who
+ * comes sets the pointer first, who leaves brings the action back first. */
+static inline void catch_pass_on(int number, siginfo_t *info, void *context) {
+    catch_handler_t *old = atomic_load(&catch_old[number]);
+    struct sigaction now;
+    sigaction(number, NULL, &now);
+    if (atomic_load(&catch_newest[number]) == NULL && now.sa_sigaction != old) {
+        if (old != CATCH_DEFAULT && old != CATCH_IGNORED)
+            old(number, info, context); /* with all three, as the kernel calls every handler */
+        if (old != CATCH_DEFAULT || !catch_is_ours(&now))
+            return;
+        sigaction(number, &catch_before[number], NULL);
+    }
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
+}
+
 static void catch_signal(int number, siginfo_t *info, void *context) {
     int before = errno;
-    (void)context;
     /* seq_cst throughout: the count must be seen by who leaves before the pointer is loaded here */
     unsigned side = atomic_load(&catch_side) & 1;
     atomic_fetch_add(&catch_running[side], 1);
@@ -79,7 +109,7 @@ static void catch_signal(int number, siginfo_t *info, void *context) {
     }
     atomic_fetch_sub(&catch_running[side], 1);
     if (to == NULL)
-        syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
+        catch_pass_on(number, info, context);
     errno = before;
 }
 
@@ -181,8 +211,10 @@ static inline int catch_start(catcher_t *one) {
             int first = atomic_load(&catch_newest[number]) == NULL;
             /* before the action: a handler that runs finds it */
             atomic_store(&catch_newest[number], one);
-            if (first)
-                sigaction(number, &ours, &catch_before[number]);
+            if (first && sigaction(number, &ours, &now) == 0 && !catch_is_ours(&now)) {
+                catch_before[number] = now;
+                atomic_store(&catch_old[number], now.sa_sigaction);
+            }
         }
     }
     pthread_mutex_unlock(&catch_lock);
@@ -203,8 +235,7 @@ static inline void catch_stop(catcher_t *one) {
         catcher_t *next = catch_who(number);
         struct sigaction now;
         /* What somebody has installed meanwhile is left to him; the action first, so that who finds nobody meets it. */
-        if (next == NULL && sigaction(number, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
-            now.sa_sigaction == catch_signal)
+        if (next == NULL && sigaction(number, NULL, &now) == 0 && catch_is_ours(&now))
             sigaction(number, &catch_before[number], NULL);
         atomic_store(&catch_newest[number], next);
     }

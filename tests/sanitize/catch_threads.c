@@ -17,6 +17,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -175,8 +176,12 @@ static int send_to_child(const catcher_t *one, int signal) {
 }
 
 /* What a child has: one signal that it sends to itself, and nothing of its parent's. */
-static int child(int signal) {
-    alarm(60);
+static int child(int signal, pid_t parent) {
+    /* Who has taken its signal from it may have ended at that; in "unwatched" that it waits for ever is expected. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        return 6;
+    alarm(unwatched ? 2 : 60);
     mask(SIG_UNBLOCK);
     const catcher_t *one = atomic_load(&catch_newest[signal]);
     const int before = atomic_load(&by_handler);
@@ -207,9 +212,9 @@ static void *fork_children(void *unused) {
     mask(SIG_BLOCK);
     while (!atomic_load(&over)) {
         const int signal = SIGNAL(chance(99, &dice) % SENDERS);
-        const pid_t pid = fork();
+        const pid_t parent = getpid(), pid = fork();
         if (pid == 0)
-            _exit(child(signal));
+            _exit(child(signal, parent));
         int status = 0;
         EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid, "no child: %m");
         EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child has what is not its own: status %#x", status);

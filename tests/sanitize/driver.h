@@ -19,12 +19,14 @@
 
 static char driver_context[200]; /* what is being tried, for the message of a failure */
 
+/* Handlers and children of forks fail too, where exit() could wait for a lock for ever.  Who fails second says nothing. */
 #define FAIL(...)                                                                                                      \
     do {                                                                                                               \
+        flockfile(stderr);                                                                                             \
         fprintf(stderr, "%s:%d: %s", __FILE__, __LINE__, driver_context);                                              \
         fprintf(stderr, __VA_ARGS__);                                                                                  \
         fputc('\n', stderr);                                                                                           \
-        exit(1);                                                                                                       \
+        _exit(1);                                                                                                      \
     } while (0)
 
 #define EXPECT(condition, ...)                                                                                         \

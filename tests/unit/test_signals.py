@@ -286,6 +286,41 @@ def test_a_handler_that_was_installed_meanwhile_stays() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
+PUT_BACK = """
+import faulthandler, os, signal, sys
+from shmkit.signals import collecting
+came, before, how = [], sys.argv[1], sys.argv[2]
+if before == "handled":
+    signal.signal(signal.SIGUSR2, lambda *_: came.append(1))
+elif before == "ignored":
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+with collecting(signal.SIGUSR2), open(os.devnull, "w") as nowhere:
+    # This one takes what a collector has installed for what was there before it.
+    faulthandler.register(signal.SIGUSR2, file=nowhere.fileno(), chain=how == "chained")
+if how == "unregistered":
+    faulthandler.unregister(signal.SIGUSR2)
+for _ in range(3):
+    os.kill(os.getpid(), signal.SIGUSR2)
+with collecting(signal.SIGUSR2) as signals:
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert signals.wait(20).number == signal.SIGUSR2
+print(len(came))
+"""
+
+
+@pytest.mark.parametrize("how", ["unregistered", "chained"])
+@pytest.mark.parametrize(
+    ("before", "code", "said"), [("handled", 0, "3"), ("ignored", 0, "0"), ("default", -signal.SIGUSR2, "")]
+)
+def test_a_handler_that_is_put_back_too_late_does_as_before(
+    process: Processes, how: str, before: str, code: int, said: str
+) -> None:
+    """It would send the signal to itself for ever, which no other signal ends."""
+    program = process.python(PUT_BACK, before, how, text=True)
+    out, _ = program.communicate(timeout=WATCHDOG)
+    assert (program.returncode, out.strip()) == (code, said)
+
+
 def test_a_forked_child_collects_its_own() -> None:
     """Not the parent's, nor the parent the child's, whichever of its threads takes them."""
     number = signal.SIGRTMIN
