@@ -6,7 +6,8 @@ from libc.stdint cimport uint64_t, uintptr_t
 
 from shmkit._atomic cimport bits_of, change, compare_exchange, load, store, wake
 from shmkit._core cimport *
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._deadline cimport deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS
 
 import numpy as np
 

@@ -4,9 +4,10 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmkit._core cimport *
+from shmkit._deadline cimport deadline_of
 from shmkit._lock cimport Lock, RLock
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport Primitive, deadline_of, kind_text
+from shmkit._primitive cimport Primitive, kind_text
 
 import time
 from operator import index

@@ -2,5 +2,6 @@
 
 from libc.stdint cimport uint64_t
 
+cdef uint64_t deadline_of(object timeout) except? 0
 cdef uint64_t deadline_after(object timeout) except? 0
 cdef object timeout_clock(object timeout)

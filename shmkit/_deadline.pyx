@@ -4,19 +4,20 @@ from libc.stdint cimport uint64_t
 
 from shmkit._core cimport FOREVER, clock_ns
 
-import numpy as np
+from numbers import Integral, Rational, Real
 
 
-cdef uint64_t deadline_after(object timeout) except? 0:
-    """The monotonic instant, in ns, that is `timeout` seconds away; None: never."""
+cdef uint64_t deadline_of(object timeout) except? 0:
+    """The monotonic instant, in ns, that is `timeout` seconds away; None: never.  Negative counts as 0.
+
+    What Python converts to a float is a number here, as for the standard library's locks.
+    """
     if timeout is None:
         return FOREVER
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.integer, np.floating)):
-        raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}")
     cdef double seconds
     try:
         seconds = timeout
-    except OverflowError:
+    except OverflowError:  # an int that no float holds
         seconds = 1e300 if timeout > 0 else 0.0
     if seconds != seconds:
         raise ValueError("timeout must be a number of seconds or None: got nan")
@@ -24,6 +25,19 @@ cdef uint64_t deadline_after(object timeout) except? 0:
     if seconds <= 0:
         return now
     return FOREVER if seconds > 1e9 else now + <uint64_t>(seconds * 1e9)
+
+
+cdef uint64_t deadline_after(object timeout) except? 0:
+    """The same of an int, a float or one of NumPy's: a flag that stands in the wrong place is refused."""
+    if timeout is None or type(timeout) is float or type(timeout) is int or is_plain_number(timeout):
+        return deadline_of(timeout)
+    raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}")
+
+
+cdef bint is_plain_number(object value) except -1:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return isinstance(value, Integral) or not isinstance(value, Rational)
 
 
 cdef object timeout_clock(object timeout):

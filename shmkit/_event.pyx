@@ -4,7 +4,8 @@
 from libc.stdint cimport uint64_t
 
 from shmkit._core cimport *
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive, deadline_of
+from shmkit._deadline cimport deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive
 
 
 cdef status_t round_of_event(void *of, waiter_t *waiter, uint64_t deadline_ns) noexcept nogil:

@@ -24,9 +24,9 @@ cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
+from shmkit._deadline cimport deadline_of
 from shmkit._map cimport Mapping, fork_generation
 from shmkit._membership cimport Member, member_of
-from shmkit._primitive cimport deadline_of
 
 import os
 from weakref import ref

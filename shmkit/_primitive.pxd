@@ -12,7 +12,6 @@ cdef enum:
 # One round of a wait, without the GIL: OK, TIMED_OUT, INTERRUPTED, SLICE_OVER, or what the primitive makes of it.
 ctypedef status_t (*round_t)(void *of, waiter_t *waiter, uint64_t deadline_ns) noexcept nogil
 
-cdef uint64_t deadline_of(object timeout) except? 0
 cdef str kind_text(uint32_t kind)
 
 

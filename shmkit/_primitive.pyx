@@ -34,23 +34,6 @@ cdef enum:
 cdef uint64_t NEVER = <uint64_t>-1
 
 
-cdef uint64_t deadline_of(object timeout) except? 0:
-    """The monotonic instant, in ns, that is `timeout` seconds away; None: never.  Negative counts as 0."""
-    if timeout is None:
-        return FOREVER
-    cdef double seconds
-    try:
-        seconds = timeout
-    except OverflowError:  # an int that no float holds
-        seconds = 1e300 if timeout > 0 else 0.0
-    if seconds != seconds:
-        raise ValueError("timeout must be a number of seconds or None: got nan")
-    cdef uint64_t now = clock_ns()
-    if seconds <= 0:
-        return now
-    return FOREVER if seconds > 1e9 else now + <uint64_t>(seconds * 1e9)
-
-
 # ------------------------------------------------------------------------------------------------- shared segments
 
 

@@ -17,10 +17,11 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport WATCH_ITEMS, WATCH_ROOM
+from shmkit._deadline cimport deadline_of
 from shmkit._decode cimport unpack
 from shmkit._heap cimport Block, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, Share
 from shmkit._queue_put cimport QueuePut
 from shmkit._watch cimport Watch, coming_t, new_watch

@@ -17,9 +17,9 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport sender_close
+from shmkit._deadline cimport deadline_of
 from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of, make_heap
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport deadline_of
 from shmkit._watch cimport Watch
 
 import os

@@ -14,11 +14,12 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
+from shmkit._deadline cimport deadline_of
 from shmkit._decode_arrays cimport array_owner
 from shmkit._encode cimport Parcel, pack_lent, pack_small, take_back
 from shmkit._heap cimport Block, Hold, count_blocks, word_of
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._queue_end cimport *
 from shmkit._queue_end cimport QueueEnd, Share
 

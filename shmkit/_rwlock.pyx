@@ -10,9 +10,10 @@ from libc.stdint cimport uint32_t, uint64_t
 cimport cython
 
 from shmkit._core cimport *
+from shmkit._deadline cimport deadline_of
 from shmkit._lock cimport policy_of
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport Primitive, deadline_of
+from shmkit._primitive cimport Primitive
 
 from shmkit import errors
 

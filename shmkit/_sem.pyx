@@ -9,8 +9,9 @@ from libc.stdint cimport uint32_t, uint64_t
 cimport cython
 
 from shmkit._core cimport *
+from shmkit._deadline cimport deadline_of
 from shmkit._map cimport fork_generation
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive, deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS, Primitive
 
 from operator import index
 

@@ -10,11 +10,12 @@ cimport numpy as cnp
 from shmkit._core cimport *
 from shmkit._core_topic cimport *
 from shmkit._core_watch cimport WATCH_ITEMS, sched_yield
+from shmkit._deadline cimport deadline_of
 from shmkit._decode cimport unpack
 from shmkit._decode_arrays cimport new_array
 from shmkit._map cimport fork_generation
 from shmkit._membership cimport member_of
-from shmkit._primitive cimport SPIN_WITH_GIL_NS, deadline_of
+from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._topic_end cimport TopicEnd
 from shmkit._watch cimport Watch, coming_t, new_watch
 

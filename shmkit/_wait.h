@@ -123,7 +123,8 @@ typedef int (*ready_t)(const void *);
  *            is ever more of them, until one has paid
  *   beside   The peer ran on this very core while the last wait yielded: to spin keeps it from that
  *
- * Threads share the words: a lost update makes that a wait more or less. */
+ * The threads of a process share the words, one set for each extension module (what locks have learnt of the cores rings
+ * learn for themselves): a lost update makes that a wait more or less. */
 typedef struct {
     uint32_t left;
     uint32_t beside;

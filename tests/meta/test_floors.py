@@ -59,14 +59,14 @@ FLOORS: dict[int, list[list[str]]] = {
         ["array"],  # an array lies in a segment
     ],
     2: [
-        ["_membership"],  # who this process is
+        ["_membership", "_deadline"],  # who this process is, and until when it waits
         ["_primitive"],  # what all primitives have in common
         ["_lock", "_sem", "_event", "_atomic"],
         # go with a lock, are recovered like one, have one in them; and many atomics, or words of tasks
         ["_condition", "_rwlock", "_barrier", "_atomic_array", "_claims"],
     ],
     3: [
-        ["_deadline", "_record", "_ring_watch", "statistics"],
+        ["_record", "_ring_watch", "statistics"],
         ["_end"],  # waits, with a descriptor too
         ["_send", "_awaited"],  # an end that writes records; one in an event loop
         ["_ring"],  # an end that writes records and hands them out
