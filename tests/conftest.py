@@ -12,6 +12,7 @@ import ctypes
 import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.context import BaseContext
@@ -53,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "run `make test`, or set SHMKIT_TEST_IN_PLACE=1 to test an in-place build"
         )
     config.stash[shared_memory] = isolate()
+    # A shell has whom it starts in the background ignore Ctrl-C, and so would every child that a test sends it to.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Orphaned grandchildren come to this process, which then sees and ends them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     config.stash[stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
