@@ -54,9 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
             "run `make test`, or set SHMKIT_TEST_IN_PLACE=1 to test an in-place build"
         )
     config.stash[shared_memory] = isolate()
-    # A shell has whom it starts in the background ignore Ctrl-C, and so would every child that a test sends it to.
+    # Whom a shell starts in the background, or nohup anywhere, has signals ignored, as would every child that a test
+    # sends them to.  What is handled is not inherited by programs.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     # Orphaned grandchildren come to this process, which then sees and ends them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     config.stash[stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
