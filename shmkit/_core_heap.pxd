@@ -13,6 +13,7 @@ cdef extern from "_lease.h" nogil:
     )
     int lease_ask_span(int fd, uint64_t key, int64_t byte, int64_t count)
     const int LEASE_FREE
+    const int LEASE_UNKNOWN
 
 
 cdef extern from "_member.h" nogil:

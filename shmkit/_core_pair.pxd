@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from shmkit._core cimport member_t, status_t, waiter_t
+from shmkit._core cimport member_t, status_t, turn_t, waiter_t
 from shmkit._core_heap cimport heap_t
 
 
@@ -41,6 +41,10 @@ cdef extern from "_heap_layout.h" nogil:
         uint32_t fd
 
 
+cdef extern from "_turn.h" nogil:
+    bint turn_is_taken(const turn_t *turn)
+
+
 cdef extern from "_wire.h" nogil:
     const int WIRE_ENDED
     const int WIRE_LONG
@@ -50,6 +54,7 @@ cdef extern from "_wire.h" nogil:
     int wire_read(int fd, void *data, size_t size, size_t *done)
     int wire_glance(int fd, void *data, size_t size, size_t *done)
     uint64_t wire_identity(int fd)
+    bint wire_retire(int fd)
     bint wire_is_open(int fd)
     int wire_poll(int fd, int timeout_ms)
     const int WIRE_BUSY

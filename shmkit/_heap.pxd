@@ -55,6 +55,7 @@ cdef class Block:
     cdef char *at
     cdef readonly uint64_t size
     cdef uint64_t used             # bytes of it that mean something
+    cdef object memory             # what its bytes are, where they are in no heap
     cdef Py_ssize_t shape
 
 

@@ -26,7 +26,7 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._deadline cimport deadline_of
 from shmkit._map cimport Mapping, fork_generation
-from shmkit._membership cimport Member, member_of
+from shmkit._membership cimport Member, member_of, why_no_lease
 
 import os
 from weakref import ref
@@ -150,7 +150,7 @@ cdef class Heap:
         error = member_join(&named, self.member.own.fd, self.member.own.key, getpid())
         hold.lease = named.lease
         if error:
-            raise OSError(error, f"no lease for the blocks of a heap: {strerror(error).decode()}")
+            raise OSError(error, f"no lease for the blocks of a heap: {why_no_lease(error, named.fd, named.key)}")
         hold.id = named.id
         hold.word = block_held(hold.id)
         hold.generation = generation[0]

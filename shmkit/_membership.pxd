@@ -24,3 +24,4 @@ cdef class Member:
 
 
 cdef Member member_of(Mapping mapping)
+cdef str why_no_lease(int error, int fd, uint64_t key)

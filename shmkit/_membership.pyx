@@ -14,6 +14,7 @@ from posix.unistd cimport close
 cimport cython
 
 from shmkit._core cimport *
+from shmkit._core_heap cimport LEASE_MEMBERS, LEASE_UNKNOWN, lease_ask_span
 from shmkit._map cimport Mapping, fork_generation
 
 import os
@@ -114,13 +115,22 @@ cdef Member join(Mapping mapping):
             "closed) before the first primitive was placed in it, or it is a raw SysV segment"
         )
     error = member_join(&made.own, fd, lease_key(mapping.own.dev, mapping.own.inode), os.getpid())
-    if error == EBADF:
-        raise SegmentError(
-            f"{label}: no lease, as somebody else closed its descriptor {fd} (os.closerange?), or /proc is not there"
-        )
     if error:
-        raise OSError(error, f"{label}: no lease for this process: {strerror(error).decode()}")
+        why = f"{label}: no lease for this process: {why_no_lease(error, fd, made.own.key)}"
+        raise SegmentError(why) if error == EBADF else OSError(error, why)
     return made
+
+
+cdef str why_no_lease(int error, int fd, uint64_t key):
+    """Why a lease could not be taken through a descriptor of the file of that key, and what to do."""
+    if error != EBADF:
+        return strerror(error).decode()
+    if lease_ask_span(fd, key, LEASE_MEMBERS, 1) == LEASE_UNKNOWN:
+        return f"somebody else closed the descriptor {fd} that it is taken through (os.closerange?); before that it can be"
+    return (
+        "it is taken through /proc/self/fd, and no /proc is there (chroot?): mount one there, or make it, and use it in "
+        "this process, before that"
+    )
 
 
 cdef int reopen(Mapping mapping) except -2:

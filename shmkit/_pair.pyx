@@ -6,7 +6,9 @@ it is; of whatever else the pickle is, with its large buffers beside it.  What i
 for as long as it is kept.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EBADF
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -19,10 +21,11 @@ from shmkit._core_pair cimport *
 from shmkit._decode cimport unpack
 from shmkit._encode cimport pack_lent
 from shmkit._heap cimport Block, Heap, Hold, count_blocks
-from shmkit._pair_end cimport PairEnd, find_tie, untied
+from shmkit._pair_end cimport PairEnd, untied
+from shmkit._pair_tie cimport find_tie
 from shmkit._pickling cimport pickle_item
 from shmkit._record cimport copy
-from shmkit._wire cimport get_all, get_body, get_size
+from shmkit._wire cimport get_all, get_body, get_size, refused
 
 import copyreg
 import pickle
@@ -252,9 +255,13 @@ cdef object next_letter(int fd, int side, Pair pair, Letter *letter, object most
         if letter.size == WIRE_NOTE:
             return take_note(pair, &letter.note)
         return None if most is not None and letter.size > most else body_of(fd, letter)
+    except EOFError:
+        if pair is not None and pair.left[side]:
+            raise refused(EBADF) from None
+        raise
     finally:
         if mine:
-            turn_end(&pair.recv_turns[side])
+            pair.end(&pair.recv_turns[side], fd, side)
 
 
 cdef object recv(int fd, int side, Pair pair):
@@ -289,21 +296,26 @@ cdef Block take_note(Pair pair, pair_note_t *note):
     cdef Hold hold
     cdef Block block
     cdef pair_header_t *header
-    cdef uint64_t size
+    cdef uint64_t size, held
     if pair is not None and pair.tie is not None and pair.heap.c.key == note.heap:
         heap = pair.heap
-        hold = pair.holding()
+        hold = pair.may_hold()
     else:
         heap = heap_by_key(note.heap, note.pid, note.fd)
         hold = heap.holding()
     if note.offered & 3 != BLOCK_HELD or note.sent & 3 != BLOCK_HELD:
         raise errors.RecordCorrupt("a message of a pipe contradicts itself; it is lost")
-    if not pair_take(&heap.c, note.block, note.offered, note.sent, hold.word):
+    # A process that can hold no block takes it as the pair's, in whose lease it has a part, for as long as it copies.
+    held = block_held(pair.tie.id) if hold is None else hold.word
+    if not pair_take(&heap.c, note.block, note.offered, note.sent, held):
         if member_died(&heap.member.own, note.offered >> 2):
             return None
         raise OSError("a message was taken by another reader, or given up: those who share an end need a lock")
-    count_blocks(hold, 1)
-    block = heap.block(note.block, hold)
+    if hold is None:
+        block = copied(heap, note, held)
+    else:
+        count_blocks(hold, 1)
+        block = heap.block(note.block, hold)
     if note.size > block.size:
         raise errors.RecordCorrupt(f"a message of {note.size} bytes lies in a block of {block.size}; it is lost")
     block.used = block.shape = note.size
@@ -311,6 +323,22 @@ cdef Block take_note(Pair pair, pair_note_t *note):
     if header != NULL and heap_word(&heap.c, note.pair) == block_held(header.id):
         pair_tell(&header.gate0 if note.side == 0 else &header.gate1)
     return block
+
+
+cdef Block copied(Heap heap, pair_note_t *note, uint64_t held):
+    """A block that was taken, as memory of this process alone; and lets it go."""
+    cdef Block made = Block.__new__(Block)
+    cdef const char *at = heap_block_at(&heap.c, note.block, &made.size)
+    try:
+        if at == NULL:
+            raise errors.RecordCorrupt(f"block {note.block} of a heap contradicts itself")
+        if note.size <= made.size:
+            made.memory = PyByteArray_FromStringAndSize(NULL, note.size)
+            made.at = PyByteArray_AS_STRING(made.memory)
+            copy(made.at, at, note.size)
+    finally:
+        heap_drop(&heap.c, note.block, held)
+    return made
 
 
 cdef object opened(Block block, pair_note_t *note):

@@ -25,16 +25,20 @@ cdef class PairEnd:
     cdef turn_t recv_turns[2]
     cdef uint64_t turns_of     # the generation of the process whose they are
     cdef bint left[2]          # ends whose descriptor was closed
+    cdef bint retired[2]       # its number is still used, and nothing is behind it (wire_retire)
     cdef uint64_t known_as[2]  # what the descriptor was when somebody asked for its number; 0: nobody has
 
     cdef int enter(self) except -1
     cdef int begin_anew(self) except -1
     cdef int reset_turns(self) except -1
     cdef bint begin(self, turn_t *turn, int side) except -1
+    cdef int end(self, turn_t *turn, int fd, int side) noexcept
+    cdef bint in_turn(self, int side) noexcept
     cdef int tied(self) except -1
     cdef int settle(self, Tie tie) except -1
     cdef int unlist(self) noexcept
     cdef Hold holding(self)
+    cdef Hold may_hold(self)
     cdef Block room(self, int fd, int side, uint64_t size)
     cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1
     cdef bint is_itself(self, int fd, int side) noexcept
@@ -44,5 +48,4 @@ cdef class PairEnd:
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1
 
 
-cdef Tie find_tie(object segment, uint32_t block, uint64_t id)
 cdef PairEnd untied(PairEnd pair)

@@ -12,25 +12,24 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EBADF, EPIPE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memset, strerror
-from posix.fcntl cimport F_RDLCK
+from libc.string cimport memset
+from posix.unistd cimport close
 
 cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
-from shmkit._heap cimport Block, Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of
+from shmkit._heap cimport Block, Heap, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
-from shmkit._pair_tie cimport Tie, is_parked, names_in, new_ids, park
+from shmkit._pair_tie cimport Tie, is_parked, names_in, new_tie, park
 from shmkit._wire cimport get_size, put_all, put_frame, refused
 
 import os
 import sys
 
 from shmkit import errors
-from shmkit._heap import adopt
-from shmkit.errors import RecordCorrupt
+from shmkit.errors import RecordCorrupt, ShmkitError
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -78,7 +77,10 @@ cdef class PairEnd:
             # Before a fork there should have been one, so that both have the same.
             self.plain = self.plain or self.generation != NEVER
         else:
-            self.heap.enter()
+            try:
+                self.heap.enter()
+            except (ShmkitError, OSError):
+                self.plain = True  # no /proc is there (chroot), or the descriptor was closed
         self.names = None
         for side in range(2):
             self.ways[side].count = 0
@@ -113,6 +115,19 @@ cdef class PairEnd:
             turn_end(turn)
             raise refused(EBADF)
         return True
+
+    cdef int end(self, turn_t *turn, int fd, int side) noexcept:
+        """This thread's turn is over; the last one of a descriptor that was closed meanwhile gives its number back."""
+        turn_end(turn)
+        if self.left[side]:
+            with cython.critical_section(self):
+                if self.retired[side] and not self.in_turn(side):
+                    self.retired[side] = False
+                    close(fd)
+        return 0
+
+    cdef bint in_turn(self, int side) noexcept:
+        return turn_is_taken(&self.send_turns[side]) or turn_is_taken(&self.recv_turns[side])
 
     cdef int tied(self) except -1:
         """Sees to it that there is something to hold messages by; SegmentError, OSError, HeapFull."""
@@ -157,6 +172,17 @@ cdef class PairEnd:
             self.enter()
         return hold_of(self.heap)
 
+    cdef Hold may_hold(self):
+        """As `holding`; None: this process can hold no block."""
+        if self.generation != generation[0]:
+            self.enter()
+        if self.plain:
+            return None
+        try:
+            return hold_of(self.heap)
+        except (ShmkitError, OSError):
+            return None
+
     def give(self):
         """What `find_pair` takes in another process: it goes into a pickle, once."""
         self.tied()
@@ -169,24 +195,32 @@ cdef class PairEnd:
     def waiting(self, side):
         """How many messages that were sent from one end, by this process, are in memory and not taken, and their
         bytes: as of now."""
-        if self.tie is None:
+        cdef Hold hold = None if self.tie is None else self.may_hold()
+        if hold is None:
             return 0, 0
-        cdef Hold hold = self.holding()
         pair_settle(&self.ways[side], &self.heap.c, hold.word)
         return self.ways[side].count, self.ways[side].bytes
 
     cdef Block room(self, int fd, int side, uint64_t size):
         """A block for a message, once there is not too much under way; None: there is no memory for it."""
         cdef Hold hold
-        if self.tie is not None and self.ways[side].bytes + size > UNDER_WAY_MOST:
-            self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
-        if self.plain:
-            return None
         try:
+            if self.plain:
+                return None
             self.tied()
+            hold = self.may_hold()
+            if hold is None:
+                return None
+            if self.names is None:
+                self.names = names_in(self.heap)
+        except (ShmkitError, OSError):
+            return None
+        if self.ways[side].bytes + size > UNDER_WAY_MOST:
+            self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
+        try:
             hold = self.holding()
             return self.heap.block(self.heap.take(size, hold, clock_ns()), hold)
-        except (errors.ShmkitError, OSError):
+        except (ShmkitError, OSError):
             return None
 
     @cython.critical_section
@@ -212,6 +246,8 @@ cdef class PairEnd:
             wait.gate = &self.tie.header.gate0 if side == 0 else &self.tie.header.gate1
             wait.word = halfway.word
             wait.block = halfway.block
+            if self.left[side]:
+                return WIRE_BUSY
             with nogil:
                 pair_round(&wait, &waiter, FOREVER)
             PyErr_CheckSignals()
@@ -223,12 +259,20 @@ cdef class PairEnd:
         if self.known_as[side] == 0:
             self.known_as[side] = wire_identity(fd)
 
-    def leave_end(self, int side):
-        """This end's descriptor is about to be closed: whoever looks for a message there is to stop before."""
+    @cython.critical_section
+    def leave_end(self, int fd, int side) -> bool:
+        """This end's descriptor is about to be closed: whoever looks for a message there is to stop before.
+
+        True: it was closed here, as a thread is in the midst of a call, which finds nothing behind the number from now
+        on, until it returns: nor does it find another file.
+        """
         self.left[side] = True
         if self.generation == generation[0] and load_seq_u32(&self.readers[side].inside) != 0:
             with nogil:
                 meet_leave(&self.readers[side], LEAVE_MOST_NS)
+        if self.turns_of == generation[0] and self.in_turn(side):
+            self.retired[side] = wire_retire(fd)
+        return self.retired[side]
 
     def handed(self, int side):
         """How many messages this process has given to readers from one end without the descriptor."""
@@ -246,6 +290,8 @@ cdef class PairEnd:
             return False
         if self.generation != generation[0]:
             self.enter()
+        if self.plain:
+            return False
         if self.known_as[side] != 0 and not (self.is_itself(fd, side) and wire_is_open(fd)):
             return False
         return meet_hand(
@@ -264,7 +310,7 @@ cdef class PairEnd:
                     meet_tell(&self.tie.header.meets[side], told)
         finally:
             if mine:
-                turn_end(&self.send_turns[side])
+                self.end(&self.send_turns[side], fd, side)
         return 0
 
     cdef int64_t get(self, int fd, int side, uint64_t *into, bint *handed) except? -1:
@@ -281,6 +327,8 @@ cdef class PairEnd:
             return get_size(fd, 0, 0)
         if self.generation != generation[0]:
             self.enter()
+        if self.plain:
+            return get_size(fd, 0, 0)
         error = wire_glance(fd, &head, 4, &done)
         if error != EAGAIN or not self.is_itself(fd, side):
             # An error, or the end, is found again there.
@@ -298,6 +346,8 @@ cdef class PairEnd:
                 raise RecordCorrupt(f"a note of a pipe has {size} bytes; it is lost")
         else:
             PyErr_CheckSignals()
+            if self.left[side]:
+                raise refused(EBADF)
             said = get_size(fd, 0, 0)
         meet_learn(&self.readers[side], &waiter)
         return said
@@ -350,7 +400,7 @@ cdef class PairEnd:
                     meet_tell(&self.tie.header.meets[side], told)
             finally:
                 if mine:
-                    turn_end(&self.send_turns[side])
+                    self.end(&self.send_turns[side], fd, side)
         except BaseException as error:
             hold = self.holding()
             if pair_pass(&self.heap.c, number, note.offered, hold.word):
@@ -379,47 +429,6 @@ cdef class PairEnd:
         return 0
 
 
-cdef Tie new_tie():
-    """For a pipe that is being made."""
-    cdef Heap heap = heap_of_process()
-    cdef Hold hold
-    cdef Tie tie = Tie.__new__(Tie)
-    cdef uint64_t size
-    park(None)
-    hold = heap.holding()
-    tie.heap = heap
-    tie.id = new_ids(heap, &tie.lease, F_RDLCK, True)
-    tie.block = heap.take(sizeof(pair_header_t), hold, clock_ns())
-    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
-    memset(tie.header, 0, sizeof(pair_header_t))
-    tie.header.id = tie.id
-    count_blocks(hold, -1)
-    pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
-    return tie
-
-
-cdef Tie find_tie(object segment, uint32_t block, uint64_t id):
-    """A part in what somebody else has, who gave it away.  SegmentNotFound: nobody had it any more."""
-    cdef Heap heap = heap_in(segment)
-    cdef Tie tie = Tie.__new__(Tie)
-    cdef uint64_t size
-    cdef int error
-    adopt(heap)
-    tie.heap = heap
-    tie.id = id
-    tie.block = block
-    error = lease_take_span(
-        &tie.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>tie.id, PAIR_SPAN, F_RDLCK, True
-    )
-    if error:
-        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
-    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
-    if tie.header == NULL or size < sizeof(pair_header_t) or heap_word(&heap.c, tie.block) != block_held(tie.id):
-        raise errors.SegmentNotFound("what a pipe's ends have in common is gone: nobody had it any more")
-    add_relaxed_u64(&tie.header.taken, 1)  # relaxed: a count
-    return tie
-
-
 cdef PairEnd untied(PairEnd pair):
     """A pair that gets its tie when it needs one: before a fork, a pickle, or a large message."""
     global _untied
@@ -427,7 +436,7 @@ cdef PairEnd untied(PairEnd pair):
     if not _may_list:
         try:
             pair.tied()
-        except (errors.ShmkitError, OSError):
+        except (ShmkitError, OSError):
             pass
         return pair
     pair.after = _untied
@@ -449,7 +458,7 @@ def _before_fork():
     for pair in all:
         try:
             pair.tied()
-        except (errors.ShmkitError, OSError):
+        except (ShmkitError, OSError):
             pair.unlist()  # its messages go through its descriptor, from now on
 
 

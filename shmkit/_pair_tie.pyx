@@ -5,20 +5,23 @@ Any thread may call these; a pair has one tie, and all pairs of a heap have the 
 """
 
 from libc.errno cimport EAGAIN
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport strerror
-from posix.fcntl cimport F_WRLCK
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset, strerror
+from posix.fcntl cimport F_RDLCK, F_WRLCK
 
 cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
-from shmkit._heap cimport Heap
+from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process
 from shmkit._map cimport fork_generation
 
 import os
 import weakref
+
+from shmkit import errors
+from shmkit._heap import adopt
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -93,3 +96,44 @@ cdef int park(Tie tie) except -1:
 cdef bint is_parked() noexcept:
     """Whether any tie is."""
     return len(_parked) != 0
+
+
+cdef Tie new_tie():
+    """For a pipe that is being made."""
+    cdef Heap heap = heap_of_process()
+    cdef Hold hold
+    cdef Tie tie = Tie.__new__(Tie)
+    cdef uint64_t size
+    park(None)
+    hold = heap.holding()
+    tie.heap = heap
+    tie.id = new_ids(heap, &tie.lease, F_RDLCK, True)
+    tie.block = heap.take(sizeof(pair_header_t), hold, clock_ns())
+    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
+    memset(tie.header, 0, sizeof(pair_header_t))
+    tie.header.id = tie.id
+    count_blocks(hold, -1)
+    pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
+    return tie
+
+
+cdef Tie find_tie(object segment, uint32_t block, uint64_t id):
+    """A part in what somebody else has, who gave it away.  SegmentNotFound: nobody had it any more."""
+    cdef Heap heap = heap_in(segment)
+    cdef Tie tie = Tie.__new__(Tie)
+    cdef uint64_t size
+    cdef int error
+    adopt(heap)
+    tie.heap = heap
+    tie.id = id
+    tie.block = block
+    error = lease_take_span(
+        &tie.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>tie.id, PAIR_SPAN, F_RDLCK, True
+    )
+    if error:
+        raise OSError(error, f"no lease for a pipe: {strerror(error).decode()}")
+    tie.header = <pair_header_t *>heap_block_at(&heap.c, tie.block, &size)
+    if tie.header == NULL or size < sizeof(pair_header_t) or heap_word(&heap.c, tie.block) != block_held(tie.id):
+        raise errors.SegmentNotFound("what a pipe's ends have in common is gone: nobody had it any more")
+    add_relaxed_u64(&tie.header.taken, 1)  # relaxed: a count
+    return tie

@@ -7,9 +7,8 @@ and what is in it.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBADF, ENOENT
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset, strerror
+from libc.string cimport memset
 from posix.fcntl cimport F_RDLCK
 
 cimport cython
@@ -20,6 +19,7 @@ from shmkit._core_watch cimport sender_close
 from shmkit._deadline cimport deadline_of
 from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of, make_heap
 from shmkit._map cimport fork_generation
+from shmkit._membership cimport why_no_lease
 from shmkit._watch cimport Watch
 
 import os
@@ -88,14 +88,9 @@ cdef Share take_share(Heap heap, uint64_t id):
     error = lease_take_as(
         &share.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>share.id, F_RDLCK, True
     )
-    if error in (EBADF, ENOENT):
-        raise OSError(
-            error,
-            "no lease for a queue: the file of its memory cannot be opened again, as /proc is not there (chroot) or "
-            "the descriptor was closed (os.closerange): make the queues before that",
-        )
     if error:
-        raise OSError(error, f"no lease for a queue: {strerror(error).decode()}")
+        why = why_no_lease(error, heap.member.own.fd, heap.member.own.key)
+        raise OSError(error, f"no lease for a queue: {why}")
     return share
 
 

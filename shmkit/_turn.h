@@ -54,6 +54,9 @@ static inline int turn_try(turn_t *turn) {
 
 static inline int turn_mine(const turn_t *turn) { return turn->word != 0 && turn->owner == turn_thread(); }
 
+/* Whether any thread has it, as of now. */
+static inline int turn_is_taken(const turn_t *turn) { return load_seq_u32(&turn->word) != 0; }
+
 /* Says, with the GIL, that somebody waits; then turn_wait waits, without it, and the caller tries again. */
 static inline void turn_ask(turn_t *turn) {
     uint32_t expected = 1;

@@ -9,6 +9,7 @@
 #define SHMKIT_WIRE_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -121,6 +122,18 @@ static inline uint64_t wire_identity(int fd) {
     return fstat(fd, &file) == 0
                ? (uint64_t)file.st_ino ^ (uint64_t)file.st_dev << 48 ^ (uint64_t)(file.st_mode & S_IFMT) << 32
                : 0;
+}
+
+/* Closes a descriptor whose number is still used: in its place comes one that has nothing to read, and cannot be written to.  0: it
+ * was not closed, as there are no descriptors left. */
+static inline int wire_retire(int fd) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return 0;
+    close(ends[1]);
+    const int retired = dup3(ends[0], fd, O_CLOEXEC) == fd;
+    close(ends[0]);
+    return retired;
 }
 
 /* May it still be written to, so far as this end knows?  A socket may have been shut down; writing nothing tells. */

@@ -43,10 +43,10 @@ class Connection(_theirs.Connection):
 
     _pair: Pair | None = None  # what is known of the other end, if that is ours too
     _side = 0  # which end of the pair this is
+    _handle: Any = None
     _counts = _statistics.enabled()
 
     if TYPE_CHECKING:  # what the standard library's has, and its stubs have not
-        _handle: Any
         _readable: bool
         _writable: bool
         _check_closed: Callable[[], None]
@@ -56,11 +56,11 @@ class Connection(_theirs.Connection):
 
     def send(self, obj: Any) -> None:
         """Send an object."""
+        pair = self._pair
         handle = self._handle
         if handle is None or not self._writable:
             self._check_closed()
             self._check_writable()
-        pair = self._pair
         if pair is None:
             self._send_bytes(reduction.ForkingPickler.dumps(obj))
         else:
@@ -70,11 +70,11 @@ class Connection(_theirs.Connection):
 
     def recv(self) -> Any:
         """Receive an object."""
+        pair = self._pair
         handle = self._handle
         if handle is None or not self._readable:
             self._check_closed()
             self._check_readable()
-        pair = self._pair
         if pair is not None:
             return pair.recv(handle, self._side)
         data = _wire.read(handle)
@@ -86,8 +86,7 @@ class Connection(_theirs.Connection):
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive bytes, or the pickle of an object; OSError if they are more than `maxlength`."""
-        handle = self._handle
-        if handle is None or not self._readable:
+        if self._handle is None or not self._readable:
             self._check_closed()
             self._check_readable()
         if maxlength is not None and maxlength < 0:
@@ -100,14 +99,23 @@ class Connection(_theirs.Connection):
     def _read(self, most: int | None) -> Any:
         """Bytes; None: there are more than `most`."""
         pair = self._pair
+        handle = self._number()
         if pair is not None:
-            return pair.recv_bytes(self._handle, self._side, most)
-        data = _wire.read(self._handle, most)
+            return pair.recv_bytes(handle, self._side, most)
+        data = _wire.read(handle, most)
         if data is None:
             from shmkit._pair import recv_noted_bytes
 
-            return recv_noted_bytes(self._handle, most)
+            return recv_noted_bytes(handle, most)
         return None if data is True else data
+
+    # Another thread may close it at any time: whoever has looked at the pair, and after that at the descriptor, is told so.
+
+    def _number(self) -> int:
+        handle: int | None = self._handle
+        if handle is None:
+            raise OSError("handle is closed")
+        return handle
 
     # What the standard library's other methods stand on, and others use.
 
@@ -116,7 +124,7 @@ class Connection(_theirs.Connection):
         if pair is None:
             super()._send_bytes(buf)  # type: ignore[misc]
         else:
-            pair.send_bytes(self._handle, self._side, buf)
+            pair.send_bytes(self._number(), self._side, buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
         data = self._read(maxsize)
@@ -127,22 +135,22 @@ class Connection(_theirs.Connection):
         return buffer
 
     def _poll(self, timeout: float | None) -> bool:
-        return _wire.poll(self._handle, timeout)
+        return _wire.poll(self._number(), timeout)
 
     def fileno(self) -> int:
         """The descriptor."""
-        handle: int | None = self._handle
-        if handle is None:
-            raise OSError("handle is closed")
-        if self._pair is not None:
-            self._pair.expose(handle, self._side)
+        pair = self._pair
+        handle = self._number()
+        if pair is not None:
+            pair.expose(handle, self._side)
         return handle
 
     def _close(self, _close: Any = os.close) -> None:
-        pair, self._pair = self._pair, None
-        if pair is not None:
-            pair.leave_end(self._side)
-        _close(self._handle)
+        handle = self.__dict__.pop("_handle", None)  # one thread gets it
+        pair = self._pair
+        if handle is not None and (pair is None or not pair.leave_end(handle, self._side)):
+            _close(handle)
+        self._pair = None
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802

@@ -127,6 +127,11 @@ def _open_memfd(same: tuple[int, int, int], readonly: bool, pid: int, start: int
             ) from None
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise explain(error, None) from None
+        if not os.path.exists("/proc/self"):
+            raise SegmentError(
+                f"an anonymous segment is taken over from process {pid} through /proc, which is not there (chroot?): "
+                "mount one there, receive it before that, or send a copy"
+            ) from None
         raise SegmentNotFound(f"an anonymous segment is gone: {where}") from None
     return memfd.adopt(own, same[1], same[0], readonly, where)
 
