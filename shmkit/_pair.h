@@ -9,6 +9,8 @@
  * sender's lease is gone.  Killed in the write, or after it and before the commit: the same, unless it was taken by then; if
  * it was not, whoever reads the note finds that the block is no longer the message's, and passes over it: the call had
  * not returned.  Killed after the commit: the message is as safe as the descriptor, and goes with the last who has an end.
+ * A receiver that can hold no block, as it is no member, takes it as the pair's own id does, copies it, and lets it go; killed
+ * before that it leaves one that goes with the pair.
  * A receiver that is killed after the take held the block; one that is killed between the read of the note and the take has left a
  * block that nobody else knows of: its sender sees that a message was taken that it began to write after this one, so that this one
  * must have been read before, and takes it back; with the pair it goes in any case.
