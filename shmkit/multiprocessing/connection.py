@@ -109,7 +109,7 @@ class Connection(_theirs.Connection):
             return recv_noted_bytes(handle, most)
         return None if data is True else data
 
-    # Another thread may close it at any time: whoever has looked at the pair, and after that at the descriptor, is told so.
+    # Another thread may close it at any time: who has looked at the pair, and after that at the descriptor, is told so.
 
     def _number(self) -> int:
         handle: int | None = self._handle

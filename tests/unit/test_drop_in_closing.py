@@ -1,4 +1,4 @@
-"""A connection that one thread closes while others are in the midst of a call: they are told, and touch nothing else."""
+"""A connection that one thread closes while others are in the midst of a call: they are told, and touch nothing."""
 
 from __future__ import annotations
 
@@ -182,11 +182,9 @@ def test_two_threads_close_it_once(ends: Any) -> None:
 def echo(end: Any, other: Any, core: int) -> None:
     other.close()
     os.sched_setaffinity(0, [core])
-    while True:
-        try:
+    with suppress(EOFError, OSError):
+        while True:
             end.send(end.recv())
-        except (EOFError, OSError):
-            return
 
 
 @DUPLEX
