@@ -479,8 +479,8 @@ def heap_by_key(uint64_t key, pid, fd) -> Heap:
             heap.enter()
             return heap
     raise errors.SegmentNotFound(
-        f"a message lies in memory that this process has never been given (descriptor {fd} of process {pid}): give it the "
-        "connection, pickled, and not its descriptor alone"
+        f"a message lies in memory that this process has never been given (descriptor {fd} of process {pid}): give "
+        "it the connection, pickled, and not its descriptor alone"
     )
 
 

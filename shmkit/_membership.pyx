@@ -126,10 +126,10 @@ cdef str why_no_lease(int error, int fd, uint64_t key):
     if error != EBADF:
         return strerror(error).decode()
     if lease_ask_span(fd, key, LEASE_MEMBERS, 1) == LEASE_UNKNOWN:
-        return f"somebody else closed the descriptor {fd} that it is taken through (os.closerange?); before that it can be"
+        return f"somebody else closed the descriptor {fd} that it is taken through (os.closerange?); it can be before"
     return (
-        "it is taken through /proc/self/fd, and no /proc is there (chroot?): mount one there, or make it, and use it in "
-        "this process, before that"
+        "it is taken through /proc/self/fd, and no /proc is there (chroot?): mount one there, or make it, and use it "
+        "in this process, before that"
     )
 
 

@@ -20,7 +20,7 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
-from shmkit._heap cimport Block, Heap, Hold, count_blocks, hold_of
+from shmkit._heap cimport Block, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
 from shmkit._pair_tie cimport Tie, is_parked, names_in, new_tie, park
 from shmkit._wire cimport get_size, put_all, put_frame, refused

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,35 +188,65 @@ def echo(end: Any, other: Any, core: int) -> None:
             end.send(end.recv())
 
 
+class Users:
+    """Threads that use one end until they are told that it was closed."""
+
+    def __init__(self, end: Any, calls: list[Callable[[Any], object]]) -> None:
+        self.end = end
+        self.begin = threading.Barrier(len(calls) + 1)
+        self.threads = [started(partial(self.use, call)) for call in calls]
+        self.begin.wait(WATCHDOG)
+
+    def use(self, call: Callable[[Any], object]) -> None:
+        self.begin.wait(WATCHDOG)
+        while True:
+            call(self.end)
+
+    def were_told(self) -> None:
+        for thread, _, came in self.threads:
+            thread.join(WATCHDOG)
+            assert not thread.is_alive()
+            assert isinstance(came[0], OSError | EOFError), came
+
+
+def sends(end: Any) -> None:
+    end.send(b"x")
+
+
+def sends_and_receives(end: Any) -> None:
+    end.send(b"x")
+    end.recv()
+
+
+def polls(end: Any) -> None:
+    end.poll(0.001)
+
+
+def receives(end: Any) -> None:
+    end.recv()
+
+
+def forks(end: Any) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    end.fileno()
+
+
 @DUPLEX
 def test_closed_at_any_moment(duplex: bool, process: Processes) -> None:
     """While threads send, receive and look, and others fork: each is told, and none touches what is opened after it."""
     for turn in range(25):
         with ExitStack() as stack:
-            here, there = mp.Pipe() if duplex else mp.Pipe(False)[::-1]
-            child = process(echo, there, here, CORES[-1]) if duplex else None
-            if child is not None:
-                there.close()
-            begin = threading.Barrier(4)
-
-            def again(call: Callable[[], Any], begin: threading.Barrier = begin) -> Any:
-                begin.wait(WATCHDOG)
-                while True:
-                    call()
-
-            def fork() -> None:
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(0)
-                os.waitpid(pid, 0)
-
-            calls: list[Callable[[], Any]] = [lambda here=here: here.send(b"x"), lambda here=here: here.fileno()]  # type: ignore[misc]
             if duplex:
-                calls = [lambda here=here: here.send(b"x") or here.recv(), lambda here=here: here.poll(0.001)]  # type: ignore[misc]
-            threads = [started(lambda call=call: again(call)) for call in calls]  # type: ignore[misc]
-            threads.append(started(lambda here=here: again(lambda: fork() or here.fileno())))  # type: ignore[misc]
-            reader = None if duplex else started(lambda there=there: again(there.recv, threading.Barrier(1)))  # type: ignore[misc]
-            begin.wait(WATCHDOG)
+                here, there = mp.Pipe()
+                child = process(echo, there, here, CORES[-1])
+                users = Users(here, [sends_and_receives, polls, forks])
+            else:
+                there, here = mp.Pipe(False)
+                reader = Users(there, [receives])
+                users = Users(here, [sends, forks])
             for _ in range(turn % 5):
                 os.sched_yield()
             here.close()
@@ -224,15 +255,13 @@ def test_closed_at_any_moment(duplex: bool, process: Processes) -> None:
                 stack.callback(os.close, pipe[0])
                 stack.callback(os.close, pipe[1])
                 os.write(pipe[1], b"decoy")
-            if duplex and child is not None:
+            users.were_told()
+            if duplex:
+                there.close()
                 child.join(WATCHDOG)
-            for thread, _, came in threads:
-                thread.join(WATCHDOG)
-                assert not thread.is_alive()
-                assert isinstance(came[0], OSError | EOFError), came
-            if reader is not None:
-                reader[0].join(WATCHDOG)
-                assert isinstance(reader[2][0], EOFError), reader[2]
+                assert child.exitcode == 0
+            else:
+                reader.were_told()
+                there.close()
             for pipe in decoys:
                 assert os.read(pipe[0], 99) == b"decoy"
-            there.close()

@@ -6,7 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
-from multiprocessing import reduction
+from multiprocessing import reduction, resource_sharer
 from typing import Any
 
 import numpy as np
@@ -95,4 +95,4 @@ def test_by_a_pickle(ends: Any) -> None:
         if receiver.writable:
             assert np.array_equal(sender.recv(), np.arange(N))
     finally:
-        multiprocessing.resource_sharer.stop()  # type: ignore[attr-defined]  # its thread and its socket
+        resource_sharer.stop()  # its thread and its socket
