@@ -238,6 +238,8 @@ def forks(end: Any) -> None:
 def test_closed_at_any_moment(duplex: bool, process: Processes) -> None:
     """While threads send, receive and look, and others fork: each is told, and none touches what is opened after it."""
     for turn in range(25):
+        child: Any = None
+        reader: Any = None
         with ExitStack() as stack:
             if duplex:
                 here, there = mp.Pipe()
