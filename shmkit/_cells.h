@@ -9,7 +9,7 @@
  * Killed, as a producer, before READY: put has not returned, and the cell will be skipped; a block that was queued already
  * is freed with it, as the item's lap says that it is of this claim.  As a consumer, before FREE: get has not returned; the
  * item, untouched, becomes an orphan, which goes to whoever gets next; a block that was held already is queued again.  After
- * READY, or FREE, all is done but wake-ups: sleeps are slices.
+ * READY, or FREE, all is done but wake-ups: sleeps are slices.  What was taken so as to be dropped: _queue_done.h.
  *
  * Full rings are left behind, not waited for: the last free cell of a ring becomes a link to the next one, of twice the size.
  * After D. Vyukov's bounded MPMC queue (2010), with names in its claims, and tickets in place of its sequence.  */
@@ -123,7 +123,7 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
             }
             /* Who watches is told before: whoever then gets the item knows that it was (_watch.h). */
             watch_ring(&header->watched, header->watchers, QUEUE_WATCHERS, WATCH_ITEMS, &queue->sender);
-            /* SYNC queue-cell: pairs with load_acquire(word) in queue_get; the item is whole.  seq, so that the look at the gate comes
+            /* SYNC queue-cell: pairs with load_acquire(word) in queue_take; the item is whole.  seq, so that the look at the gate comes
              * after it; an exchange will do, as nobody else changes the cell of a claimant that lives */
             exchange_seq_u64(&cell->word, cell_word(ticket, 0, CELL_READY));
             FAILPOINT("queue.ready");
@@ -182,8 +182,15 @@ static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_
     return status;
 }
 
-/* What a dead consumer had in its hands.  OK, EMPTY or CORRUPT. */
-static inline status_t queue_get_orphan(queue_t *queue, item_t *item) {
+/* Which cell was taken. */
+typedef struct {
+    cell_t *cell;
+    uint64_t ticket;
+    uint32_t ring;
+} taken_t;
+
+/* Takes what a dead consumer had in its hands.  OK, EMPTY or CORRUPT. */
+static inline status_t queue_take_orphan(queue_t *queue, taken_t *taken) {
     queue_header_t *header = queue->header;
     uint32_t flag = 1;
     if (!cas_seq_u32(&header->orphans, &flag, 0))
@@ -200,19 +207,21 @@ static inline status_t queue_get_orphan(queue_t *queue, item_t *item) {
             store_seq_u32(&header->orphans, 1); /* there may be more */
             if (cas_seq_u64(&cell->word, &word, cell_word(cell_ticket(word), queue->member, CELL_TAKEN))) {
                 FAILPOINT("queue.orphan.taken");
-                return queue_finish(queue, cell, ring, cell_ticket(word), item);
+                *taken = (taken_t){cell, cell_ticket(word), ring};
+                return OK;
             }
         }
     }
     return EMPTY;
 }
 
-/* Gets one item; its block, if it has one, is held by this process from then on.  OK; EMPTY; CORRUPT. */
-static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
+/* Takes what is oldest: its cell is TAKEN by this process from then on.  `orphans`: also what the dead had in their hands, which takes
+ * no room.  OK; EMPTY; CORRUPT. */
+static ALWAYS_INLINE status_t queue_take(queue_t *queue, taken_t *taken, int orphans) {
     queue_header_t *header = queue->header;
     for (;;) {
-        if (__builtin_expect(load_relaxed_u32(&header->orphans), 0)) { /* relaxed: whether to look */
-            const status_t status = queue_get_orphan(queue, item);
+        if (orphans && __builtin_expect(load_relaxed_u32(&header->orphans), 0)) { /* relaxed: whether to look */
+            const status_t status = queue_take_orphan(queue, taken);
             if (status != EMPTY)
                 return status;
         }
@@ -243,7 +252,8 @@ static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
             FAILPOINT("queue.taken");
             cas_seq_u64(&header->head, &head, head + END_STEP);
             FAILPOINT("queue.head");
-            return queue_finish(queue, cell, ring, ticket, item);
+            *taken = (taken_t){cell, ticket, ring};
+            return OK;
         case CELL_TAKEN:
             cas_seq_u64(&header->head, &head, head + END_STEP);
             continue;
@@ -263,6 +273,13 @@ static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
             return EMPTY;
         }
     }
+}
+
+/* Gets one item; its block, if it has one, is held by this process from then on.  OK; EMPTY; CORRUPT. */
+static ALWAYS_INLINE status_t queue_get(queue_t *queue, item_t *item) {
+    taken_t taken;
+    const status_t status = queue_take(queue, &taken, 1);
+    return status == OK ? queue_finish(queue, taken.cell, taken.ring, taken.ticket, item) : status;
 }
 
 /* Whatever was waited for may have come: everybody looks again.  Call it after a seq store. */

@@ -148,6 +148,12 @@ cdef extern from "_cells.h" nogil:
     uint64_t queue_size(queue_t *queue)
 
 
+cdef extern from "_queue_done.h" nogil:
+    bint queue_is_done(const void *queue)
+    status_t queue_task_done(queue_t *queue)
+    status_t queue_drop(queue_t *queue, bint orphans)
+
+
 cdef extern from "_sweep.h" nogil:
     ctypedef struct sweep_t:
         uint64_t freed
@@ -181,8 +187,6 @@ cdef extern from "_queue_wait.h" nogil:
     void queue_pass_room_on(queue_t *queue)
     status_t queue_room_round(queue_t *queue, waiter_t *waiter, queue_habit_t *habit, uint64_t deadline_ns)
     status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns)
-    bint queue_is_done(const void *queue)
-    status_t queue_task_done(queue_t *queue)
     void queue_shut(queue_t *queue, uint32_t state)
     bint heap_try(const void *wait)
     status_t heap_round(heap_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)

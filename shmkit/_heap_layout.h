@@ -156,6 +156,9 @@ static inline uint64_t block_held(uint64_t id) { return id << 2 | BLOCK_HELD; }
  *   of the dead: CLAIMED → SKIP(t) → FREE(t + cells);  TAKEN → ORPHAN(t) → TAKEN(t, member) → FREE(t + cells)
  *
  * watchers     who waits with a descriptor ("watching" in _watch.h).
+ * dropping     ticket: 42 | ring: 6 | turn: 16.  The latest item that was dropped.  It counts as done from here on, whoever stores that:
+ *              `done` has the same turn once it has been counted, and only then is its cell freed, and only then another named
+ *              (_queue_done.h).
  *
  * item         block: 24 | lap: 20 | head: 8 | flags: 12.  Stored by the claimant before the block is QUEUED; of this ticket only
  *              if the lap is the ticket's.
@@ -219,14 +222,16 @@ typedef struct {
     uint32_t room_gate;
     uint32_t room_watched; /* somebody may watch for room */
     uint8_t pad4[LINE - 8];
-    uint64_t done;        /* tasks that were declared done */
+    uint64_t done;        /* count: 48 | turn: 16.  Tasks that were declared done, or dropped */
     uint64_t dropped;     /* items that the policy let go */
     uint64_t made, taken; /* references to it that were pickled, and unpickled */
     uint64_t skipped;     /* tickets that never became an item; stored by who sweeps */
     uint64_t skipping;    /* the ticket, plus one, that is being skipped, and … */
     uint64_t skipped_was; /* … how many it were before */
     uint32_t done_gate;
-    uint8_t pad5[LINE - 60];
+    uint32_t pad5;
+    uint64_t dropping; /* the latest item that was dropped, see above */
+    uint8_t pad6[LINE - 72];
     uint64_t rings[QUEUE_RINGS];
     uint64_t watchers[QUEUE_WATCHERS];
 } queue_header_t;

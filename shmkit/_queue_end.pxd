@@ -49,6 +49,7 @@ cdef class QueueEnd:
     cdef int bear(self, Hold hold) except -1
     cdef int settle_items(self) except -1
     cdef int empty_watch(self, bint room) except -1
+    cdef int drain(self) except -1
     cdef object corrupt(self)
     cdef dict counts(self)
     cdef int discard(self, uint32_t block, Hold hold) except -1

@@ -291,30 +291,32 @@ cdef class QueueEnd:
 
         With `immediate` what is in it is removed, and tasks that were not declared done count as done.
         """
-        cdef item_t item
         cdef Hold hold = self.hold()
-        cdef status_t status = OK
         with cython.critical_section(self):
             self.bear(hold)
             queue_shut(&self.c, QUEUE_VOID if immediate else QUEUE_SHUT)
-            while immediate:
+        if immediate:
+            self.drain()
+
+    cdef int drain(self) except -1:
+        """Removes all that is in it, as what is done."""
+        cdef Hold hold
+        cdef status_t status = OK
+        while status == OK:
+            hold = self.hold()
+            with cython.critical_section(self):
                 self.bear(hold)
-                status = queue_get(&self.c, &item)
-                if status == EMPTY:
-                    break
-                if status != OK:
-                    raise self.corrupt()
-                self.discard(item.block, None)
-                queue_task_done(&self.c)
+                status = queue_drop(&self.c, True)
+        if status != EMPTY:
+            raise self.corrupt()
+        return 0
 
     cdef object corrupt(self):
         return errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
 
     cdef int discard(self, uint32_t block, Hold hold) except -1:
-        """Lets the block of an item go that this process has got (`hold` None), or did not put; 0: it has none."""
-        if block != 0 and hold is None:
-            heap_drop(&self.heap.c, block, self.c.held)
-        elif block != 0:
+        """Lets the block of an item go that this process did not put; 0: it has none."""
+        if block != 0:
             self.heap.drop(block, hold)
         return 0
 
@@ -332,6 +334,11 @@ cdef class QueueEnd:
         cdef Share _kept = self.kept()
         waiter_init(&waiter)
         while not queue_is_done(&self.c):
+            if load_relaxed_u32(&self.c.header.state) == QUEUE_VOID:  # relaxed: it never opens again
+                # Whoever shut it may have been killed, and somebody else have been putting an item.
+                self.drain()
+                if queue_is_done(&self.c):
+                    break
             with nogil:
                 status = queue_done_round(&self.c, &waiter, deadline)
             if status == OK or status == TIMED_OUT:

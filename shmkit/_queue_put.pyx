@@ -144,7 +144,6 @@ cdef class QueuePut(QueueEnd):
         cdef status_t status
         cdef int error = 0
         cdef bint waited = False
-        cdef item_t old
         cdef queue_habit_t habit = self.room_habit
         cdef Share _kept = self.kept()  # while this waits, what it waits at is the queue's, whoever closes the handle
         cdef Hold now
@@ -168,12 +167,12 @@ cdef class QueuePut(QueueEnd):
             if self.policy == POLICY_DROP_OLDEST:
                 with cython.critical_section(self):
                     self.bear(now)
-                    status = queue_get(&self.c, &old)
-                    if status == OK:
-                        add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
-                        self.discard(old.block, None)
-                        queue_task_done(&self.c)
-                if status != OK:  # others have it in their hands, and may have died
+                    status = queue_drop(&self.c, False)
+                if status == OK:
+                    add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+                elif status != EMPTY:
+                    self.refused(status, 0)
+                else:  # others have it in their hands, and may have died
                     PyErr_CheckSignals()
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 continue

@@ -143,32 +143,9 @@ static inline void queue_pass_room_on(queue_t *queue) {
         gate_wake(&queue->header->room_gate, 1);
 }
 
-static inline int queue_is_done(const void *of) {
-    const queue_t *queue = (const queue_t *)of;
-    /* The first ticket is as large as the first ring. */
-    const uint64_t put =
-        (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
-    return (int64_t)(put - load_seq_u64(&queue->header->done)) <= 0;
-}
-
 /* One round of waiting until every task was declared done: likewise. */
 static inline status_t queue_done_round(queue_t *queue, waiter_t *waiter, uint64_t deadline_ns) {
     return gate_round(waiter, &queue->header->done_gate, queue_is_done, queue, deadline_ns, CPU_UNKNOWN, QUEUE_PACE);
-}
-
-/* Declares one task done.  OK; NOT_HELD: as many were declared as there ever were. */
-static inline status_t queue_task_done(queue_t *queue) {
-    uint64_t done = load_seq_u64(&queue->header->done);
-    for (;;) {
-        const uint64_t put =
-            (load_seq_u64(&queue->header->tail) >> 8) - queue->first_ticket - load_seq_u64(&queue->header->skipped);
-        if ((int64_t)(put - done) <= 0)
-            return NOT_HELD;
-        if (cas_seq_u64(&queue->header->done, &done, done + 1)) { /* seq: for the look at the gate */
-            gate_wake(&queue->header->done_gate, GATE_ALL);
-            return OK;
-        }
-    }
 }
 
 /* Nothing is put any more (`state` QUEUE_SHUT), or got either (QUEUE_VOID). */

@@ -6,7 +6,7 @@
  *   1  who holds       the holders of blocks that are gone by now: the kernel says so
  *   2  who is dead     of the members whose claims may stand in cells, likewise
  *   3  cells           CLAIMED by the dead → SKIP, its block freed if it was queued; TAKEN by the dead → ORPHAN, its block queued
- *                      again if it was held; rings that the dead were making → RETIRED
+ *                      again if it was held, or, if it was dropped, FREE, once it is counted; rings that the dead were making → RETIRED
  *   4  blocks          HELD by those of step 1 → free; QUEUED in a cell that does not say so, or of a queue that nobody has → free
  *   5  places          of the dead among the members → free: no cell names them any more
  *
@@ -20,7 +20,7 @@
 #ifndef SHMKIT_SWEEP_H
 #define SHMKIT_SWEEP_H
 
-#include "_cells.h"
+#include "_queue_done.h"
 
 #define SWEEP_KNOWN 256u
 #define SWEEP_GONE 256u
@@ -194,6 +194,13 @@ static inline void sweep_taken(sweep_t *sweep, queue_t *queue, cell_t *cell, uin
     FAILPOINT("sweep.orphaned");
 }
 
+/* A dead one has dropped what is in a cell, and perhaps not counted it. */
+static inline void sweep_dropped(sweep_t *sweep, queue_t *queue) {
+    drop_finish(queue, load_seq_u64(&queue->header->dropping));
+    sweep->mended++;
+    FAILPOINT("sweep.dropped");
+}
+
 /* Rings that are chained, but neither head nor tail nor any link leads there: their user was killed right before or after it
  * would have said so. */
 static inline void sweep_chain(queue_t *queue) {
@@ -255,13 +262,15 @@ static inline void sweep_finish_skipping(sweep_t *sweep, queue_t *queue) {
     store_relaxed_u64(&header->skipping, 0);
 }
 
-static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id) {
+static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t id, uint64_t held) {
     queue_t queue;
     const uint64_t before = sweep->mended;
     memset(&queue, 0, sizeof queue);
     queue.header = header;
     queue.heap = sweep->heap;
+    queue.held = held;
     queue.most = header->most;
+    queue.first_ticket = header->first;
     int orphans = 0;
     sweep_finish_skipping(sweep, &queue);
     for (uint32_t ring = 0; ring < QUEUE_RINGS; ring++) {
@@ -292,7 +301,11 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
                 orphans = 1;
             else if (phase == CELL_CLAIMED && sweep->dead[cell_who(now) % HEAP_MEMBERS])
                 sweep_claimed(sweep, &queue, cell, ring, now);
-            else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
+            else if (phase == CELL_TAKEN && queue_is_dropped(&queue, ring, cell_ticket(now))) {
+                /* Its block is nobody's any more, whoever holds it. */
+                if (sweep->dead[cell_who(now) % HEAP_MEMBERS])
+                    sweep_dropped(sweep, &queue);
+            } else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
                 sweep_taken(sweep, &queue, cell, ring, now);
                 orphans = 1;
             } else if (phase == CELL_TAKEN)
@@ -437,7 +450,7 @@ static inline status_t heap_sweep(sweep_t *sweep, heap_t *heap, const member_t *
             (at = heap_block_at(heap, block, &size)) == NULL || size < sizeof(queue_header_t) ||
             cell_kind(at) != CELL_QUEUE || ((queue_header_t *)at)->id != word >> 2)
             continue;
-        sweep_queue(sweep, (queue_header_t *)at, word >> 2);
+        sweep_queue(sweep, (queue_header_t *)at, word >> 2, held);
     }
     FAILPOINT("sweep.cells");
     for (uint32_t block = 1; block < blocks; block++)

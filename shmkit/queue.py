@@ -138,8 +138,9 @@ class Queue(_Awaited):
 class JoinableQueue(Queue):
     """A Queue that counts what has been done: each item that was got is to be followed by one ``task_done()``.
 
-    An item that a full queue drops (``backpressure="drop_oldest"``) counts as done; but no more are done than were put,
-    so one that is dropped after all were declared done leaves what is put later to be done.
+    An item that a full queue drops (``backpressure="drop_oldest"``), or an immediate ``shutdown`` removes, counts as
+    done, whoever is killed at that; but no more are done than were put, so one that is dropped after all were declared
+    done leaves what is put later to be done.
     """
 
     def task_done(self) -> None:

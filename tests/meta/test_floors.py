@@ -36,6 +36,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_heap_take.h"],  # how they are found
         ["_queue_rings.h", "_pair.h"],  # queues are blocks of a heap, and pipes' messages are …
         ["_cells.h"],  # … and hand blocks on
+        ["_queue_done.h"],  # … and counts what is done, and dropped
         ["_sweep.h"],  # knows what the dead can leave in either
         ["_queue_wait.h"],  # how queues, and memory, are waited for
         ["_topic_layout.h"],  # has a lock's cell in it

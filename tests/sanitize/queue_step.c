@@ -4,11 +4,12 @@
  * what the script says; in between the child is killed, or goes on to its end.  Letters:
  *
  *    l another one puts, and dies when it has linked a ring, if it has to
- *    p put one    f put so many that rings are linked    g get one    d get all    s sweep    t trim
+ *    p put one    f put so many that rings are linked    g get one    d get all    o drop the oldest    s sweep    t trim
  *    K the child is killed here    C it goes on here
  *
  * After that all must be well: each item whose put returned comes once, but for the one that a killed getter had in its hand; of
- * the child's own item all comes, or nothing; the count of what was put is right; no block is left but the queue's own; and it works.  */
+ * the child's own item all comes, or nothing; what was dropped does not come; whoever gets an item declares its task done, and then all
+ * are, but for that of the one in the killed getter's hand; no block is left but the queue's own; and it works.  */
 #define SHMKIT_PASSING
 #define HEAP_LIMIT (8u << 20)
 #define HEAP_ENTRIES 1024u
@@ -29,6 +30,10 @@ static uint64_t next_number;
 static uint8_t came[NUMBERS], must[NUMBERS];
 static uint64_t made_by_child; /* the number of its item; NUMBERS: it puts none */
 static int child_gets;         /* it may have an item in its hand */
+static int child_drops;        /* … or have dropped one */
+static int child_looks;        /* … or look whether all is done */
+static uint64_t dropped;       /* by survivors */
+static int was_done;           /* all tasks were, once */
 
 /* --- dying before the child does (`late`) -------------------------------------------------------------------------- */
 
@@ -64,6 +69,12 @@ static void put_one(user_t *user) {
     must[number] = 1;
 }
 
+static int64_t unfinished(void) {
+    const queue_header_t *header = survivor.queue.header;
+    return (int64_t)((header->tail >> 8) - survivor.queue.first_ticket - header->skipped -
+                     (header->done >> DONE_SHIFT));
+}
+
 static void put_some(user_t *user, uint64_t count) {
     while (count-- != 0)
         put_one(user);
@@ -75,6 +86,8 @@ static int get_one(user_t *user) {
         return 0;
     EXPECT(number < NUMBERS && (must[number] || number == made_by_child), "item %" PRIu64 " was never put", number);
     EXPECT(came[number]++ == 0, "item %" PRIu64 " comes twice", number);
+    EXPECT(queue_task_done(&user->queue) == OK, "the task of item %" PRIu64 " was done already", number);
+    was_done |= unfinished() == 0;
     return 1;
 }
 
@@ -83,9 +96,17 @@ static void get_all(user_t *user) {
         ;
 }
 
+static int drop_one(user_t *user) {
+    const status_t status = queue_drop(&user->queue, 1);
+    EXPECT(status == OK || status == EMPTY, "drop says %d", status);
+    dropped += status == OK;
+    return status == OK;
+}
+
 /* --- states ---------------------------------------------------------------------------------------------------------- */
 
 static void with_nothing(void) {}
+static void with_one(void) { put_some(&survivor, 1); }
 static void with_some(void) { put_some(&survivor, 5); }
 static void with_a_body_first(void) {
     new_number();
@@ -121,6 +142,7 @@ static void with_a_link(void) {
 
 static void late_puts(void) { put_one(&late); }
 static void late_gets(void) { get_one(&late); }
+static void late_drops(void) { drop_one(&late); }
 static void late_puts_a_body(void) {
     while (body_size_of(next_number) == 0)
         put_one(&survivor);
@@ -145,6 +167,17 @@ DEAD_PRODUCER(queued)
 DEAD_CONSUMER(taken)
 DEAD_CONSUMER(head)
 DEAD_CONSUMER(held)
+
+#define DEAD_DROPPER(name, point)                                                                                      \
+    static void with_dead_dropper_##name(void) {                                                                       \
+        with_a_body_first();                                                                                           \
+        late_dies(late_drops, point);                                                                                  \
+        dropped++;                                                                                                     \
+    }
+DEAD_DROPPER(named, "drop.named")
+DEAD_DROPPER(counted, "drop.counted")
+DEAD_DROPPER(held, "drop.held")
+DEAD_DROPPER(freed, "drop.freed")
 
 #define DEAD_MAKER(name, point)                                                                                        \
     static void with_dead_maker_##name(void) {                                                                         \
@@ -223,6 +256,17 @@ static void get(void) {
         report->result = number + 1;
     }
 }
+static void let_go(void) { report->result = queue_drop(&victim.queue, 1) == OK; }
+/* A planted fault: what is dropped is got, and counted afterwards. */
+static void let_go_badly(void) {
+    report->result = queue_get(&victim.queue, &item) == OK;
+    if (report->result) {
+        if (item.block != 0)
+            heap_drop(&victim.heap, item.block, victim.queue.held);
+        queue_task_done(&victim.queue);
+    }
+}
+static void is_done(void) { report->result = (uint64_t)queue_is_done(&victim.queue); }
 static void sweep(void) { report->result = clean(&victim) == OK; }
 static void take_small(void) {
     int error;
@@ -271,10 +315,10 @@ static void make(void) {
 }
 
 /* Each from the image of a kill at the point, … */
-static const char *const after[] = {"Ksd", "Kdsd", "Kpsd", "Kspd", "Kfsd", "Ksfd", "Ksgsfd", "Ktsd"};
+static const char *const after[] = {"Ksd", "Kdsd", "Kpsd", "Kspd", "Kfsd", "Ksfd", "Ksgsfd", "Ktsd", "Kosd", "Ksosd"};
 /* … or with a child of its own. */
-static const char *const around[] = {"pC",  "dC",   "fC",   "sC",    "fdC",  "ldC",    "dpC",
-                                     "tsC", "fdfC", "pKsd", "dKpsd", "fKsd", "fdKsfd", "fdfKsd"};
+static const char *const around[] = {"pC", "dC",   "fC",   "sC",    "fdC",  "ldC",    "dpC",    "tsC",  "fdfC",  "pgC",
+                                     "oC", "oosC", "pKsd", "dKpsd", "fKsd", "fdKsfd", "fdfKsd", "oKsd", "ooKosd"};
 
 #define STATES_MOST 16
 
@@ -282,7 +326,7 @@ typedef struct {
     const char *name;
     void (*prepare)(void);
     void (*operate)(void);
-    int puts, gets;
+    int puts, gets;  /* gets: 1; drops: 2 */
     uint64_t around; /* at one of so many points the scripts with something before the kill are played, too */
     uint64_t stride; /* after the first points one of so many is tried: there are thousands of alike ones */
     struct {
@@ -325,6 +369,27 @@ static const operation_t operations[] = {
      {STATE(with_nothing), STATE(with_some), STATE(with_a_body_first), STATE(with_a_link),
       STATE(with_dead_producer_claimed), STATE(with_dead_consumer_taken), STATE(with_dead_consumer_held),
       STATE(with_a_skip), STATE(with_an_orphan), STATE(with_dead_maker_linked)}},
+    {"let-go",
+     be,
+     let_go,
+     0,
+     2,
+     1,
+     1,
+     {STATE(with_nothing), STATE(with_some), STATE(with_a_body_first), STATE(with_a_link),
+      STATE(with_dead_consumer_held), STATE(with_an_orphan), STATE(with_dead_dropper_named),
+      STATE(with_dead_dropper_counted), STATE(with_dead_dropper_held), STATE(with_dead_dropper_freed)}},
+    {"let-go-badly", be, let_go_badly, 0, 2, 1, 1, {STATE(with_some)}},
+    {"is-done", be, is_done, 0, 0, 1, 1, {STATE(with_nothing), STATE(with_one), STATE(with_some), STATE(with_a_skip)}},
+    {"sweep-droppers",
+     be,
+     sweep,
+     0,
+     0,
+     8,
+     1,
+     {STATE(with_dead_dropper_named), STATE(with_dead_dropper_counted), STATE(with_dead_dropper_held),
+      STATE(with_dead_dropper_freed)}},
     {"sweep-producers",
      be,
      sweep,
@@ -373,7 +438,8 @@ typedef struct {
     char *memory;
     uint64_t size;
     user_t survivor;
-    uint64_t next_number;
+    uint64_t next_number, dropped;
+    int was_done;
     uint8_t came[NUMBERS], must[NUMBERS];
 } image_t;
 
@@ -387,6 +453,8 @@ static void save(image_t *image) {
     memcpy(image->memory, heap_memory, image->size);
     image->survivor = survivor;
     image->next_number = next_number;
+    image->dropped = dropped;
+    image->was_done = was_done;
     memcpy(image->came, came, sizeof came);
     memcpy(image->must, must, sizeof must);
 }
@@ -398,6 +466,8 @@ static void restore(const image_t *image) {
     memcpy(heap_memory, image->memory, image->size);
     survivor = image->survivor;
     next_number = image->next_number;
+    dropped = image->dropped;
+    was_done = image->was_done;
     memcpy(came, image->came, sizeof came);
     memcpy(must, image->must, sizeof must);
 }
@@ -419,6 +489,10 @@ static void survive(const char *script) {
         case 'd':
             get_all(&survivor);
             break;
+        case 'o':
+            drop_one(&survivor);
+            was_done |= unfinished() == 0;
+            break;
         case 'l':
             late_dies(late_puts, "queue.linked");
             break;
@@ -439,7 +513,8 @@ static uint64_t sum(const uint8_t *counts) {
 
 static void check(void) {
     queue_header_t *header = survivor.queue.header;
-    uint64_t in_hand = NUMBERS;
+    uint64_t missing = 0, last = 0, may_go = dropped + (child_drops && (!report->finished || report->result));
+    const int was_done_by_now = was_done;
     /* What the survivor holds on purpose. */
     EXPECT(clean(&survivor) == OK, "nobody else sweeps");
     get_all(&survivor);
@@ -448,17 +523,23 @@ static void check(void) {
             EXPECT(heap_drop(&survivor.heap, blocks[i], survivor.queue.held) == OK, "a block is gone");
     for (uint64_t number = 0; number < NUMBERS; number++)
         if (must[number] && !came[number]) {
-            EXPECT(child_gets && in_hand == NUMBERS, "item %" PRIu64 " is lost", number);
-            EXPECT(!report->finished || report->result == number + 1, "item %" PRIu64 " is lost", number);
-            in_hand = number;
+            missing++;
+            last = number;
         }
-    if (report->finished && child_gets && report->result != 0)
-        EXPECT(in_hand == report->result - 1, "item %" PRIu64 " comes twice", report->result - 1);
+    const int in_hand = child_gets && (report->finished ? report->result != 0 : missing > dropped);
+    if (in_hand && report->finished)
+        EXPECT(!came[report->result - 1], "item %" PRIu64 " comes twice", report->result - 1);
+    EXPECT(missing <= may_go + (uint64_t)in_hand, "item %" PRIu64 " is lost", last);
     if (report->finished && made_by_child < NUMBERS)
-        EXPECT(report->result && came[made_by_child], "the child's item is lost");
+        EXPECT(report->result && came[made_by_child] + dropped != 0, "the child's item is lost");
+    EXPECT(!report->finished || !child_looks || !report->result || was_done_by_now,
+           "all seemed to be done, and never was");
+    /* What was dropped is gone, but for what a survivor dropped of the child's own. */
     const uint64_t put = (header->tail >> 8) - survivor.queue.first_ticket - header->skipped,
-                   got = sum(came) + (in_hand < NUMBERS);
-    EXPECT(put == got, "%" PRIu64 " items seem to have been put, and %" PRIu64 " came", put, got);
+                   got = sum(came) + (uint64_t)in_hand, left = put - got;
+    EXPECT(left <= may_go && left >= dropped + (child_drops && report->finished && report->result),
+           "%" PRIu64 " items seem to have been put, and %" PRIu64 " came", put, got);
+    EXPECT(unfinished() == in_hand, "%" PRId64 " tasks are not done", unfinished());
     EXPECT(queue_size(&survivor.queue) == 0, "%" PRIu64 " items are left", queue_size(&survivor.queue));
     EXPECT(blocks_in_use(&survivor) == 0, "%u blocks are left", blocks_in_use(&survivor));
     check_own_blocks(&survivor);
@@ -576,7 +657,10 @@ int main(int argc, char **argv) {
         made_by_child = NUMBERS;
         memset(blocks, 0, sizeof blocks);
         operation->states[i].prepare();
-        child_gets = operation->gets;
+        child_gets = operation->gets == 1;
+        child_drops = operation->gets == 2;
+        child_looks = operation->operate == is_done;
+        was_done = unfinished() == 0;
         while (operation->puts == 2 && body_size_of(next_number) == 0)
             new_number();
         made_by_child = operation->puts ? new_number() : NUMBERS;

@@ -15,8 +15,10 @@ TOPIC = HERE / "topic_threads.c"
 SCENES = {
     "bounded": 4000,
     "unbounded": 4000,
+    "dropping": 4000,
     "bounded-deaths": 3000,
     "unbounded-deaths": 3000,
+    "dropping-deaths": 3000,
     "heap": 2000,
     "heap-deaths": 2000,
     "revival": 1,

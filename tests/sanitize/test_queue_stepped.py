@@ -16,6 +16,9 @@ BRIEFLY = [
     ("put", "with_dead_producer_claimed"),
     ("put-linking", "with_a_last_cell"),
     ("sweep-consumers", "with_dead_consumer_held"),
+    ("sweep-droppers", "with_dead_dropper_named"),
+    ("let-go", "with_a_body_first"),
+    ("let-go", "with_dead_dropper_named"),
 ]
 LONG = {
     "put": ["with_nothing", "with_some", "with_dead_consumer_held", "with_a_skip", "with_an_orphan"],
@@ -23,6 +26,17 @@ LONG = {
     "put-after-dead-makers": ["with_dead_maker_named", "with_dead_maker_linked"],
     "sweep-producers": ["with_dead_producer_claimed", "with_dead_producer_item", "with_dead_producer_queued"],
     "sweep-consumers": ["with_dead_consumer_taken", "with_dead_consumer_head"],
+    "sweep-droppers": ["with_dead_dropper_counted", "with_dead_dropper_held", "with_dead_dropper_freed"],
+    "let-go": [
+        "with_nothing",
+        "with_some",
+        "with_a_link",
+        "with_dead_consumer_held",
+        "with_an_orphan",
+        "with_dead_dropper_counted",
+        "with_dead_dropper_held",
+        "with_dead_dropper_freed",
+    ],
     "sweep-makers": [
         "with_dead_maker_taken",
         "with_dead_maker_named",
@@ -60,6 +74,16 @@ def test_a_kill_or_a_stop_at_any_instant_in_one_state(folder: Path, operation: s
 def test_a_cell_that_is_ready_before_its_block_does_not_escape_the_stepper(folder: Path) -> None:
     """The planted fault proves that the tests above can fail."""
     step(SOURCE, folder, "put-badly", found="get says")
+
+
+def test_an_item_that_is_dropped_before_it_is_counted_does_not_escape_the_stepper(folder: Path) -> None:
+    """Likewise: whoever waits until all is done would wait for ever."""
+    step(SOURCE, folder, "let-go-badly", found="tasks are not done")
+
+
+def test_a_look_whether_all_is_done_sees_one_instant(folder: Path) -> None:
+    """Whatever is put, got and done meanwhile: if one task or another was never done, it does not say that all were."""
+    step(SOURCE, folder, "is-done", everywhere=True)
 
 
 @pytest.mark.soak
