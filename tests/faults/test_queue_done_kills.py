@@ -1,4 +1,4 @@
-"""SIGKILL of who drops an item, puts one, or shuts a queue: `join` waits for what was got and not done, for nothing else.
+"""SIGKILL of who drops an item, puts one, or shuts a queue: `join` waits for what was got and not done, and no more.
 
 A child is killed where it passes a failpoint; the parent then gets what is left, declares that done, and joins.
 """
