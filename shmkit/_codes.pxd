@@ -51,6 +51,9 @@ cdef enum:
     CODE_STATED = 29           # the same, of one of which pickle has a list of values
     CODE_MADE = 30             # run: module, qualified name; tuple: what the class is called with
     CODE_SET_UP = 31           # run: module, qualified name; what its __setstate__ is called with
+    CODE_EXTENDED = 32         # run: module, qualified name; count; tuple: what the class is called with; values
+    CODE_FILLED = 33           # the same, but keys and values in turn
+    CODE_CLASS = 34            # run: module, qualified name; what a defaultdict is called with
 
     # A dtype: 1 byte, NumPy's number of a plain one; or one of these, and a run.
     DTYPE_TEXT = 254           # as the header of an .npy file says it

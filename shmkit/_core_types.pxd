@@ -38,6 +38,11 @@ cdef extern from *:
     static inline int type_makes(const PyTypeObject *type) { return type->tp_new != NULL; }
     static inline int type_has_dict(const PyTypeObject *type) { return type->tp_dictoffset != 0; }
 
+    /* The __dict__ of one whose class says where it is, borrowed; NULL: it has none yet. */
+    static inline PyObject *own_dict(PyObject *item) {
+        return *(PyObject **)((char *)item + Py_TYPE(item)->tp_dictoffset);
+    }
+
     /* Likewise, of one whose instances have slots and no __dict__. */
     static inline int type_is_slotted(const PyTypeObject *type) {
         return type_is_made(type) && type->tp_new == PyBaseObject_Type.tp_new &&
@@ -70,6 +75,7 @@ cdef extern from *:
         Py_XDECREF(old);
     }
     """
+    PyObject *own_dict(object item)
     int type_is_slotted(const PyTypeObject *type)
     int type_sets_plainly(const PyTypeObject *type)
     Py_ssize_t slot_place(PyTypeObject *type, PyObject *found)

@@ -25,9 +25,10 @@ from shmkit._core_types cimport (
 )
 from shmkit._decode_arrays cimport decode_array, decode_scalar, decode_shared, load
 from shmkit._instances cimport (
-    BY_CALL, BY_DICT, BY_LIST, BY_MEMBERS, BY_SETSTATE, Outline, find_type, heard_outline, new_as_pickle,
-    new_instance, new_slotted,
+    BY_CALL, BY_DICT, BY_EXTEND, BY_ITEMS, BY_LIST, BY_MEMBERS, BY_NAME, BY_SETSTATE, Outline, find_type,
+    heard_outline, new_as_pickle, new_instance, new_slotted,
 )
+from shmkit._makers cimport is_filled
 from shmkit._reading cimport (
     corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, reader_t,
 )
@@ -88,7 +89,7 @@ cdef object decode(reader_t *reader, object owner):
         found = decode_container(reader, code, owner)
         reader.depth -= 1
         return found
-    if CODE_INSTANCE <= code <= CODE_SET_UP:
+    if CODE_INSTANCE <= code <= CODE_CLASS:
         return decode_instance(reader, owner, code - CODE_INSTANCE)  # in the order of BY_…
     if code == CODE_PICKLE:
         return decode_pickle(reader, owner)
@@ -132,10 +133,18 @@ cdef tuple decode_members(reader_t *reader, object owner, uint64_t count):
     return found
 
 
-cdef object decode_container(reader_t *reader, uint8_t code, object owner):
-    cdef uint64_t count = read_count(reader), index, _index
+cdef inline object decode_key(reader_t *reader, object owner):
     cdef const uint8_t *at
     cdef size_t size
+    if reader.at == reader.end or reader.at[0] != CODE_ASCII:
+        return decode(reader, owner)
+    reader.at += 1
+    at = read_run(reader, &size)
+    return new_key(at, size)
+
+
+cdef object decode_container(reader_t *reader, uint8_t code, object owner):
+    cdef uint64_t count = read_count(reader), index, _index
     if code == CODE_TUPLE:
         return decode_members(reader, owner, count)
     if code == CODE_LIST:
@@ -151,12 +160,7 @@ cdef object decode_container(reader_t *reader, uint8_t code, object owner):
         if code == CODE_DICT:
             found = {}
             for _index in range(count):
-                if reader.at != reader.end and reader.at[0] == CODE_ASCII:
-                    reader.at += 1
-                    at = read_run(reader, &size)
-                    key = new_key(at, size)
-                else:
-                    key = decode(reader, owner)
+                key = decode_key(reader, owner)
                 (<dict>found)[key] = decode(reader, owner)
             return found
         members = set()
@@ -178,15 +182,19 @@ cdef class Values:
     cdef object owner
     cdef Outline outline
     cdef int way
+    cdef uint64_t left       # of one that is filled: how many are asked for one by one, after the first
 
     def __call__(self):
         cdef reader_t *reader = self.reader
-        self.reader = NULL
         if reader == NULL:
             raise corrupt("the values of an instance were asked for twice")
+        if self.left:
+            self.left -= 1
+            return decode(reader, self.owner)
+        self.reader = NULL
         if self.way == BY_MEMBERS:
             return decode_members(reader, self.owner, read_count(reader))
-        if self.way == BY_CALL or self.way == BY_SETSTATE:
+        if self.way >= BY_CALL:
             return decode(reader, self.owner)
         if self.way == BY_LIST:
             return [decode(reader, self.owner) for _ in self.outline.names]
@@ -210,18 +218,42 @@ cdef int decode_slots(reader_t *reader, object owner, Outline outline, object ma
     return 0
 
 
+cdef tuple decode_arguments(reader_t *reader, object owner):
+    given = decode(reader, owner)
+    if type(given) is not tuple:
+        raise corrupt("what a class is to be called with is no tuple")
+    return given
+
+
+cdef int fill(reader_t *reader, object owner, object made, int way, uint64_t count) except -1:
+    """Puts in what it holds."""
+    cdef uint64_t _index
+    if way == BY_EXTEND:
+        made.extend(decode_members(reader, owner, count))
+        return 0
+    for _index in range(count):
+        key = decode_key(reader, owner)
+        value = decode(reader, owner)
+        try:
+            made[key] = value
+        except TypeError:
+            raise corrupt("a key cannot be hashed") from None
+    return 0
+
+
 cdef object decode_instance(reader_t *reader, object owner, int way):
     """An instance, or a named tuple: made as pickle makes it."""
     cdef size_t size
     cdef const uint8_t *at = read_run(reader, &size)
     cdef Outline outline
     cdef Values values
+    cdef uint64_t count = 0
     if not reader.pickles:
         raise PickleRefused(
-            "an item is an instance of a class, and others than the owner may write to this memory: whoever can, could "
-            "have this process import and call anything"
+            "an item is a class, or an instance of one, and others than the owner may write to this memory: whoever "
+            "can, could have this process import and call anything"
         )
-    if reader.depth >= DEPTH_MOST:
+    if reader.depth >= DEPTH_MOST and way != BY_NAME:  # a class has nothing in it
         raise corrupt("instances are in each other too deep")
     try:
         outline = heard_outline(at, size)
@@ -238,11 +270,19 @@ cdef object decode_instance(reader_t *reader, object owner, int way):
     elif way == BY_CALL:
         made = find_type(outline)
         if made is not None:
-            given = decode(reader, owner)
-            if type(given) is not tuple:
-                raise corrupt("what a class is to be called with is no tuple")
+            given = decode_arguments(reader, owner)
             reader.depth -= 1
             return made(*given)
+    elif way == BY_NAME:
+        made = find_type(outline)
+    elif way == BY_EXTEND or way == BY_ITEMS:
+        count = read_count(reader)
+        made = find_type(outline)
+        if made is not None and is_filled(made, way):
+            made = made(*decode_arguments(reader, owner))
+            fill(reader, owner, made, way, count)
+        else:
+            made = None
     elif way == BY_SETSTATE:
         made = find_type(outline)
         if made is not None and type_makes(<PyTypeObject *>made) and hasattr(made, "__setstate__"):
@@ -265,8 +305,9 @@ cdef object decode_instance(reader_t *reader, object owner, int way):
         values = Values.__new__(Values)
         values.reader = reader
         values.owner, values.outline, values.way = owner, outline, way
+        values.left = 2 * count if way == BY_ITEMS else count  # the arguments come first, and the last value last
         try:
-            made = new_as_pickle(outline, values, way)
+            made = new_as_pickle(outline, values, way, count)
         finally:
             values.reader = NULL
     reader.depth -= 1

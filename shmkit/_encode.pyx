@@ -4,7 +4,7 @@
 Values of the exact types None, bool, int, float, complex, str, bytes, bytearray, of NumPy's scalars and arrays (of
 any dtype without objects), and tuples, lists, dicts, sets and frozensets of them are encoded here; named tuples and
 instances of classes that leave their pickling to ``object``, too (``_instances.pyx``), and what pickle makes of the
-standard library's dates, decimals, paths and the like (``_makers.pyx``).  Whatever has anything else in
+standard library's dates, decimals, paths, deques and the like (``_makers.pyx``).  Whatever has anything else in
 it is pickled as a whole, with protocol 5 and its buffers out of band: subclasses too, containers
 that hold the same mutable object twice, as what arrives has to be one object then, and such as hold themselves.  A
 memoryview arrives as the bytes that it shows.
@@ -15,7 +15,7 @@ Nothing here runs code of the user's except pickling.
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.complex cimport PyComplex_CheckExact, PyComplex_ImagAsDouble, PyComplex_RealAsDouble
-from cpython.dict cimport PyDict_CheckExact, PyDict_Size
+from cpython.dict cimport PyDict_Check, PyDict_CheckExact, PyDict_GetItemWithError, PyDict_Size
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -33,8 +33,10 @@ cimport numpy as cnp
 from shmkit._codes cimport *
 from shmkit._core_types cimport Py_TYPE, PyObject_GenericGetDict, slot_value, type_has_dict, type_is_made
 from shmkit._encode_arrays cimport encode_array, encode_scalar, encode_shared, write_dtype, write_shape
-from shmkit._instances cimport BY_CALL, BY_SLOTS, Outline, outline_of, outline_of_named, outline_of_slotted
-from shmkit._makers cimport made_with, outline_of_made
+from shmkit._instances cimport (
+    BY_CALL, BY_EXTEND, BY_ITEMS, BY_SLOTS, Outline, outline_of, outline_of_named, outline_of_slotted,
+)
+from shmkit._makers cimport filled_with, made_with, outline_of_class, outline_of_made
 from shmkit._map cimport Mapping
 from shmkit._pickling cimport pickle_item
 from shmkit._shared cimport count_made, count_taken, mapping_of
@@ -223,6 +225,12 @@ cdef int encode_container(writer_t *writer, object item) except -1:
     return 0 if count == 0 else NOT_HERE
 
 
+cdef inline int write_outline(writer_t *writer, uint8_t code, Outline outline) except -1:
+    if write_byte(writer, code):
+        return NOT_HERE
+    return write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said))
+
+
 cdef int encode_instance(writer_t *writer, object item) except -1:
     """An instance of a class; NOT_HERE unless all that pickle would do with it is known."""
     cdef Outline outline
@@ -236,9 +244,7 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
         return encode_made(writer, item)
     if PyTuple_Check(item):
         outline = outline_of_named(item)
-        if outline is None or write_byte(writer, CODE_NAMED):
-            return NOT_HERE
-        if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+        if outline is None or write_outline(writer, CODE_NAMED, outline):
             return NOT_HERE
         common = writer.depth != 0 and Py_REFCNT(item) > 2
     elif not type_has_dict(Py_TYPE(item)):
@@ -248,9 +254,7 @@ cdef int encode_instance(writer_t *writer, object item) except -1:
         outline = outline_of(item, attributes)
         if outline is None:
             return encode_made(writer, item)
-        if mutable_again(writer, item) or write_byte(writer, CODE_INSTANCE):
-            return NOT_HERE
-        if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+        if mutable_again(writer, item) or write_outline(writer, CODE_INSTANCE, outline):
             return NOT_HERE
         common = False
     writer.depth += 1
@@ -285,9 +289,9 @@ cdef int encode_slotted(writer_t *writer, object item) except -1:
     outline = outline_of_slotted(item)
     if outline is None:
         return encode_made(writer, item)
-    if mutable_again(writer, item) or write_byte(writer, CODE_SLOTS if outline.way == BY_SLOTS else CODE_STATED):
+    if mutable_again(writer, item):
         return NOT_HERE
-    if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+    if write_outline(writer, CODE_SLOTS if outline.way == BY_SLOTS else CODE_STATED, outline):
         return NOT_HERE
     placed = outline.places
     writer.depth += 1
@@ -305,17 +309,19 @@ cdef int encode_slotted(writer_t *writer, object item) except -1:
 
 
 cdef int encode_made(writer_t *writer, object item) except -1:
-    """What pickle makes by calling its class, if it is immutable and of the standard library; NOT_HERE."""
+    """What pickle makes by calling its class, if it is of the standard library; NOT_HERE."""
     cdef Outline outline
     if writer.depth >= DEPTH_MOST:
         return NOT_HERE
     outline = outline_of_made(type(item), writer.hashed != 0)
     if outline is None:
         return NOT_HERE
-    given = made_with(item, outline)
-    if given is None or write_byte(writer, CODE_MADE if outline.way == BY_CALL else CODE_SET_UP):
+    if outline.way == BY_EXTEND or outline.way == BY_ITEMS:
+        return encode_filled(writer, item, outline)
+    if PyDict_Check(item) and mutable_again(writer, item):  # a Counter
         return NOT_HERE
-    if write_run(writer, outline.said, PyBytes_AS_STRING(outline.said), PyBytes_GET_SIZE(outline.said)):
+    given = made_with(item, outline)
+    if given is None or write_outline(writer, CODE_MADE if outline.way == BY_CALL else CODE_SET_UP, outline):
         return NOT_HERE
     writer.depth += 1
     writer.instances += 1
@@ -324,6 +330,48 @@ cdef int encode_made(writer_t *writer, object item) except -1:
     writer.instances -= 1
     writer.depth -= 1
     return 0
+
+
+cdef int encode_filled(writer_t *writer, object item, Outline outline) except -1:
+    """What pickle makes by calling its class, and then fills; NOT_HERE."""
+    cdef Py_ssize_t count = len(item)
+    cdef PyObject *found
+    cdef Outline factory
+    given = filled_with(item)
+    if given is None or mutable_again(writer, item):
+        return NOT_HERE
+    if write_outline(writer, CODE_EXTENDED if outline.way == BY_EXTEND else CODE_FILLED, outline):
+        return NOT_HERE
+    if write_number(writer, count):
+        return NOT_HERE
+    writer.depth += 1
+    writer.instances += 1
+    if outline.way == BY_ITEMS and given:
+        factory = outline_of_class((<tuple>given)[0])
+        if factory is None or writer.depth >= DEPTH_MOST:
+            return NOT_HERE
+        if write_byte(writer, CODE_TUPLE) or write_number(writer, 1):
+            return NOT_HERE
+        if write_outline(writer, CODE_CLASS, factory):
+            return NOT_HERE
+    elif encode(writer, given):
+        return NOT_HERE
+    for value in item:
+        if outline.way == BY_ITEMS:
+            writer.hashed += 1
+            if encode(writer, value):
+                return NOT_HERE
+            writer.hashed -= 1
+            found = PyDict_GetItemWithError(item, value)
+            if found == NULL:
+                return NOT_HERE
+            value = <object>found  # a reference of its own, on which mutable_again counts
+        if encode(writer, value):
+            return NOT_HERE
+        count -= 1
+    writer.instances -= 1
+    writer.depth -= 1
+    return 0 if count == 0 else NOT_HERE
 
 
 cdef int encode_int(writer_t *writer, object item) except -1:

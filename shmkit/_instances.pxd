@@ -1,7 +1,7 @@
 """Instances of classes that need no pickle: see _instances.pyx, and _codes.pxd for what the bytes mean."""
 
 from cpython.object cimport PyTypeObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 cdef enum:
     # What pickle takes of an instance, and gives back.
@@ -11,6 +11,9 @@ cdef enum:
     BY_LIST = 3              # a list of its slots, as a frozen dataclass has it
     BY_CALL = 4              # what its class is called with
     BY_SETSTATE = 5          # what its __setstate__ is called with
+    BY_EXTEND = 6            # what its class is called with, and what it is extended by
+    BY_ITEMS = 7             # what its class is called with, and its keys and values
+    BY_NAME = 8              # of a class: nothing but its name
 
 
 cdef class Outline:
@@ -35,6 +38,6 @@ cdef Outline heard_outline(const uint8_t *at, size_t size)
 cdef object new_instance(Outline outline)
 cdef object new_slotted(Outline outline, int way)
 cdef object find_type(Outline outline)
-cdef object new_as_pickle(Outline outline, object values, int way)
+cdef object new_as_pickle(Outline outline, object values, int way, uint64_t count)
 cdef Outline say(object kind, tuple names)
 cdef Outline found_again(Outline outline, object kind)

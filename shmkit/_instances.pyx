@@ -42,6 +42,7 @@ from abc import ABCMeta
 
 cdef enum:
     ENTRIES = 512              # of each table: a power of two
+    BATCH = 1000               # values that pickle puts into something at a time
 
 cdef struct known_t:
     PyTypeObject *type         # its address: there may be another one by now, which has another version
@@ -447,14 +448,30 @@ class Otherwise(pickle.Unpickler):
         return self._values()
 
 
-cdef object new_as_pickle(Outline outline, object values, int way):
-    """What pickle makes of that class and those values: ``values()`` is its state; of a named one, the arguments."""
+cdef object new_as_pickle(Outline outline, object values, int way, uint64_t count):
+    """What pickle makes of that class and those values: ``values()`` is its state; of a named one, the arguments.
+
+    Of one that is filled, the arguments come first, and then `count` values, or keys and values.
+    """
     cdef bytes value = b"K\x00Q"  # BININT1, BINPERSID
+    cdef uint64_t most
     program = b"\x80\x05" + text(outline.module) + text(outline.qualname) + b"\x93"  # STACK_GLOBAL
     if way == BY_MEMBERS:
         program += value + b"\x81."
     elif way == BY_CALL:
         program += value + b"R."  # REDUCE
+    elif way == BY_NAME:
+        program += b"."
+    elif way == BY_EXTEND or way == BY_ITEMS:
+        program += value + b"R"
+        one, many = (b"a", b"e") if way == BY_EXTEND else (b"s", b"u")  # APPEND, APPENDS, SETITEM, SETITEMS
+        if way == BY_ITEMS:
+            value += value
+        while count:
+            most = min(count, <uint64_t>BATCH)
+            program += value + one if most == 1 else b"(" + value * most + many  # MARK
+            count -= most
+        program += b"."
     else:
         program += b")\x81"  # EMPTY_TUPLE, NEWOBJ
         program += value + b"b." if outline.names or EMPTY_STATE or way != BY_DICT else b"."  # BUILD

@@ -4,14 +4,17 @@
 Dates and times, decimals and fractions, paths, ranges and the like are immutable, small and frequent; pickle asks each
 for its arguments (``__reduce_ex__``) and whoever unpickles it finds the class by its name and calls it with them.  That
 is what is done here, with the same arguments, encoded without pickle.  One that answers otherwise is pickled.
+
+Of a deque, an OrderedDict and a defaultdict pickle takes what they hold besides, and fills with that what the class
+makes.  Nobody can change what these types answer, so they are not asked.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uintptr_t
 
-from shmkit._core_types cimport type_qualname, type_version
-from shmkit._instances cimport BY_CALL, BY_SETSTATE, Outline, found_again, say
+from shmkit._core_types cimport own_dict, type_is_made, type_qualname, type_version
+from shmkit._instances cimport BY_CALL, BY_EXTEND, BY_ITEMS, BY_NAME, BY_SETSTATE, Outline, found_again, say
 
 import copyreg
 import datetime as dt
@@ -19,10 +22,12 @@ import enum
 import sys
 import types
 from abc import ABCMeta
+from collections import OrderedDict, defaultdict, deque
 
 # By the module and name of their class.  What has code of its own run when it is hashed may not be a key.
 cdef dict _names = {
     "builtins": {"range", "slice"},
+    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "decimal": {"Decimal"},
     "fractions": {"Fraction"},
@@ -30,22 +35,26 @@ cdef dict _names = {
     "pathlib._local": {"PosixPath", "PurePosixPath", "PureWindowsPath"},
     "uuid": {"UUID"},
 }
+cdef dict _filled = {deque: BY_EXTEND, OrderedDict: BY_ITEMS, defaultdict: BY_ITEMS}
 cdef dict _outlines = {}  # by class: of those that were met
+cdef type _deque = deque
+cdef type _OrderedDict = OrderedDict
 cdef object _utc = dt.timezone.utc
 cdef tuple _utc_arguments = (dt.timedelta(0),)
 cdef object _newobj = copyreg.__newobj__
 cdef type _enum = enum.EnumMeta
 
-cdef struct met_t:           # an enumeration; as known_t in _instances.pyx
+cdef struct met_t:           # a class; as known_t in _instances.pyx
     PyTypeObject *type
     unsigned int version
-    PyObject *qualname       # ours
-    PyObject *outline        # ours; NULL: its members are to be pickled
+    PyObject *qualname       # ours; NULL: it cannot be changed
+    PyObject *outline        # ours; NULL: its members, or itself, are to be pickled
 
 cdef enum:
     ENTRIES = 128
 
-cdef met_t _met[ENTRIES]
+cdef met_t _met[ENTRIES]        # enumerations, of which members were sent
+cdef met_t _classes[ENTRIES]    # classes that were sent
 
 cdef bint HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -59,23 +68,30 @@ cdef bint is_member(object kind) except -1:
     return False
 
 
-cdef Outline outline_of_member(object kind):
-    """The outline of an enumeration's members; None: they are to be pickled."""
-    cdef met_t *met = &_met[(<uintptr_t><PyObject *>kind >> 4) % ENTRIES]
+cdef Outline outline_met(met_t *table, object kind, int way):
+    """The outline of an enumeration's members (BY_CALL), or of a class (BY_NAME); None: they are to be pickled."""
+    cdef met_t *met = &table[(<uintptr_t><PyObject *>kind >> 4) % ENTRIES]
     cdef PyTypeObject *at = <PyTypeObject *>kind
+    cdef PyObject *qualname = type_qualname(at) if type_is_made(at) else NULL
     cdef Outline outline
-    if met.type != at or met.version != type_version(at) or met.version == 0 or met.qualname != type_qualname(at):
-        outline = say(kind, ()) if is_member(kind) else None
+    if met.type != at or met.version != type_version(at) or met.version == 0 or met.qualname != qualname:
+        outline = say(kind, ()) if way == BY_NAME or is_member(kind) else None
         hasattr(kind, "__reduce_ex__")  # a lookup, which gives it a version
         Py_XDECREF(met.qualname)
         Py_XDECREF(met.outline)
-        met.type, met.version, met.qualname, met.outline = at, type_version(at), type_qualname(at), NULL
-        Py_INCREF(<object>met.qualname)
+        met.type, met.version, met.qualname, met.outline = at, type_version(at), qualname, NULL
+        if qualname != NULL:
+            Py_INCREF(<object>qualname)
         if outline is not None:
-            outline.way = BY_CALL
+            outline.way = way
             Py_INCREF(outline)
             met.outline = <PyObject *>outline
     return None if met.outline == NULL else found_again(<Outline>met.outline, kind)
+
+
+cdef Outline outline_of_class(object kind):
+    """The outline of a class whose class is ``type``, which is itself sent; None: it is to be pickled."""
+    return outline_met(_classes, kind, BY_NAME) if HAS_GIL else None
 
 
 cdef Outline outline_of_made(object kind, bint hashed):
@@ -85,7 +101,7 @@ cdef Outline outline_of_made(object kind, bint hashed):
         return None
     if type(kind) is _enum:
         # Members' hashes are their class's affair.
-        return None if hashed else outline_of_member(kind)
+        return None if hashed else outline_met(_met, kind, BY_CALL)
     if type(kind) is not type and type(kind) is not ABCMeta:
         return None  # even to look for it may run somebody's code
     outline = _outlines.get(kind)
@@ -96,7 +112,7 @@ cdef Outline outline_of_made(object kind, bint hashed):
         outline = say(kind, ())
         if outline is None:
             return None
-        outline.way = BY_SETSTATE if kind.__module__ == "uuid" else BY_CALL
+        outline.way = _filled.get(kind, BY_SETSTATE if kind.__module__ == "uuid" else BY_CALL)
         _outlines[kind] = outline
     return found_again(outline, kind)
 
@@ -117,3 +133,23 @@ cdef object made_with(object item, Outline outline):
     if outline.way == BY_CALL:
         return said[1] if said[0] is kind and type(said[1]) is tuple else None
     return said[2] if len(said) > 2 and said[0] is _newobj and said[1] == (kind,) else None
+
+
+cdef tuple filled_with(object item):
+    """What the class of one that is then filled is called with; None: pickle does something else."""
+    cdef PyObject *attributes
+    if type(item) is _deque:
+        most = item.maxlen
+        return () if most is None else ((), most)
+    if type(item) is _OrderedDict:
+        attributes = own_dict(item)
+        return () if attributes == NULL or not <dict>attributes else None
+    factory = item.default_factory
+    if factory is None:
+        return ()
+    return (factory,) if type(factory) is type else None
+
+
+cdef bint is_filled(object kind, int way) except -1:
+    """Whether instances of that class are filled like that, by nobody's code but theirs."""
+    return type(kind) is type and _filled.get(kind) == way
