@@ -7,7 +7,6 @@ a spawned child, whose start method the standard library sets, has it here too.
 from __future__ import annotations
 
 import multiprocessing.context as _theirs
-from importlib import import_module
 from typing import Any
 
 from shmkit._replaced import REPLACED
@@ -42,7 +41,9 @@ def _method(module: str, name: str) -> Any:
     context = "context" if name == "Pool" else "ctx"
 
     def make(self: BaseContext, *args: Any, **options: Any) -> Any:
-        replacement = getattr(import_module(f"shmkit.multiprocessing.{module}"), name)
+        # As `from … import` does it, which takes no lock for what is there: before 3.11 importlib.import_module
+        # does, and a child that is forked meanwhile waits for it for ever.
+        replacement = getattr(__import__(f"shmkit.multiprocessing.{module}", fromlist=(name,)), name)
         if isinstance(replacement, type):
             options[context] = self.get_context()
         return replacement(*args, **options)
