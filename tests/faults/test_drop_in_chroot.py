@@ -156,15 +156,17 @@ def child():
 assert in_fork(child) == 0
 assert event.is_set() and queue.get() == 3
 receiver, sender = mp.Pipe()
-ready, late = os.pipe(), []
+begun, ready, late = os.pipe(), os.pipe(), []
 def child():
+    os.write(begun[1], b"1")
     os.read(ready[0], 1)
     refused(receiver.recv)
 def send():
+    os.read(begun[0], 1)
     late.append(shmkit.ones(1000))  # later than the fork
     sender.send(late[0])
     os.write(ready[1], b"1")
-thread = threading.Timer(0.1, send)
+thread = threading.Thread(target=send)
 thread.start()
 assert bare(child) == 0
 thread.join()

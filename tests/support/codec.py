@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from shmkit import PickleRefused, RecordCorrupt
 from shmkit._codec import decode, encode
 
 IN_BODY = 24  # the first byte of a head whose item is in the body
@@ -22,3 +25,18 @@ def through(item: object) -> Any:
 
 def as_pickle(item: object) -> Any:
     return ForkingPickler.loads(ForkingPickler.dumps(item))
+
+
+def change_every_byte(item: object, values: Iterable[int]) -> None:
+    """Decodes its head with each byte changed to each value in turn: something arrives, or it is refused."""
+    head, _ = encode(item)
+    for at in range(len(head)):
+        for value in {*values, head[at] ^ 1, head[at] ^ 32} - {head[at]}:
+            changed = bytearray(head)
+            changed[at] = value
+            try:
+                decode(bytes(changed), None)
+            except (RecordCorrupt, PickleRefused, pickle.UnpicklingError, ArithmeticError):
+                pass
+            except (AttributeError, ImportError, LookupError, TypeError, ValueError, Warning):
+                pass

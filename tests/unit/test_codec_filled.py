@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmkit import PickleRefused, RecordCorrupt
+from shmkit import PickleRefused
 from shmkit._codec import decode, encode
-from support.codec import as_pickle, code, through
+from support.codec import as_pickle, change_every_byte, code, through
 
 PICKLE, MADE, EXTENDED, FILLED = 23, 30, 32, 33
 
@@ -315,14 +315,4 @@ def test_memory_that_others_may_write_to() -> None:
 
 def test_every_byte_changed() -> None:
     for item in (deque([1, "a"], 5), OrderedDict(a=1), defaultdict(int, a=1), Counter("a")):
-        head, _ = encode(item)
-        for at in range(len(head)):
-            for value in {0, 1, 26, 30, 32, 33, 34, 127, 128, 255, head[at] ^ 1, head[at] ^ 32} - {head[at]}:
-                changed = bytearray(head)
-                changed[at] = value
-                try:
-                    decode(bytes(changed), None)
-                except (RecordCorrupt, PickleRefused, pickle.UnpicklingError, ArithmeticError):
-                    pass
-                except (AttributeError, ImportError, LookupError, TypeError, ValueError, Warning):
-                    pass
+        change_every_byte(item, (0, 1, 26, 30, 32, 33, 34, 127, 128, 255))

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmkit import PickleRefused, RecordCorrupt
+from shmkit import PickleRefused
 from shmkit._codec import decode, encode
-from support.codec import as_pickle, code, through
+from support.codec import as_pickle, change_every_byte, code, through
 
 PICKLE, MADE, SET_UP = 23, 30, 31
 
@@ -203,14 +203,4 @@ def test_memory_that_others_may_write_to() -> None:
 
 def test_every_byte_changed() -> None:
     for item in (Decimal(1), uuid.UUID(int=5), dt.datetime(2024, 1, 1), range(3)):
-        head, _ = encode(item)
-        for at in range(len(head)):
-            for value in {0, 1, 30, 31, 127, 128, 255, head[at] ^ 1, head[at] ^ 32} - {head[at]}:
-                changed = bytearray(head)
-                changed[at] = value
-                try:
-                    decode(bytes(changed), None)
-                except (RecordCorrupt, PickleRefused, pickle.UnpicklingError, ArithmeticError):
-                    pass
-                except (AttributeError, ImportError, LookupError, TypeError, ValueError, Warning):
-                    pass
+        change_every_byte(item, (0, 1, 30, 31, 127, 128, 255))
