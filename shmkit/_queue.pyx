@@ -147,6 +147,8 @@ cdef class QueueBase(QueuePut):
     @cython.embedsignature(False)
     def _get_direct(self, block=True, timeout=None):
         """_get_direct($self, block=True, timeout=None)\n--\n\n`get`, of a face (see `_put_simple`)."""
+        if self._face_closed:
+            raise self.face_is_closed()
         return self.get_one(block, timeout)
 
     @cython.binding(False)

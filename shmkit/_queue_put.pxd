@@ -10,7 +10,10 @@ from shmkit._queue_end cimport QueueEnd
 
 cdef class QueuePut(QueueEnd):
     cdef object face  # a weak reference to who is told of what pickling raises
+    cdef readonly bint _was_put     # something was put through a face
+    cdef public bint _face_closed   # no more is to be
 
+    cdef object face_is_closed(self)
     cdef int put_one(self, object obj, object block, object timeout, bint move) except -1
     cdef status_t refused(self, status_t status, int error) except *
     cdef int send(self, item_t *item, Hold hold, uint64_t deadline, bint block) except -1

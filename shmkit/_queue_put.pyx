@@ -69,6 +69,9 @@ cdef class QueuePut(QueueEnd):
     def _put_reporting(self, obj, block=True, timeout=None):
         """_put_reporting($self, obj, block=True, timeout=None)\n--\n
         `put`, of a face in which what pickling raises is not raised: it goes to that face (see `_report_to`)."""
+        if self._face_closed:
+            raise self.face_is_closed()
+        self._was_put = True
         try:
             self.put_one(obj, block, timeout, False)
         except errors.ShmkitError:
@@ -85,6 +88,11 @@ cdef class QueuePut(QueueEnd):
         """Says who is told of what pickling raises: `face`, to which this is no reason to live."""
         with cython.critical_section(self):
             self.face = ref(face)
+
+    cdef object face_is_closed(self):
+        """What whoever kept a face's method is told once that face was closed."""
+        face = None if self.face is None else self.face()
+        return ValueError(f"Queue {self if face is None else face!r} is closed")
 
     cdef int put_one(self, object obj, object block, object timeout, bint move) except -1:
         """What `put` does."""

@@ -43,10 +43,13 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         self._writer = Writer(queue)
         self._poll = self._reader.poll
         self._closed = False
-        self._used = False
         self._counts = _statistics.enabled()
-        if type(self).get is _get_of_queue:  # nobody has other words for it
-            self.get = queue._get_direct  # type: ignore[method-assign]  # without a step in between, until it is closed
+        queue._report_to(self)
+        # Without a step in between, where nobody has other words for it, nor wants it counted.
+        if type(self).get is _get_of_queue:
+            self.get = queue._get_direct  # type: ignore[method-assign]
+        if type(self).put is _put_of_queue and not self._counts:
+            self.put = queue._put_reporting  # type: ignore[method-assign]
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
@@ -59,22 +62,13 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put `obj`; queue.Full if there is no room, at once or in time.  ValueError if this handle was closed."""
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
-        if not self._used:
-            self._used = True
-            self._queue._report_to(self)
-            if type(self).put is _put_of_queue and not self._counts:  # nobody has other words, nor wants it counted
-                self.put = self._queue._put_reporting  # type: ignore[method-assign]  # as with `get`
         self._queue._put_reporting(obj, block, timeout)
         if self._counts:
             _statistics.add("messages")
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Remove an item and return it; queue.Empty if there is none, at once or in time.  ValueError if closed."""
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
-        return self._queue.get(block, timeout)
+        return self._queue._get_direct(block, timeout)
 
     def get_nowait(self) -> Any:
         """``get(False)``."""
@@ -98,10 +92,8 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
 
     def close(self) -> None:
         """End the use of this handle: what was put is in the queue, for others."""
-        self._closed = True
-        self.__dict__.pop("get", None)
-        self.__dict__.pop("put", None)
-        if self._used:  # as where a thread closes them, which starts with the first put
+        self._closed = self._queue._face_closed = True
+        if self._queue._was_put:  # as where a thread closes them, which starts with the first put
             self._reader.close()
             self._writer.close()
 
