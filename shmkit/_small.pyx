@@ -19,6 +19,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.unistd cimport read
 
+from shmkit._ahead cimport Ahead, ahead_t
 from shmkit._core_socket cimport (
     IPC_NOWAIT,
     MSG_DONTWAIT,
@@ -57,6 +58,7 @@ from shmkit._plain cimport (
 import pickle
 
 from shmkit.alarm import thread_alarm
+from shmkit.errors import EndOfStream
 
 PIPE = A_PIPE
 SOCKET = A_SOCKET
@@ -102,6 +104,9 @@ cdef class Short(Outgoing):
     cdef uint8_t *room
     cdef size_t room_size
     cdef Like like
+    # The header of a stream's next message; NULL: none comes along.
+    cdef Ahead next
+    cdef ahead_t *ahead
 
     def __cinit__(self, *arguments, **options):
         self._held, self._fed = [], []
@@ -121,6 +126,14 @@ cdef class Short(Outgoing):
             self.room_size = room + sizeof(long)
         self.recv_fd, self.recv_how, self.recv_most, self.recv_type = fd, how, most, mtype
         self.recv_forks = generation[0]
+
+    def _read_ahead(self, Ahead next):
+        """From now on the next header comes along, and stands there."""
+        self.next = next
+        self.ahead = next.at
+
+    def __iter__(self):
+        return Arriving(self)
 
     def recv(self, timeout=None):
         """As `Channel` says."""
@@ -190,17 +203,21 @@ cdef class Short(Outgoing):
 
     cdef object read_in(self, wanted_t *wanted):
         """Once.  What was read of another message is fed to the long way."""
-        cdef uint8_t frame[ROOM]
-        cdef Py_ssize_t got, more, rest
+        cdef uint8_t frame[ROOM + HEADER]
+        cdef Py_ssize_t got, more, rest, beyond
+        cdef bint known = False
         wanted.found = OTHERWISE
         if self.recv_how >= A_PACKET:
             return self.read_whole(wanted)
-        if self.recv_how == A_SOCKET:
-            got = recv(self.recv_fd, frame, HEADER, MSG_DONTWAIT)
-        elif self.recv_how == A_PIPE:
-            got = read(self.recv_fd, frame, HEADER)
-        else:
+        if self.ahead.size == HEADER and not self.ahead.given:
+            memcpy(frame, self.ahead.header, HEADER)
+            got, known, self.ahead.size = HEADER, True, 0
+        elif self.ahead.size:
             return NotImplemented
+        elif self.recv_how == A_SOCKET:
+            got = recv(self.recv_fd, frame, HEADER, MSG_DONTWAIT)
+        else:
+            got = read(self.recv_fd, frame, HEADER)
         if got <= 0:
             if got < 0 and errno == EAGAIN:
                 wanted.found = NOTHING_YET
@@ -209,11 +226,20 @@ cdef class Short(Outgoing):
             rest = -1 if wanted.into != NULL else rest_of_small(frame, self.recv_most, ROOM - HEADER)
             if rest < 0:
                 return self.read_large(frame, wanted)
-            # Not a byte more than the header says.
+            # Just what the header says, and the next one.
+            beyond = HEADER if self.ahead.alone else 0
             if self.recv_how == A_SOCKET:
-                more = recv(self.recv_fd, frame + HEADER, rest, MSG_DONTWAIT)
+                more = recv(self.recv_fd, frame + HEADER, rest + beyond, MSG_DONTWAIT)
             else:
-                more = read(self.recv_fd, frame + HEADER, rest)
+                more = read(self.recv_fd, frame + HEADER, rest + beyond)
+            if more > rest:
+                memcpy(self.ahead.header, frame + HEADER + rest, more - rest)
+                self.ahead.size = <uint32_t>(more - rest)
+                more = rest
+            elif more < 0 and known and errno == EAGAIN:
+                self.ahead.size = HEADER
+                wanted.found = NOTHING_YET
+                return NotImplemented
             got += max(more, 0)
             if more == rest and frame[got - 1] == WHOLE:
                 value = self.value_in(frame, got - 1, wanted)
@@ -259,7 +285,7 @@ cdef class Short(Outgoing):
         Nothing is lost, whatever happens: what was read is fed to the long way, which begins at the header.
         """
         cdef uint8_t meta[META_MOST]
-        cdef iovec parts[3]
+        cdef iovec parts[4]
         cdef uint8_t tail = 0
         cdef uint8_t *data = NULL
         cdef bint sock = self.recv_how == A_SOCKET, guessed = False
@@ -304,10 +330,14 @@ cdef class Short(Outgoing):
         parts[0].iov_base, parts[0].iov_len = meta, size if guessed else 0
         parts[1].iov_base, parts[1].iov_len = data, length
         parts[2].iov_base, parts[2].iov_len = &tail, 1
+        parts[3].iov_base, parts[3].iov_len = self.ahead.header, HEADER if self.ahead.alone else 0
         total = parts[0].iov_len + <Py_ssize_t>length + 1
         try:
-            got = max(move(fd, sock, False, parts, 3, total), 0)
-            if got < total:
+            got = max(move(fd, sock, False, parts, 4, total), 0)
+            if got > total:
+                self.ahead.size = <uint32_t>(got - total)
+                got = total
+            elif got < total:
                 advance(parts, 3, got)
                 waker = self._waker_fd()
                 with nogil:
@@ -456,3 +486,21 @@ cdef class Short(Outgoing):
         if got > <Py_ssize_t>head:
             memcpy(frame + head, data_of(value), min(<uint64_t>got - head, length))
         return self.whole(frame, got, wanted)
+
+
+cdef class Arriving:
+    """The messages of an end, as a loop asks for them: until its other end has closed."""
+
+    cdef Short end
+
+    def __cinit__(self, Short end):
+        self.end = end
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.end.recv()
+        except EndOfStream:
+            raise StopIteration from None

@@ -1,6 +1,6 @@
 """Plain messages with one call of C each way; what is not plain, or has to wait, goes the longer way.
 
-Nothing is read ahead here either: of a stream, a header, and then just what it says; elsewhere a message at a time.
+Of a stream just what a header says is read, and the next header; elsewhere a message at a time.
 """
 
 from __future__ import annotations

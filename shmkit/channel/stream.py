@@ -1,8 +1,9 @@
 """Channels over byte streams: pipes, FIFOs, stream sockets.
 
 A frame is written from where its parts lie (scatter/gather) and read straight to where they belong.  Nothing is read
-ahead: between messages the descriptor says exactly what is there, for select and for another process that takes the end
-over.  The state of a frame that is half-way through stays in the end, whatever comes out of the call.
+ahead but the next frame's header (``_ahead.pyx``): so between messages the descriptor says exactly what is there, for
+select and for another process that takes the end over.  The state of a frame that is half-way through stays in the end,
+whatever comes out of the call.
 
 Ends tell each other that they are there: a greeting before a process's first message (on two-way streams also before it
 first receives), a farewell when it closes.  So the end of a stream is the end in order if everybody who greeted has
@@ -18,6 +19,7 @@ import time
 from multiprocessing import reduction
 from typing import Any
 
+from shmkit._ahead import Ahead
 from shmkit._small import PIPE, SOCKET
 from shmkit.channel.base import generation
 from shmkit.channel.frame import (
@@ -198,6 +200,8 @@ class StreamChannel(QuickChannel):
         self._sizes: tuple[int, int, int] | None = None
         self._in: Incoming | None = None
         self._fault: Exception | None = None
+        self._ahead = Ahead()
+        self._read_ahead(self._ahead)
         self._take(stream)
 
     def _take(self, stream: PipeStream | SocketStream | None) -> None:
@@ -226,6 +230,8 @@ class StreamChannel(QuickChannel):
         if stream is None or self._partial or self._fault is not None or (self._sends and not self._greeted):
             self._open_recv(-1, 0, 0)
         else:
+            if self._fed and len(self._fed) == 1 and len(self._fed[0]) <= HEADER.size:
+                self._ahead.put_back(self._fed.pop())
             self._open_recv(stream.receiving, stream.quick, self._limit)
 
     # ---------------------------------------------------------------------------------------------------------- sending
@@ -327,6 +333,7 @@ class StreamChannel(QuickChannel):
             assert stream is not None
         if self._sends and not self._greeted:
             self._greet_first()
+        self._take_ahead()
         while True:
             want = self._want
             while want:
@@ -350,6 +357,17 @@ class StreamChannel(QuickChannel):
                 raise
             if incoming is not None:
                 return incoming
+
+    def _take_ahead(self) -> None:
+        """What was read of the next message goes this way; it follows what else was read."""
+        self._check_ahead()
+        header = self._ahead.take()
+        if header:
+            self._fed.append(header)
+
+    def _check_ahead(self) -> None:
+        if self._ahead.given:
+            raise ChannelError(f"{self._where} was handed on, and with it the beginning of the next message")
 
     def _greet_first(self) -> None:
         """Says that this process is there, if that can be said without waiting for a turn, or for room."""
@@ -461,20 +479,32 @@ class StreamChannel(QuickChannel):
             )
         if self._left or self._partial or self._held or self._fed:
             raise ChannelError(f"{self._where} is in the middle of a message: it cannot be handed on")
+        self._check_ahead()
         options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
-        return _again, (type(self), self._stream, self._url, self._local, options, self._presence)
+        stream = self._stream.__reduce__()  # first: there may be no descriptors left
+        header = self._ahead.hand_on()
+        return _again, (type(self), stream, self._url, self._local, options, self._presence, header)
+
+    def fileno(self) -> int:
+        """As ``Channel``; who asks may read there, so that this end reads nothing ahead any more."""
+        self._ahead.share()
+        return super().fileno()
 
 
 def _again(
     kind: type[StreamChannel],
-    stream: PipeStream | SocketStream,
+    stream: tuple[Any, ...],
     url: str,
     local: bool,
     options: dict[str, Any],
     presence: Presence,
+    header: bytes,
 ) -> StreamChannel:
-    made = kind(stream, url, local, **options)
+    make, given = stream
+    made = kind(make(*given), url, local, **options)
     made._presence = presence
+    made._ahead = Ahead(header, False)
+    made._read_ahead(made._ahead)
     return made
 
 
