@@ -24,8 +24,6 @@ from targets import FIGURES, SINGLES, Rows, good, per_second, seconds, share, sp
 
 RESULTS = Path(__file__).parent / "results"
 
-RESULTS = Path(__file__).parent / "results"
-
 
 # -- the table ----------------------------------------------------------------------------------------------------
 

@@ -127,10 +127,10 @@ cdef class Short(Outgoing):
         self.recv_fd, self.recv_how, self.recv_most, self.recv_type = fd, how, most, mtype
         self.recv_forks = generation[0]
 
-    def _read_ahead(self, Ahead next):
+    def _read_ahead(self, Ahead header):
         """From now on the next header comes along, and stands there."""
-        self.next = next
-        self.ahead = next.at
+        self.next = header
+        self.ahead = header.at
 
     def __iter__(self):
         return Arriving(self)

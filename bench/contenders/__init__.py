@@ -8,15 +8,15 @@ from contenders import framed, limit, locks, segments
 from shmkit.cli.bench.contenders import POOLS, SEGMENTS, WAYS
 from shmkit.cli.bench.face import Contender, Job
 
-FRAMED, STREAMS = framed.FRAMED, limit.STREAMS
-
 _ways = {contender.name: contender for contender in WAYS}
 
 ALL: list[Contender] = [
     _ways.pop("shmkit.Ring"),
     _ways.pop("shmkit.Queue"),
+    _ways.pop("drop-in Queue"),
     limit.BareCython(),
     limit.NativeRing(),
+    _ways.pop("drop-in Pipe"),
     limit.NativeFutex(),
     _ways.pop("os.pipe"),
     limit.LingeringCython(),
