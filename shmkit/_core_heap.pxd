@@ -101,6 +101,7 @@ cdef extern from "_heap_take.h" nogil:
         int fd
         uint64_t key
         uint64_t idle_most
+        void *touched
 
     uint64_t block_held(uint64_t id)
     uint64_t heap_overhead(uint32_t blocks_most)
@@ -152,6 +153,15 @@ cdef extern from "_queue_done.h" nogil:
     bint queue_is_done(const void *queue)
     status_t queue_task_done(queue_t *queue)
     status_t queue_drop(queue_t *queue, bint orphans)
+
+
+cdef extern from "_heap_touch.h" nogil:
+    enum:
+        TOUCH_LEAST
+
+    void heap_untouch(heap_t *heap)
+    bint heap_was_touched(heap_t *heap, uint32_t block)
+    void heap_touch(const heap_t *heap, uint32_t block, uint64_t size, bint fresh)
 
 
 cdef extern from "_sweep.h" nogil:

@@ -9,7 +9,8 @@
  * addresses, of which there are many times more than memory.  Hints, chains and sums are never believed: a block is free if
  * its word is 0.
  *
- * Blocks are recycled while they are warm: a page that is new costs some 30 times a copy into one that is there.  */
+ * Blocks are recycled while they are warm: a page that is new costs some 30 times a copy into one that is there.  How a process
+ * comes to have them in its page table: _heap_touch.h.  */
 #ifndef SHMKIT_HEAP_H
 #define SHMKIT_HEAP_H
 
@@ -41,6 +42,7 @@ typedef struct {
     uint64_t key;     /* of that file (lease_key) */
     uint64_t file_at; /* where the heap begins in it */
     uint64_t idle_most;
+    uint16_t *touched; /* whether this process has mapped a block (_heap_touch.h); NULL: it is not noted */
     struct {
         uint32_t slab, at; /* where the next look begins; 0: at the newest slab */
         uint32_t hint;     /* where the next hint goes */

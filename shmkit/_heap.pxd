@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cimport cython
 
 from shmkit._core cimport lease_t, threads_add
-from shmkit._core_heap cimport heap_t
+from shmkit._core_heap cimport TOUCH_LEAST, heap_t, heap_touch, heap_was_touched
 from shmkit._map cimport Mapping
 from shmkit._membership cimport Member
 
@@ -80,6 +80,13 @@ cdef inline uint64_t word_of(Heap heap) except 0:
 cdef inline void count_blocks(Hold hold, int64_t blocks) noexcept:
     """So many blocks more are held."""
     threads_add(&hold.blocks, <uint64_t>blocks)
+
+
+cdef inline void touch(Heap heap, uint32_t block, uint64_t size, bint fresh) noexcept:
+    """A block is about to be written to, by this process for the first time perhaps."""
+    if size >= TOUCH_LEAST and not heap_was_touched(&heap.c, block):
+        with nogil:
+            heap_touch(&heap.c, block, size, fresh)
 
 
 cdef Heap heap_of_process()

@@ -106,6 +106,7 @@ cdef class Heap:
     def __dealloc__(self):
         if self.generation == generation[0]:
             heap_leave(&self.c, self.place, self.member.own.id)
+        free(self.c.touched)
 
     cdef int enter(self) except -1:
         """Makes this process a member, anew in a forked child."""
@@ -130,6 +131,7 @@ cdef class Heap:
         self.member = member
         self.place = place
         self.hold = None
+        heap_untouch(&self.c)
         self.generation = generation[0]
         return 0
 
@@ -188,13 +190,13 @@ cdef class Heap:
         cdef status_t status
         if heap_take_warm(&self.c, size, hold.word, &number) == OK:
             count_blocks(hold, 1)
+            touch(self, number, size, False)
             return number
         if heap_class_size(heap_class_of(size)) > self.c.limit:
             raise self.too_large(size)
         count_blocks(hold, 1)
         try:
-            # Before more memory is used: perhaps somebody died who had some.
-            if clock_ns() - self.looked_ns > SWEEP_EVERY_NS:
+            if clock_ns() - self.looked_ns > SWEEP_EVERY_NS:  # perhaps somebody died who had some
                 self.sweep()
             with nogil:
                 status = heap_take(&self.c, size, hold.word, &number, &error)
@@ -208,6 +210,7 @@ cdef class Heap:
         except BaseException:
             count_blocks(hold, -1)
             raise
+        touch(self, number, size, True)
         return number
 
     cdef uint32_t take_later(self, uint64_t size, Hold hold, uint64_t deadline) except 0:
@@ -257,9 +260,7 @@ cdef class Heap:
             why = f"its limit is {format_size(self.c.limit)}, of which {format_size(used)} are in use"
         else:
             why = f"the system has none left ({strerror(error).decode()})"
-        return errors.HeapFull(
-            f"no memory for {what} in the heap: {why}; receivers that keep arrays keep their memory"
-        )
+        return errors.HeapFull(f"no memory for {what} in the heap: {why}; receivers that keep arrays keep their memory")
 
     cdef int look_for_dead(self, uint64_t every_ns) except -1:
         """Sweeps if somebody died, and nobody has looked for `every_ns`."""
@@ -313,8 +314,7 @@ cdef class Heap:
         """What it holds, in bytes and numbers of blocks; counted at once, and outdated at once."""
         self.enter()
         cdef uint32_t block, blocks, place
-        cdef uint64_t held = 0, queued = 0, unused = 0, members = 0, bytes_held = 0, size
-        cdef uint64_t word
+        cdef uint64_t held = 0, queued = 0, unused = 0, members = 0, bytes_held = 0, size, word
         blocks = min(<uint32_t>(load_relaxed_u64(&self.c.header.top) >> 40), self.c.blocks_most)
         for block in range(1, blocks):
             if heap_block_at(&self.c, block, &size) == NULL:

@@ -57,8 +57,8 @@ from shmkit._plain cimport (
 
 import pickle
 
+from shmkit._arriving import Arriving
 from shmkit.alarm import thread_alarm
-from shmkit.errors import EndOfStream
 
 PIPE = A_PIPE
 SOCKET = A_SOCKET
@@ -133,7 +133,7 @@ cdef class Short(Outgoing):
         self.ahead = header.at
 
     def __iter__(self):
-        return Arriving(self)
+        return Arriving(self.recv)
 
     def recv(self, timeout=None):
         """As `Channel` says."""
@@ -486,21 +486,3 @@ cdef class Short(Outgoing):
         if got > <Py_ssize_t>head:
             memcpy(frame + head, data_of(value), min(<uint64_t>got - head, length))
         return self.whole(frame, got, wanted)
-
-
-cdef class Arriving:
-    """The messages of an end, as a loop asks for them: until its other end has closed."""
-
-    cdef Short end
-
-    def __cinit__(self, Short end):
-        self.end = end
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        try:
-            return self.end.recv()
-        except EndOfStream:
-            raise StopIteration from None

@@ -33,7 +33,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_watch.h"],  # beside a gate, a way to be told of what gates tell
         ["_heap_layout.h"],  # has a lock's cell in it
         ["_heap.h", "_pair_meet.h"],  # blocks whose words name members; one who hands a message over is a member
-        ["_heap_take.h"],  # how they are found
+        ["_heap_take.h", "_heap_touch.h"],  # how they are found, and mapped
         ["_queue_rings.h", "_pair.h"],  # queues are blocks of a heap, and pipes' messages are …
         ["_cells.h"],  # … and hand blocks on
         ["_queue_done.h"],  # … and counts what is done, and dropped
@@ -91,8 +91,8 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Mechanisms of the kernel, behind the words of the floors below.
     5: [
-        ["files", "_turns", "_catcher", "_plain"],
-        ["_parts"],  # where a value's bytes lie
+        ["files", "_turns", "_catcher", "_plain", "_arriving"],
+        ["_parts", "_ahead"],  # where a value's bytes lie; the first bytes of the next one
         ["_outgoing"],  # has a turn for each way
         ["_small"],  # receives, too
         ["semaphore", "_fields", "pipe", "socket", "log", "mqueue", "signals"],  # names that appear, logs that grow

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import random
+import resource
 import threading
 
 import pytest
@@ -55,6 +57,34 @@ def test_blocks_are_recycled(heap: Heap) -> None:
     numbers = {heap.allocate("1 MiB").number for _ in range(100)}
     assert len(numbers) <= 2
     assert heap.statistics()["resident"] - before <= 3 << 20
+
+
+@pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (5, 14), reason="the kernel maps no pages at once"
+)
+def test_pages_are_mapped_at_once(heap: Heap) -> None:
+    """What another process has written to costs this one no fault for each page, when it first writes there."""
+    size, count = 1 << 20, 8
+    pages = size // resource.getpagesize() * count
+    with memoryview(heap.allocate(size)) as first:
+        first[:] = bytes(size)
+    blocks = [heap.allocate(size) for _ in range(count)]
+    for block in blocks:
+        memoryview(block)[:] = bytes(size)
+    del block, blocks
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            data = bytes(size)
+            views = [memoryview(heap.allocate(size)) for _ in range(count)]
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for view in views:
+                view[:] = data
+            code = 0 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages // 8 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_million_small_blocks(heap: Heap) -> None:
