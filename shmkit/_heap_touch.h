@@ -25,9 +25,10 @@ static inline void heap_untouch(heap_t *heap) {
 
 /* Notes that a block's pages are mapped; whether they are already.  Two threads that find they are not both map them: no harm. */
 static inline int heap_was_touched(heap_t *heap, uint32_t block) {
-    if (heap->touched == NULL || block >= heap->blocks_most || load_relaxed_u16(&heap->touched[block])) /* relaxed: a hint */
+    /* relaxed, both: a hint, of this process alone */
+    if (heap->touched == NULL || block >= heap->blocks_most || load_relaxed_u16(&heap->touched[block]))
         return 1;
-    store_relaxed_u16(&heap->touched[block], 1); /* relaxed: as above */
+    store_relaxed_u16(&heap->touched[block], 1);
     return 0;
 }
 

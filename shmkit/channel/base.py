@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -256,7 +257,7 @@ class Channel(Waits):
         self._put_back(incoming)
         return True
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:

@@ -13,7 +13,8 @@ from shmkit import fifo
 from shmkit._small import PIPE
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import HEADER, Frame
-from shmkit.channel.stream import PipeStream, StreamChannel
+from shmkit.channel.stream import StreamChannel
+from shmkit.channel.transport import PipeStream
 from shmkit.channel.url import Address, take_option
 from shmkit.errors import NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
 from shmkit.pipe import PIPE_BUF, set_capacity

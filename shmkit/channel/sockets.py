@@ -27,7 +27,8 @@ from shmkit.channel.frame import (
 )
 from shmkit.channel.presence import Presence
 from shmkit.channel.quick import QuickChannel
-from shmkit.channel.stream import SocketStream, StreamChannel
+from shmkit.channel.stream import StreamChannel
+from shmkit.channel.transport import SocketStream
 from shmkit.channel.url import Address, take_option
 from shmkit.errors import Broken, ChannelError, EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge
 from shmkit.socket import Listener, connect_tcp, connect_unix, listen_tcp, listen_unix, pair

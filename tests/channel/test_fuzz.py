@@ -37,7 +37,8 @@ from shmkit.channel.frame import (
     note,
     parse,
 )
-from shmkit.channel.stream import PipeStream, SocketStream, StreamChannel
+from shmkit.channel.stream import StreamChannel
+from shmkit.channel.transport import PipeStream, SocketStream
 from shmkit.socket import connect_tcp, connect_unix
 
 ENDS = (shmkit.RecordCorrupt, shmkit.RecordTooLarge, shmkit.PeerDied, shmkit.EndOfStream)
