@@ -123,7 +123,7 @@ def test_another_thread_of_the_heirs_process_does_not_take_itself_for_the_dead_o
     lock = shmkit.RLock(on_owner_death="recover")
     ours, theirs = multiprocessing.Pipe()
 
-    def heir() -> None:
+    def heir(victim: int) -> None:
         got: list[bool] = []
 
         def inherit() -> None:
@@ -135,9 +135,9 @@ def test_another_thread_of_the_heirs_process_does_not_take_itself_for_the_dead_o
         thread.start()
         while "awaited" not in repr(lock):
             pass
-        # The thread inherits without the GIL, and cannot store its number before it has it back.
+        # The thread inherits without the GIL, and cannot store its number before it has it back.  A kill keeps it.
         sys.setswitchinterval(3)
-        theirs.send("waits")
+        os.kill(victim, signal.SIGKILL)
         while lock.owner_pid != os.getpid():
             pass
         mistaken = lock.acquire(False)
@@ -149,13 +149,11 @@ def test_another_thread_of_the_heirs_process_does_not_take_itself_for_the_dead_o
     with ours, theirs:
         victim = process(hold_for_ever, lock, theirs)
         assert ours.recv() == "held"
-        child = process(heir)
-        assert ours.recv() == "waits"
         assert victim.pid is not None
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.join()
+        child = process(heir, victim.pid)
         child.join(40)
         assert child.exitcode == 0
+        victim.join()
 
 
 def test_it_cannot_be_acquired_more_often_than_it_can_count(name: str) -> None:
