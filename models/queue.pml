@@ -72,11 +72,12 @@ bool place[USERS_MOST];                /* among the members: swept when its memb
 bool member[USERS_MOST], holder[USERS_MOST]; /* leases */
 bool dead[USERS_MOST], over[USERS_MOST];
 byte returned[PRODUCERS], came[PRODUCERS]; /* puts; gets, from the moment that the cell was free */
-byte victim = NONE;
 byte kills = KILLS;
+chan die[USERS_MOST] = [0] of { bit };
 byte put_over; /* producers that are over, or dead */
 byte unswept;  /* the dead who still have a place */
 bool done;     /* all is over */
+chan stop = [0] of { bit }; /* the sweeper */
 
 #define BUSY(at) (PHASE(cell[at]) != FREE)
 #define LEFT(b) (IS_HELD(block[b]) && dead[HOLDER(block[b])])
@@ -132,6 +133,9 @@ init {
         od;
         run Sweeper();
         i = 0;
+#if RESTARTS
+        run Stopper();
+#endif
 #if KILLS
         run Killer();
         run Kernel();
@@ -214,7 +218,7 @@ again:  t = tail;
         fi;
         atomic { over[me] = 1; put_over++; t = 0; w = 0; v = 0; b = 0; h = 0; ok = 0 }
     } unless {
-        atomic { victim == me -> victim = NONE; dead[me] = 1; unswept++; put_over++; t = 0; w = 0; v = 0; b = 0; h = 0; ok = 0 }
+        atomic { die[me]?0 -> dead[me] = 1; unswept++; put_over++; t = 0; w = 0; v = 0; b = 0; h = 0; ok = 0 }
     }
 }
 
@@ -287,7 +291,7 @@ wait:   if
         fi;
         atomic { over[me] = 1; h = 0; b = 0; n = 0; i = 0; w = 0; ok = 0 }
     } unless {
-        atomic { victim == me -> victim = NONE; dead[me] = 1; unswept++; h = 0; b = 0; n = 0; i = 0; w = 0; ok = 0 }
+        atomic { die[me]?0 -> dead[me] = 1; unswept++; h = 0; b = 0; n = 0; i = 0; w = 0; ok = 0 }
     }
 }
 
@@ -387,14 +391,14 @@ inline sweep() {
 }
 
 proctype Sweeper() {
-    byte i, t, b, restarts = RESTARTS;
+    byte i, t, b;
     short w;
     bool ok, more, spared[BLOCKS], gone[USERS], is_dead[USERS];
 
     do
     :: unswept > 0 || ANY_LEFT ->
-       { sweep() } unless { atomic { restarts > 0 -> restarts-- } }
-    :: atomic { kills == 0 && victim == NONE && put_over == PRODUCERS && unswept == 0 && !ANY_BUSY && ALL_FREE ->
+       { sweep() } unless { stop?0 }
+    :: atomic { put_over == PRODUCERS && unswept == 0 && !ANY_BUSY && ALL_FREE ->
            done = 1;
            i = 0; t = 0;
            do
@@ -407,21 +411,34 @@ proctype Sweeper() {
     od
 }
 
+#if RESTARTS
+proctype Stopper() {
+    byte n = RESTARTS;
+    do
+    :: n > 0 ->
+       if
+       :: stop!0 -> n--
+       :: done -> break
+       fi
+    :: else -> break
+    od
+}
+#endif
+
 #if KILLS
 proctype Killer() {
     byte i;
     do
-    :: atomic { kills > 0 && victim == NONE ->
+    :: atomic {
+           kills > 0 && !done ->
            select(i : 0 .. VICTIMS - 1);
            if
-           :: !over[i] && !dead[i] -> victim = i
+           :: !over[i] && !dead[i] -> kills--; die[i]!0
            :: else
            fi;
-           kills--; i = 0
+           i = 0
        }
-    :: kills == 0 && victim == NONE -> break
-    :: atomic { kills > 0 && victim == NONE -> kills = 0 }
-    :: atomic { victim != NONE && over[victim] -> victim = NONE } /* too late */
+    :: done -> break
     od
 }
 
