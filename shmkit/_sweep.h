@@ -306,6 +306,9 @@ static inline void sweep_queue(sweep_t *sweep, queue_header_t *header, uint64_t 
                 if (sweep->dead[cell_who(now) % HEAP_MEMBERS])
                     sweep_dropped(sweep, &queue);
             } else if (phase == CELL_TAKEN && sweep->dead[cell_who(now) % HEAP_MEMBERS]) {
+                /* Who named another one since `now` was loaded has freed this cell, and its block may be somebody's. */
+                if (load_acquire_u64(&cell->word) != now) /* (SYNC queue-cell) */
+                    continue;
                 sweep_taken(sweep, &queue, cell, ring, now);
                 orphans = 1;
             } else if (phase == CELL_TAKEN)
