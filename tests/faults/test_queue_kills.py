@@ -77,3 +77,41 @@ def test_thousands_are_killed_at_random_instants(process: Processes, case: str) 
     """2,000 times."""
     results = trials(process, dict(os.environ), "instants", case, "1000", "77", watchdog=3590)
     assert sum(result["killed"] for result in results) > 900
+
+
+CONDEMNED = """
+import os, signal, sys
+import shmkit
+from support.processes import die_with_parent
+
+die_with_parent()
+name = sys.argv[1]
+queue = shmkit.Queue.create(name)
+try:
+    queue.put("kept")
+    heap = queue.heap
+    queue.close()
+    pid = os.fork()
+    if pid == 0:
+        os.environ["SHMKIT_FAILPOINT"] = "sweep.condemned"
+        heap.collect()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL, "nobody came there"
+    found = shmkit.Queue.attach(name)
+    assert found.get(timeout=0) == "kept"
+    found.put("again")
+    found.heap.collect()
+    assert found.get(timeout=0) == "again"
+finally:
+    shmkit.unlink(name)
+"""
+
+
+def test_whoever_attaches_finds_a_queue_whose_sweeper_was_killed_while_it_asked(
+    process: Processes, debug_env: dict[str, str], name: str
+) -> None:
+    """Nobody had the queue, so a sweep had made it its own before it asked once more; whoever comes has it as it was."""
+    env = {**debug_env, "PYTHONPATH": f"{debug_env['PYTHONPATH']}:{REPOSITORY / 'tests'}"}
+    program = process.python(CONDEMNED, name, env=env, stderr=subprocess.PIPE)
+    _, complaints = program.communicate(timeout=60)
+    assert program.returncode == 0, complaints
