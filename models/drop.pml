@@ -277,7 +277,7 @@ inline drop_count(drop) {
        x = done;
        if
 #ifdef MUTANT_TURN_IGNORED
-       :: false -> break
+       :: drop == 0 -> ok = 1; break /* nothing was ever dropped */
 #else
        :: TURN(x) == TURN(drop) -> ok = 1; break
 #endif
