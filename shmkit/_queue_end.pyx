@@ -242,9 +242,10 @@ cdef class QueueEnd:
             # One who sweeps may look, this very moment, whether anybody has the queue: it finds this share, then.
             if heap_word(&home.c, block) == block_held(number):
                 break
-            # If that one was killed right there, this sweep gives the queue back, and the next look finds it.  If it lives, or another
-            # is at such a sweep, this one does nothing, and the other needs the core: nobody is told when the word changes, as
-            # this is looked at for microseconds.  One who is stopped there must not hold this process up for ever.
+            # If that one was killed right there, this sweep gives the queue back, and the next look finds it.  If it
+            # lives, or another is at such a sweep, this one does nothing, and the other needs the core: nobody is told
+            # when the word changes, as it is looked at for microseconds.  One who is stopped there must not hold this
+            # process up for ever.
             home.sweep()
             time.sleep(0.001)
         else:

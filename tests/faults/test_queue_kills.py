@@ -110,7 +110,7 @@ finally:
 def test_whoever_attaches_finds_a_queue_whose_sweeper_was_killed_while_it_asked(
     process: Processes, debug_env: dict[str, str], name: str
 ) -> None:
-    """Nobody had the queue, so a sweep had made it its own before it asked once more; whoever comes has it as it was."""
+    """Nobody had the queue, so a sweep made it its own before it asked once more; whoever comes has it as it was."""
     env = {**debug_env, "PYTHONPATH": f"{debug_env['PYTHONPATH']}:{REPOSITORY / 'tests'}"}
     program = process.python(CONDEMNED, name, env=env, stderr=subprocess.PIPE)
     _, complaints = program.communicate(timeout=60)
