@@ -16,15 +16,14 @@ from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_W
 
 
 cdef class Ahead:
-    """Of one end.  It is used by whose turn it is to receive, but for `shared`."""
+    """Of one end.  It is used by whose turn it is to receive, but for `share`."""
 
-    def __cinit__(self, bytes header=b"", bint alone=True):
+    def __cinit__(self):
         cdef void *page = mmap(NULL, sizeof(ahead_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
         if page == MAP_FAILED:
             raise MemoryError
         self.at = <ahead_t *>page
-        self.at.alone = alone
-        self.put_back(header)
+        self.at.alone = 1
 
     def __dealloc__(self):
         if self.at != NULL:

@@ -377,8 +377,8 @@ def _again(
     make, given = stream
     made = kind(make(*given), url, local, **options)
     made._presence = presence
-    made._ahead = Ahead(header, False)
-    made._read_ahead(made._ahead)
+    made._ahead.put_back(header)
+    made._ahead.share()
     return made
 
 

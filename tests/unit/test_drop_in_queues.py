@@ -106,6 +106,19 @@ def test_full_and_empty(queue: Any) -> None:
     assert [bounded.get(), bounded.get()] == [1, 2]
 
 
+def test_methods_that_were_kept_know_that_it_was_closed(queue: Any) -> None:
+    """They go to shmkit's queue without a step of the face's, from the start; what they say is the face's."""
+    put, get = queue.put, queue.get
+    put(1)
+    assert get(timeout=WATCHDOG) == 1
+    put(2)
+    queue.close()
+    for method, arguments in ((put, (3,)), (get, ())):
+        with pytest.raises(ValueError, match=r"Queue .* is closed"):
+            method(*arguments)
+    assert queue._reader.closed  # as something was put
+
+
 def test_a_closed_one(queue: Any) -> None:
     """ValueError from put and get; empty() tells as long as nothing was put, and raises OSError then."""
     with pytest.raises(AssertionError):
