@@ -85,7 +85,10 @@ cdef extern from "_pair.h" nogil:
         uint64_t word
         uint32_t block
 
-    bint pair_pass(const heap_t *heap, uint32_t block, uint64_t held, uint64_t to)
+    void pair_tie(const heap_t *heap, uint32_t block, uint64_t held, uint64_t tied)
+    void pair_filling()
+    void pair_copied()
+    void pair_withdraw(heap_t *heap, uint32_t block, uint64_t message, uint64_t held)
     bint pair_offer(const heap_t *heap, uint32_t block, uint64_t held, uint64_t offered)
     void pair_commit(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent)
     bint pair_take(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent, uint64_t held)

@@ -145,6 +145,7 @@ static inline status_t heap_take_warm(heap_t *heap, uint64_t size, uint64_t held
         found = heap_take_hint(heap, class_ + 1, held);
     if (found == 0)
         return EMPTY;
+    FAILPOINT("heap.taken.warm");
     const heap_block_t *slab = &heap->blocks[block_first(heap, found)];
     if (load_relaxed_u32(&slab->resident) != RESIDENT_ALL) { /* relaxed: as in heap_warm */
         heap_free_word(heap, found, held);

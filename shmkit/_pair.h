@@ -48,6 +48,16 @@ static inline int pair_pass(const heap_t *heap, uint32_t block, uint64_t from, u
     return block < heap->blocks_most && cas_seq_u64(&heap->blocks[block].word, &from, to);
 }
 
+/* A block becomes what the two ends have in common: HELD by its maker → HELD by the pair's id. */
+static inline void pair_tie(const heap_t *heap, uint32_t block, uint64_t held, uint64_t tied) {
+    FAILPOINT("pair.tie");
+    pair_pass(heap, block, held, tied);
+    FAILPOINT("pair.tied");
+}
+
+/* Some of a message's bytes are in its block, and some are not. */
+static inline void pair_filling(void) { FAILPOINT("pair.filling"); }
+
 static inline int pair_offer(const heap_t *heap, uint32_t block, uint64_t held, uint64_t offered) {
     FAILPOINT("pair.offer");
     const int passed = pair_pass(heap, block, held, offered);
@@ -71,6 +81,17 @@ static inline int pair_take(const heap_t *heap, uint32_t block, uint64_t offered
     return taken;
 }
 
+/* A receiver that can hold no block has copied its bytes, and is to let it go. */
+static inline void pair_copied(void) { FAILPOINT("pair.copied"); }
+
+/* Takes back a block that is still the message's, and frees it.  `held`: as which. */
+static inline void pair_withdraw(heap_t *heap, uint32_t block, uint64_t message, uint64_t held) {
+    if (!pair_pass(heap, block, message, held))
+        return;
+    FAILPOINT("pair.withdrawn");
+    heap_drop(heap, block, held);
+}
+
 /* Strikes out what was taken, and what must have been lost: that is freed.  `held`: as which. */
 static inline void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held) {
     uint32_t left = 0;
@@ -88,8 +109,7 @@ static inline void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held) {
     for (uint32_t i = 0; i < way->count; i++) {
         pair_sent_t *sent = &way->sent[i];
         if (sent->ended < way->taken) {
-            if (pair_pass(heap, sent->block, sent->word, held))
-                heap_drop(heap, sent->block, held);
+            pair_withdraw(heap, sent->block, sent->word, held);
             way->bytes -= sent->size;
         } else
             way->sent[left++] = *sent;
@@ -100,8 +120,7 @@ static inline void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held) {
 /* Nobody will read any more: all that was not taken is freed. */
 static inline void pair_give_up(pair_way_t *way, heap_t *heap, uint64_t held) {
     for (uint32_t i = 0; i < way->count; i++)
-        if (pair_pass(heap, way->sent[i].block, way->sent[i].word, held))
-            heap_drop(heap, way->sent[i].block, held);
+        pair_withdraw(heap, way->sent[i].block, way->sent[i].word, held);
     way->count = 0;
     way->bytes = 0;
 }

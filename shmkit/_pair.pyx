@@ -135,6 +135,7 @@ cdef bint send_array(Pair pair, int fd, int side, cnp.ndarray array) except -1:
     if block is None:
         return False
     copy(block.at, cnp.PyArray_DATA(array), size)
+    pair_filling()
     memcpy(block.at + at, head, head_size)
     memcpy(block.at + at + head_size, &head_size, 8)
     pair.post(fd, side, block, PAIR_ARRAY, at + head_size + 8)
@@ -170,6 +171,7 @@ cdef bint send_pickle(Pair pair, int fd, int side, bytes data, list buffers) exc
         places[1] = size
         memcpy(block.at + 8 + 24 * index, places, 24)
         at += size
+        pair_filling()
     pair.post(fd, side, block, PAIR_PICKLE, end)
     return True
 
@@ -336,6 +338,7 @@ cdef Block copied(Heap heap, pair_note_t *note, uint64_t held):
             made.memory = PyByteArray_FromStringAndSize(NULL, note.size)
             made.at = PyByteArray_AS_STRING(made.memory)
             copy(made.at, at, note.size)
+        pair_copied()
     finally:
         heap_drop(&heap.c, note.block, held)
     return made

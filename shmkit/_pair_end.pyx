@@ -403,8 +403,7 @@ cdef class PairEnd:
                     self.end(&self.send_turns[side], fd, side)
         except BaseException as error:
             hold = self.holding()
-            if pair_pass(&self.heap.c, number, note.offered, hold.word):
-                heap_drop(&self.heap.c, number, hold.word)
+            pair_withdraw(&self.heap.c, number, note.offered, hold.word)
             if isinstance(error, BrokenPipeError):
                 pair_give_up(way, &self.heap.c, hold.word)
             raise

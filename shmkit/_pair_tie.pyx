@@ -113,7 +113,7 @@ cdef Tie new_tie():
     memset(tie.header, 0, sizeof(pair_header_t))
     tie.header.id = tie.id
     count_blocks(hold, -1)
-    pair_pass(&heap.c, tie.block, hold.word, block_held(tie.id))
+    pair_tie(&heap.c, tie.block, hold.word, block_held(tie.id))
     return tie
 
 
