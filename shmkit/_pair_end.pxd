@@ -12,6 +12,7 @@ cdef class PairEnd:
     cdef Heap heap
     cdef Tie tie              # None: there is none yet, as no other process has an end; or `plain`
     cdef bint plain           # all messages go through the descriptor
+    cdef uint64_t again_ns    # … until what failed has been tried again, not before; NEVER: for good
     cdef void *before         # borrowed: its neighbours among those that have no tie yet
     cdef void *after
     cdef bint listed
@@ -35,6 +36,9 @@ cdef class PairEnd:
     cdef int end(self, turn_t *turn, int fd, int side) noexcept
     cdef bint in_turn(self, int side) noexcept
     cdef int tied(self) except -1
+    cdef int tied_or_never(self) except -1
+    cdef int do_without(self, object error) except -1
+    cdef bint try_again(self) except -1
     cdef int settle(self, Tie tie) except -1
     cdef int unlist(self) noexcept
     cdef Hold holding(self)

@@ -22,7 +22,7 @@ from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
 from shmkit._heap cimport Block, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
-from shmkit._pair_tie cimport Tie, is_parked, names_in, new_tie, park
+from shmkit._pair_tie cimport Tie, is_parked, may_pass, names_in, new_tie, park
 from shmkit._wire cimport get_size, put_all, put_frame, refused
 
 import os
@@ -38,6 +38,7 @@ cdef enum:
     AFTER_MOST = 16 << 20      # likewise, before a send returns: no pipe holds more
     LEAVE_MOST_NS = 20_000_000  # before a descriptor is closed that a thread may look at, which has been stopped
     TURN_LOOK_NS = 50_000_000
+    AGAIN_NS = 10_000_000      # before what failed for want of something is tried again
     LOOK_MOST = 64             # messages, before their sender looks what became of them
 
 cdef uint64_t NEVER = <uint64_t>-1
@@ -56,7 +57,7 @@ cdef class PairEnd:
         raise TypeError("a Pair is made by new_pair, or found by find_pair")
 
     def __cinit__(self):
-        self.generation = self.turns_of = NEVER
+        self.generation = self.turns_of = self.again_ns = NEVER
 
     def __dealloc__(self):
         self.unlist()
@@ -73,14 +74,14 @@ cdef class PairEnd:
     cdef int begin_anew(self) except -1:
         if self.generation == generation[0]:
             return 0
-        if self.tie is None:
-            # Before a fork there should have been one, so that both have the same.
-            self.plain = self.plain or self.generation != NEVER
-        else:
+        # Before a fork there should have been one, so that both have the same.
+        self.plain = self.tie is None and self.generation != NEVER
+        self.again_ns = NEVER
+        if self.tie is not None:
             try:
                 self.heap.enter()
-            except (ShmkitError, OSError):
-                self.plain = True  # no /proc is there (chroot), or the descriptor was closed
+            except (ShmkitError, OSError, MemoryError) as error:
+                self.do_without(error)  # no /proc is there (chroot), or the descriptor was closed, or none is left
         self.names = None
         for side in range(2):
             self.ways[side].count = 0
@@ -141,10 +142,44 @@ cdef class PairEnd:
         try:
             made = new_tie()
             self.settle(made)
-        except BaseException:
-            self.plain = True
+        except BaseException as error:
+            self.do_without(error)
             raise
         return 0
+
+    cdef int tied_or_never(self) except -1:
+        """As `tied`, before another process gets an end: what comes later that one would not know of."""
+        try:
+            if self.tie is None:
+                self.plain = self.plain and self.again_ns == NEVER
+            self.tied()
+        except BaseException:
+            self.again_ns = NEVER
+            raise
+        return 0
+
+    cdef int do_without(self, object error) except -1:
+        """From now on all messages go through the descriptor: for good, if this error will not pass."""
+        self.again_ns = clock_ns() + AGAIN_NS if may_pass(error) else NEVER
+        self.plain = True
+        return 0
+
+    @cython.critical_section
+    cdef bint try_again(self) except -1:
+        """Where this process is `plain`: tries what failed, if that is due; whether it went well."""
+        if not self.plain:
+            return True  # another thread was quicker
+        if self.again_ns == NEVER or clock_ns() < self.again_ns:
+            return False
+        try:
+            if self.tie is not None:
+                self.heap.enter()
+            self.plain = False
+            self.tied()
+        except (ShmkitError, OSError, MemoryError) as error:
+            self.do_without(error)
+            return False
+        return True
 
     @cython.critical_section
     cdef int settle(self, Tie tie) except -1:
@@ -174,9 +209,7 @@ cdef class PairEnd:
 
     cdef Hold may_hold(self):
         """As `holding`; None: this process can hold no block."""
-        if self.generation != generation[0]:
-            self.enter()
-        if self.plain:
+        if copies(self):
             return None
         try:
             return hold_of(self.heap)
@@ -185,7 +218,7 @@ cdef class PairEnd:
 
     def give(self):
         """What `find_pair` takes in another process: it goes into a pickle, once."""
-        self.tied()
+        self.tied_or_never()
         if self.tie.made_in != generation[0] + 1:
             self.tie.made_in = generation[0] + 1
         add_relaxed_u64(&self.tie.header.made, 1)  # relaxed: a count
@@ -204,9 +237,9 @@ cdef class PairEnd:
     cdef Block room(self, int fd, int side, uint64_t size):
         """A block for a message, once there is not too much under way; None: there is no memory for it."""
         cdef Hold hold
+        if copies(self):
+            return None
         try:
-            if self.plain:
-                return None
             self.tied()
             hold = self.may_hold()
             if hold is None:
@@ -288,9 +321,7 @@ cdef class PairEnd:
         told[0] = 0
         if self.tie is None or size > MEET_MOST:
             return False
-        if self.generation != generation[0]:
-            self.enter()
-        if self.plain:
+        if copies(self):
             return False
         if self.known_as[side] != 0 and not (self.is_itself(fd, side) and wire_is_open(fd)):
             return False
@@ -325,9 +356,7 @@ cdef class PairEnd:
         handed[0] = False
         if self.tie is None:
             return get_size(fd, 0, 0)
-        if self.generation != generation[0]:
-            self.enter()
-        if self.plain:
+        if copies(self):
             return get_size(fd, 0, 0)
         error = wire_glance(fd, &head, 4, &done)
         if error != EAGAIN or not self.is_itself(fd, side):
@@ -428,13 +457,20 @@ cdef class PairEnd:
         return 0
 
 
+cdef inline bint copies(PairEnd pair) except -1:
+    """Whether all messages of this process go through the descriptor, as of now."""
+    if pair.generation != generation[0]:
+        pair.enter()
+    return pair.plain and not pair.try_again()
+
+
 cdef PairEnd untied(PairEnd pair):
     """A pair that gets its tie when it needs one: before a fork, a pickle, or a large message."""
     global _untied
     pair.enter()
     if not _may_list:
         try:
-            pair.tied()
+            pair.tied_or_never()
         except (ShmkitError, OSError):
             pass
         return pair
@@ -456,8 +492,8 @@ def _before_fork():
         at = (<PairEnd>at).after
     for pair in all:
         try:
-            pair.tied()
-        except (ShmkitError, OSError):
+            pair.tied_or_never()
+        except (ShmkitError, OSError, MemoryError):
             pair.unlist()  # its messages go through its descriptor, from now on
 
 

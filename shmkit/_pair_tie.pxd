@@ -29,6 +29,7 @@ cdef class Tie:
 cdef uint64_t new_ids(Heap heap, lease_t *lease, short type, bint inherited) except 0
 cdef Names names_in(Heap heap)
 cdef Tie new_tie()
+cdef bint may_pass(object error) except -1
 cdef Tie find_tie(object segment, uint32_t block, uint64_t id)
 cdef int park(Tie tie) except -1
 cdef bint is_parked() noexcept

@@ -4,7 +4,7 @@
 Any thread may call these; a pair has one tie, and all pairs of a heap have the same names in a process.
 """
 
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset, strerror
 from posix.fcntl cimport F_RDLCK, F_WRLCK
@@ -22,6 +22,7 @@ import weakref
 
 from shmkit import errors
 from shmkit._heap import adopt
+from shmkit.errors import ShmkitError
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -115,6 +116,14 @@ cdef Tie new_tie():
     count_blocks(hold, -1)
     pair_tie(&heap.c, tie.block, hold.word, block_held(tie.id))
     return tie
+
+
+cdef bint may_pass(object error) except -1:
+    """Whether what failed may go well later, as something was wanting: descriptors, memory, locks.  What a process has
+    no way to (a `chroot` without /proc), it has not later either."""
+    if isinstance(error, (ShmkitError, OSError)):
+        return getattr(error, "errno", None) in (EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC)
+    return True
 
 
 cdef Tie find_tie(object segment, uint32_t block, uint64_t id):
