@@ -14,6 +14,7 @@ import numpy as np
 N = 20_000  # bytes: they fit into a pipe, so that a send of them waits for nobody
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 signal.alarm(90)
+os.register_at_fork(after_in_child=lambda: signal.alarm(90))
 def use_up():
     # All that are lower are taken.
     number = os.dup(0)
