@@ -33,6 +33,7 @@ cdef enum:
     CODE_LATIN = 12            # run, 1 byte per character
     CODE_UCS2 = 13             # run, 2 bytes per character
     CODE_UCS4 = 14             # run, 4 bytes per character
+    CODE_PLAIN = 14            # up to here nothing is in a value, and no class's code runs for it
     CODE_TUPLE = 15            # count, values
     CODE_LIST = 16             # count, values
     CODE_DICT = 17             # count, keys and values in turn

@@ -30,7 +30,7 @@ from shmkit._instances cimport (
 )
 from shmkit._makers cimport is_filled
 from shmkit._reading cimport (
-    corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, reader_t,
+    corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, read_units, reader_t,
 )
 
 from shmkit.errors import PickleRefused
@@ -52,12 +52,13 @@ cdef class Slice:
 # ----------------------------------------------------------------------------------------------------------- decoding
 
 
-cdef object decode(reader_t *reader, object owner):
+cdef inline object decode_value(reader_t *reader, object owner):
+    """`decode`, for where most values are: the usual ones without another call."""
     cdef uint8_t code = read_raw(reader, 1)[0]
     cdef const uint8_t *at
     cdef size_t size
     cdef int64_t number
-    cdef double parts[2]
+    cdef double real
     if code == CODE_BYTES:
         at = read_run(reader, &size)
         return new_bytes(at, size)
@@ -70,8 +71,19 @@ cdef object decode(reader_t *reader, object owner):
         at = read_run(reader, &size)
         return new_text(at, size, 1, 127)
     if code == CODE_FLOAT:
-        memcpy(parts, read_raw(reader, 8), 8)
-        return PyFloat_FromDouble(parts[0])
+        memcpy(&real, read_raw(reader, 8), 8)
+        return PyFloat_FromDouble(real)
+    return decode_other(reader, owner, code)
+
+
+cdef object decode(reader_t *reader, object owner):
+    return decode_value(reader, owner)
+
+
+cdef object decode_other(reader_t *reader, object owner, uint8_t code):
+    cdef const uint8_t *at
+    cdef size_t size
+    cdef double parts[2]
     if code == CODE_NONE:
         return None
     if code == CODE_TRUE:
@@ -97,10 +109,10 @@ cdef object decode(reader_t *reader, object owner):
         at = read_run(reader, &size)
         return new_text(at, size, 1, 255)
     if code == CODE_UCS2:
-        at = read_run(reader, &size, 2)
+        at = read_units(reader, &size, 2)
         return new_text(at, size // 2, 2, 0xffff)
     if code == CODE_UCS4:
-        at = read_run(reader, &size, 4)
+        at = read_units(reader, &size, 4)
         return new_text(at, size // 4, 4, 0x10ffff)
     if code == CODE_SHARED:
         return decode_shared(reader)
@@ -119,17 +131,22 @@ cdef object decode(reader_t *reader, object owner):
 
 
 cdef tuple decode_members(reader_t *reader, object owner, uint64_t count):
-    """A tuple of so many values.  A class's code, which may run for one of them, cannot come upon it half made."""
+    """A tuple of so many values.  A class's code, which may run for one of them, cannot come upon it half made; and one
+    that holds nothing that may hold anything is no business of the garbage collector, which finds that out itself of
+    others."""
     cdef uint64_t index
+    cdef bint plain = True
     if count == 0:
         return ()
     found = PyTuple_New(count)
     PyObject_GC_UnTrack(<PyObject *>found)
     for index in range(count):
-        value = decode(reader, owner)
+        plain = plain and reader.at != reader.end and reader.at[0] <= CODE_PLAIN
+        value = decode_value(reader, owner)
         Py_INCREF(value)
         PyTuple_SET_ITEM(found, index, value)
-    PyObject_GC_Track(<PyObject *>found)
+    if not plain:
+        PyObject_GC_Track(<PyObject *>found)
     return found
 
 
@@ -151,7 +168,7 @@ cdef object decode_container(reader_t *reader, uint8_t code, object owner):
         found = PyList_New(count)
         PyObject_GC_UnTrack(<PyObject *>found)  # as in decode_members
         for index in range(count):
-            value = decode(reader, owner)
+            value = decode_value(reader, owner)
             Py_INCREF(value)
             PyList_SET_ITEM(found, index, value)
         PyObject_GC_Track(<PyObject *>found)

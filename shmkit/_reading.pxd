@@ -45,11 +45,21 @@ cdef inline uint64_t read_number(reader_t *reader) except? 0xdeadbeef:
     raise corrupt("a number has more than 64 bits")
 
 
-cdef inline const uint8_t *read_run(reader_t *reader, size_t *size, size_t unit=1) except NULL:
-    """Where a run of bytes stands."""
+cdef inline const uint8_t *read_units(reader_t *reader, size_t *size, size_t unit) except NULL:
+    """Where a run of bytes stands, a whole number of units."""
     size[0] = read_number(reader)
     if size[0] % unit:
         raise corrupt(f"{size[0]} bytes are no whole number of {unit}")
     if size[0] < PART_LEAST:
         return read_raw(reader, size[0])
     return take_part(reader, size[0])
+
+
+cdef inline const uint8_t *read_run(reader_t *reader, size_t *size) except NULL:
+    """Where a run of bytes stands."""
+    cdef const uint8_t *at = reader.at
+    if at != reader.end and at[0] < min(128, reader.end - at):  # its size is one byte, and it is there
+        size[0] = at[0]
+        reader.at = at + 1 + size[0]
+        return at + 1
+    return read_units(reader, size, 1)

@@ -7,9 +7,11 @@ import contextlib
 import copyreg
 import datetime as dt
 import functools
+import gc
 import math
 import pickle
 import struct
+import weakref
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
@@ -213,6 +215,32 @@ def test_what_holds_itself() -> None:
 class Unpicklable:
     def __reduce__(self) -> str:
         raise ZeroDivisionError("on purpose")
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [(1,), (2**40, 2**80, 0.5, 1j), (None, True, False), ("a", "é", "日", "😀", b"x", bytearray(b"x"), b"x" * 5000)],
+)
+def test_the_collector_looks_at_what_may_hold_something(plain: tuple[Any, ...]) -> None:
+    """A tuple of numbers and texts is none of its business, as Python finds out of its own in time."""
+    assert not gc.is_tracked(through(plain))
+    for other in ([], {}, collections.Counter(), ForkingPickler):
+        assert gc.is_tracked(through((*plain, other)))
+        assert gc.is_tracked(through((other, *plain)))
+
+
+def test_a_circle_through_what_arrived_is_collected() -> None:
+    got = through((1, "a", [2]))
+    got[2].append(got)
+
+    class Held:
+        pass
+
+    got[2].append(Held())
+    gone = weakref.ref(got[2][2])
+    del got
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_cannot_be_pickled() -> None:
