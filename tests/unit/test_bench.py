@@ -64,6 +64,21 @@ def _measured(name: str) -> None:
     assert tried
 
 
+def test_who_is_woken_late_finds_all() -> None:
+    """A topic's publisher waits for nobody, and what was overtaken would be waited for in vain."""
+    (contender,) = (one for one in KNOWN if one.name == "shmkit.Topic")
+    pattern = p.WakeUp(0.5)
+    channel = contender.channel(Job(8), pattern)
+    sent = int(pattern.seconds / pattern.gap)
+    try:
+        with channel.receiver().end as receiver, channel.sender().end as sender:
+            for number in range(sent):
+                sender.publish(struct.pack("<q", number))
+            assert [struct.unpack("<q", receiver.recv())[0] for _ in range(sent)] == list(range(sent))
+    finally:
+        channel.close()
+
+
 class _Broken(Channel):
     """Sends what was not sent, or ends its process."""
 
