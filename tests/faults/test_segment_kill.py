@@ -66,13 +66,18 @@ def own_files(folder: str = "/dev/shm") -> list[str]:
 def check_what_is_left(names: list[str], backing: str) -> None:
     """Every name is a whole segment or none; the leased ones are gone after the next create."""
     for name in names:
-        # Dead and leased, or dead and half made, is what a create takes over.
-        with contextlib.suppress(shmkit.SegmentExists):
-            Segment._create(name, SIZE, backing=backing, init=pattern).close()
-        with Segment.attach(name, backing=backing) as segment:
-            assert bytes(segment.buf) == b"x" * SIZE
-            assert segment.lifetime == "named"
-            segment.unlink()
+
+        def is_named(name: str = name) -> bool:
+            # Dead and leased, or dead and half made, is what a create takes over.  Whoever reads the maps of a dead
+            # process at this moment (another test may) keeps its memory for as long, and so its lease.
+            with contextlib.suppress(shmkit.SegmentExists):
+                Segment._create(name, SIZE, backing=backing, init=pattern).close()
+            with Segment.attach(name, backing=backing) as segment:
+                assert bytes(segment.buf) == b"x" * SIZE
+                return segment.lifetime == "named"
+
+        wait_until(is_named, what="a dead process's lease ends")
+        shmkit.unlink(name, backing=backing)
     shmkit.collect()
 
 
