@@ -21,11 +21,13 @@ def same(name: str) -> ModuleType:
 def attributes_of(module: ModuleType) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` for a module that has all that another one has, private names too."""
 
+    absent = object()
+
     def get(name: str) -> Any:
-        try:
-            return getattr(module, name)
-        except AttributeError:
-            own = f"shmkit.{module.__name__}"
-            raise AttributeError(f"module {own!r} has no attribute {name!r}", name=name) from None
+        # Not by its AttributeError, which CPython 3.13.0 cannot make where the current folder has no path (chroot).
+        if (found := getattr(module, name, absent)) is not absent:
+            return found
+        own = f"shmkit.{module.__name__}"
+        raise AttributeError(f"module {own!r} has no attribute {name!r}", name=name)
 
     return get, lambda: dir(module)
