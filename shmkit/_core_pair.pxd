@@ -85,6 +85,7 @@ cdef extern from "_pair.h" nogil:
         uint64_t word
         uint32_t block
 
+    uint64_t pair_next_id(pair_header_t *header, uint64_t id, uint32_t side)
     void pair_tie(const heap_t *heap, uint32_t block, uint64_t held, uint64_t tied)
     void pair_filling()
     void pair_copied()

@@ -239,14 +239,17 @@ typedef struct {
 /* ---------------------------------------------------------------------------------------------------------------
  * pair: what the two ends of a pipe have in common, in all processes: a block of use DATA, held by the pair's id.
  *
- *    line 0                  line 1    line 2
- *   +-----------------------+---------+---------+
- *   | id | made | taken     | gate 0  | gate 1  |
- *   +-----------------------+---------+---------+
- *     once, and all           who sends from end 0, and end 1, sleeps there until something was taken
+ *    line 0                  line 1    line 2    line 3    line 4
+ *   +-----------------------+---------+---------+---------+---------+
+ *   | id | made | taken     | gate 0  | gate 1  | sent 0  | sent 1  |
+ *   +-----------------------+---------+---------+---------+---------+
+ *     once, and all           who sends from    all who send from
+ *                             that end sleeps   that end: how many
+ *                             there until       messages were begun
+ *                             one was taken     that lie in blocks
  *
  * A process that has an end holds, with all others that have one, the leases of the ids id … id + PAIR_SPAN - 1: `id` is the pair's, the
- * others are those of messages under way (_pair.h).
+ * others are those of messages under way, each half of them those of one end (_pair.h).
  *
  * note: what stands on the wire for a message that lies in a block.  Private bytes, but both ends have to understand them.
  *
@@ -294,6 +297,10 @@ typedef struct {
     uint8_t pad1[LINE - 4];
     uint32_t gate1;
     uint8_t pad2[LINE - 4];
+    uint64_t sent0;
+    uint8_t pad3[LINE - 8];
+    uint64_t sent1;
+    uint8_t pad4[LINE - 8];
     meet_t meets[2]; /* by the end that is sent from */
 } pair_header_t;
 
@@ -313,7 +320,7 @@ typedef struct {
 
 SHMKIT_ASSERT(sizeof(meet_t) == 17 * LINE, "nobody else has a line of it");
 SHMKIT_ASSERT(MEET_MOST <= MEET_SIZE, "a word says how many bytes there are");
-SHMKIT_ASSERT(offsetof(pair_header_t, meets) == 3 * LINE, "a line for each end");
+SHMKIT_ASSERT(offsetof(pair_header_t, meets) == 5 * LINE, "a line for each end");
 SHMKIT_ASSERT(sizeof(pair_note_t) == 56, "a note has no holes");
 SHMKIT_ASSERT(sizeof(cell_t) == LINE, "a cell owns a line");
 SHMKIT_ASSERT(sizeof(cell_ring_t) == LINE, "cells follow the ring's line");

@@ -15,13 +15,15 @@
  * block that nobody else knows of: its sender sees that a message was taken that it began to write after this one, so that this one
  * must have been read before, and takes it back; with the pair it goes in any case.
  *
- * Ids are never used twice while anybody could remember them (there are PAIR_SPAN of each): who comes too late takes nothing. */
+ * Ids are never used twice while anybody could remember them: who comes too late takes nothing, and a sender does not take another's message
+ * for its own that was lost, if that lies in the same block now.  So all processes that send from one end number their messages by one
+ * count of the pair's, which has half of its ids for each end. */
 #ifndef SHMKIT_PAIR_H
 #define SHMKIT_PAIR_H
 
 #include "_heap_take.h"
 
-#define PAIR_SPAN (1ll << 20) /* messages of one sender under way, and very many more */
+#define PAIR_SPAN (1ll << 20) /* messages under way, and very many more */
 #define PAIR_PACE 4u          /* pauses between two looks of a spinner */
 
 /* One message under way, as its sender knows it. */
@@ -41,6 +43,13 @@ typedef struct {
     uint64_t clock; /* beginnings and ends */
     uint64_t taken; /* the latest beginning of one that was taken */
 } pair_way_t;
+
+/* The id that the next message from that end has once it is sent; `id`: the pair's own, which holds its header. */
+static inline uint64_t pair_next_id(pair_header_t *header, uint64_t id, uint32_t side) {
+    const uint64_t half = PAIR_SPAN / 2;
+    const uint64_t number = add_relaxed_u64(side == 0 ? &header->sent0 : &header->sent1, 1); /* relaxed: a count */
+    return id + side * half + 1 + number % (half - 1);
+}
 
 /* HELD by `from` → HELD by `to`.  Returns whether it was. */
 static inline int pair_pass(const heap_t *heap, uint32_t block, uint64_t from, uint64_t to) {

@@ -408,8 +408,7 @@ cdef class PairEnd:
         note.side = side
         note.heap = self.heap.c.key
         note.offered = block_held(self.names.first + message % PAIR_SPAN)
-        # The pair's own id holds its header.
-        note.sent = block_held(self.tie.id + 1 + message % (PAIR_SPAN - 1))
+        note.sent = block_held(pair_next_id(self.tie.header, self.tie.id, side))
         note.size = size
         note.block = number
         note.pair = self.tie.block

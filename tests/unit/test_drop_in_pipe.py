@@ -476,6 +476,41 @@ def read_alone(receiver: Any, sender: Any, lock: Any, answer: Any) -> None:
     reads(receiver, lock, answer)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_another_process_message_in_the_same_block_is_not_ones_own(process: Processes, method: str) -> None:
+    """Two that never sent before send from both ends, by turns through one block: each message stays its receiver's."""
+    context = mp.get_context(method)
+    one, other = context.Pipe()
+    here, there = context.Pipe()
+    first = process(sends_before, one, here, context=context)
+    second = process(sends_after, other, there, context=context)
+    first.join()
+    second.join()
+    for end in (one, other, here, there):
+        end.close()
+    assert first.exitcode == second.exitcode == 0
+
+
+def sends_before(end: Any, turn: Any) -> None:
+    end.send_bytes(bytes(N))
+    assert turn.recv() == "its block is free, and has another message"
+    end.send_bytes(bytes(2 * N))
+    assert turn.recv() == "that was taken"
+    assert end._pair.waiting(end._side) == (0, 0)
+    turn.send("what was taken is known")
+    assert end.recv_bytes() == b"x" * N
+
+
+def sends_after(end: Any, turn: Any) -> None:
+    assert end.recv_bytes() == bytes(N)
+    gc.collect()
+    end.send_bytes(b"x" * N)
+    turn.send("its block is free, and has another message")
+    assert end.recv_bytes() == bytes(2 * N)
+    turn.send("that was taken")
+    assert turn.recv() == "what was taken is known"
+
+
 def send_under_signals(sender: Any) -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
