@@ -195,7 +195,7 @@ class QueueByReference(Contender):
 class _Topic(Channel):
     """A named topic: the child that sends takes the publisher's place.
 
-    The publisher waits for nobody: a value that was overtaken before the receiver came to it would be waited for in vain.
+    The publisher waits for nobody: what was overtaken before the receiver came to it would be waited for in vain.
     """
 
     def __init__(self, job: Job, slots: int) -> None:
