@@ -30,7 +30,8 @@ from shmkit._instances cimport (
 )
 from shmkit._makers cimport is_filled
 from shmkit._reading cimport (
-    corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, read_units, reader_t,
+    corrupt, new_bytearray, new_bytes, new_key, new_text, read_count, read_number, read_raw, read_run, read_units,
+    reader_t,
 )
 
 from shmkit.errors import PickleRefused
