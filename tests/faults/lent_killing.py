@@ -7,6 +7,7 @@ CASE says who is killed, and beside whom.  Two children of the program have an e
     sender      the receiver takes what comes, until it is told of the end
     waiter      a sender whose receiver begins when that one is dead and has been swept up after; until then it waits,
                 if it gets as far as that, as too much is under way
+    slow        a sender that sends the next message when the one before was taken
     receiver    the sender sends until it is told that nobody receives
     waker       a receiver that begins when the sender waits
     copier      a receiver that can hold no block, as it has no descriptors left
@@ -156,8 +157,8 @@ def play(case: str, way: str, failpoint: str, log: Log, what: str) -> bool:
     """All that the children do; whether the victim was killed."""
     receiver, sender = ends(way)
     lost = other = 0
-    met = case.startswith("met-")
-    case = case.removeprefix("met-")
+    met = case == "slow" or case.startswith("met-")
+    case = "sender" if case == "slow" else case.removeprefix("met-")
     if case in ("sender", "waiter"):
         most = MESSAGES if case == "sender" else 1000 * MESSAGES
         victim = start(lambda: send(sender, log, most, met), failpoint, (receiver,))
@@ -205,7 +206,7 @@ def trial(case: str, way: str, failpoint: str) -> dict[str, Any]:
 
 def judge(case: str, name: str, log: Log, what: str) -> None:
     """Whether what the survivor found is what somebody leaves who was killed there (at no name: not at all)."""
-    case = case.removeprefix("met-")
+    case = "sender" if case == "slow" else case.removeprefix("met-")
     returned, taken = log[RETURNED], log[TAKEN]
     assert log[TOLD] or case in ("refused", "maker"), f"the survivor was not told: {what}"
     if case in ("sender", "waiter"):

@@ -477,6 +477,37 @@ def read_alone(receiver: Any, sender: Any, lock: Any, answer: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_who_sends_from_the_same_end_has_its_messages_to_itself(process: Processes, method: str) -> None:
+    """A block has a message of one process, and then of another: the first does not take it for its own, lost."""
+    context = mp.get_context(method)
+    receiver, sender = context.Pipe(False)
+    turns = [context.Pipe() for _ in range(2)]
+    senders = [process(sends_in_turn, sender, turn[1], context=context) for turn in turns]
+    (first, _), (second, _) = turns
+    for size in (N, 2 * N):
+        first.send(size)
+        assert receiver.recv_bytes() == bytes(size)
+    second.send(N)
+    assert second.recv() == "sent"
+    first.send(None)
+    assert [first.recv() for _ in range(3)] == ["sent", "sent", (0, 0)]
+    assert receiver.recv_bytes() == bytes(N)
+    second.send(None)
+    for one in senders:
+        one.join()
+        assert one.exitcode == 0
+    for end in (receiver, sender, *turns[0], *turns[1]):
+        end.close()
+
+
+def sends_in_turn(end: Any, turn: Any) -> None:
+    while (size := turn.recv()) is not None:
+        end.send_bytes(bytes(size))
+        turn.send("sent")
+    turn.send(end._pair.waiting(end._side))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_another_process_message_in_the_same_block_is_not_ones_own(process: Processes, method: str) -> None:
     """Two that never sent before send from both ends, by turns through one block: each message stays its receiver's."""
     context = mp.get_context(method)
