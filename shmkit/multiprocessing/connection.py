@@ -8,10 +8,10 @@ library's sends.
 
 from __future__ import annotations
 
+import _socket
 import io
 import multiprocessing.connection as _theirs
 import os
-import socket
 from functools import cache
 from multiprocessing import reduction
 from pickle import loads
@@ -155,17 +155,23 @@ class Connection(_theirs.Connection):
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
     """Two connections to each other; if not `duplex`, the first only reads, and the second only writes."""
-    if duplex:
-        one, other = socket.socketpair()
+    pair = _new_pair()()
+    one, other = Connection.__new__(Connection), Connection.__new__(Connection)
+    one._handle, other._handle = _two_sockets() if duplex else os.pipe()
+    one._readable = other._writable = True
+    one._writable = other._readable = bool(duplex)
+    one._pair = other._pair = pair
+    other._side = 1
+    return one, other
+
+
+def _two_sockets() -> tuple[int, int]:
+    # The socket module's own asks the kernel what it knows.
+    one, other = _socket.socketpair()
+    if _socket.getdefaulttimeout() is not None:
         one.setblocking(True)
         other.setblocking(True)
-        ends = Connection(one.detach()), Connection(other.detach())
-    else:
-        reader, writer = os.pipe()
-        ends = Connection(reader, writable=False), Connection(writer, readable=False)
-    ends[0]._pair = ends[1]._pair = _new_pair()()
-    ends[1]._side = 1
-    return ends
+    return one.detach(), other.detach()
 
 
 @cache

@@ -7,6 +7,7 @@ a spawned child, whose start method the standard library sets, has it here too.
 from __future__ import annotations
 
 import multiprocessing.context as _theirs
+import sys
 from typing import Any
 
 from shmkit._replaced import REPLACED
@@ -39,11 +40,15 @@ class BaseContext(_theirs.BaseContext):
 def _method(module: str, name: str) -> Any:
     original = getattr(_theirs.BaseContext, name)
     context = "context" if name == "Pool" else "ctx"
+    whole = f"shmkit.multiprocessing.{module}"
 
     def make(self: BaseContext, *args: Any, **options: Any) -> Any:
-        # As `from … import` does it, which takes no lock for what is there: before 3.11 importlib.import_module
-        # does, and a child that is forked meanwhile waits for it for ever.
-        replacement = getattr(__import__(f"shmkit.multiprocessing.{module}", fromlist=(name,)), name)
+        try:
+            replacement = getattr(sys.modules[whole], name)
+        except (KeyError, AttributeError):  # not there, or another thread is just importing it
+            # As `from … import` does it, which takes no lock for what is there: before 3.11 importlib.import_module
+            # does, and a child that is forked meanwhile waits for it for ever.
+            replacement = getattr(__import__(whole, fromlist=(name,)), name)
         if isinstance(replacement, type):
             options[context] = self.get_context()
         return replacement(*args, **options)
