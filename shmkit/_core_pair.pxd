@@ -19,6 +19,8 @@ cdef extern from "_heap_layout.h" nogil:
     ctypedef struct meet_t:
         pass
 
+    const uint64_t PAIR_SPAN
+
     ctypedef struct pair_header_t:
         uint64_t id
         uint64_t made
@@ -63,13 +65,8 @@ cdef extern from "_wire.h" nogil:
 
 
 cdef extern from "_pair.h" nogil:
-    const uint64_t PAIR_SPAN
-
     ctypedef struct pair_sent_t:
         uint64_t word
-        uint64_t size
-        uint64_t begun
-        uint64_t ended
         uint32_t block
 
     ctypedef struct pair_way_t:
@@ -85,7 +82,8 @@ cdef extern from "_pair.h" nogil:
         uint64_t word
         uint32_t block
 
-    uint64_t pair_next_id(pair_header_t *header, uint64_t id, uint32_t side)
+    uint64_t pair_next(pair_header_t *header, uint32_t side)
+    uint64_t pair_id(uint64_t id, uint32_t side, uint64_t number)
     void pair_tie(const heap_t *heap, uint32_t block, uint64_t held, uint64_t tied)
     void pair_filling()
     void pair_copied()
@@ -93,7 +91,8 @@ cdef extern from "_pair.h" nogil:
     bint pair_offer(const heap_t *heap, uint32_t block, uint64_t held, uint64_t offered)
     void pair_commit(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent)
     bint pair_take(const heap_t *heap, uint32_t block, uint64_t offered, uint64_t sent, uint64_t held)
-    void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held)
+    void pair_remember(pair_way_t *way, const pair_note_t *note, uint64_t number, uint64_t begun)
+    void pair_settle(pair_way_t *way, heap_t *heap, pair_header_t *header, uint32_t side, uint64_t held)
     void pair_give_up(pair_way_t *way, heap_t *heap, uint64_t held)
     status_t pair_round(pair_wait_t *wait, waiter_t *waiter, uint64_t deadline_ns)
     void pair_tell(uint32_t *gate)

@@ -249,11 +249,15 @@ typedef struct {
  *                             one was taken     that lie in blocks
  *
  * A process that has an end holds, with all others that have one, the leases of the ids id … id + PAIR_SPAN - 1: `id` is the pair's, the
- * others are those of messages under way, each half of them those of one end (_pair.h).
+ * others are those of messages under way, each half of them those of one end (_pair.h).  A message's is used again when as many others
+ * from its end have been begun; nobody goes by one of which he knows for half as long.
  *
  * note: what stands on the wire for a message that lies in a block.  Private bytes, but both ends have to understand them.
  *
  *   frame | kind: 8, side: 8, 0 | heap | offered | sent | size | block, pair | pid, fd     */
+#define PAIR_SPAN (1ll << 20)
+#define PAIR_REMEMBERED (PAIR_SPAN / 4) /* messages from one end, after which one has been read, whatever came of it */
+
 #define PAIR_BYTES 1u /* the block has the message's bytes */
 #define PAIR_PICKLE                                                                                                    \
     2u /* a count, so many places (offset, size, writable?); the bytes of a pickle and of its buffers are there */

@@ -15,23 +15,24 @@
  * block that nobody else knows of: its sender sees that a message was taken that it began to write after this one, so that this one
  * must have been read before, and takes it back; with the pair it goes in any case.
  *
- * Ids are never used twice while anybody could remember them: who comes too late takes nothing, and a sender does not take another's message
- * for its own that was lost, if that lies in the same block now.  So all processes that send from one end number their messages by one
- * count of the pair's, which has half of its ids for each end. */
+ * A sender must not take another's message for its own that was lost, if that lies in the same block now.  So all processes that send from
+ * one end number their messages by one count of the pair's, which has half of its ids for each end; and who finds that half of these
+ * have been given out since it sent one believes that it was taken, whatever its block says: if it was lost, its block stays until the pair
+ * goes.  Many more than can be under way at one time were begun by then (PAIR_REMEMBERED), and read in the order in which they were written. */
 #ifndef SHMKIT_PAIR_H
 #define SHMKIT_PAIR_H
 
 #include "_heap_take.h"
 
-#define PAIR_SPAN (1ll << 20) /* messages under way, and very many more */
-#define PAIR_PACE 4u          /* pauses between two looks of a spinner */
+#define PAIR_PACE 4u /* pauses between two looks of a spinner */
 
 /* One message under way, as its sender knows it. */
 typedef struct {
-    uint64_t word;  /* what the block says as long as nobody has taken it */
-    uint64_t size;  /* bytes */
-    uint64_t begun; /* when writing began … */
-    uint64_t ended; /* … and ended, in beginnings and ends of this way */
+    uint64_t word;   /* what the block says as long as nobody has taken it */
+    uint64_t number; /* in the pair's count */
+    uint64_t size;   /* bytes */
+    uint64_t begun;  /* when writing began … */
+    uint64_t ended;  /* … and ended, in beginnings and ends of this way */
     uint32_t block;
 } pair_sent_t;
 
@@ -44,10 +45,19 @@ typedef struct {
     uint64_t taken; /* the latest beginning of one that was taken */
 } pair_way_t;
 
-/* The id that the next message from that end has once it is sent; `id`: the pair's own, which holds its header. */
-static inline uint64_t pair_next_id(pair_header_t *header, uint64_t id, uint32_t side) {
+/* How many messages from that end were begun. */
+static inline uint64_t *pair_count(pair_header_t *header, uint32_t side) {
+    return side == 0 ? &header->sent0 : &header->sent1;
+}
+
+/* Begins the next one; returns its number. */
+static inline uint64_t pair_next(pair_header_t *header, uint32_t side) {
+    return add_relaxed_u64(pair_count(header, side), 1); /* relaxed: a count */
+}
+
+/* The id that it has once it is sent; `id`: the pair's own, which holds its header. */
+static inline uint64_t pair_id(uint64_t id, uint32_t side, uint64_t number) {
     const uint64_t half = PAIR_SPAN / 2;
-    const uint64_t number = add_relaxed_u64(side == 0 ? &header->sent0 : &header->sent1, 1); /* relaxed: a count */
     return id + side * half + 1 + number % (half - 1);
 }
 
@@ -101,12 +111,27 @@ static inline void pair_withdraw(heap_t *heap, uint32_t block, uint64_t message,
     heap_drop(heap, block, held);
 }
 
+/* Takes note of one that was written. */
+static inline void pair_remember(pair_way_t *way, const pair_note_t *note, uint64_t number, uint64_t begun) {
+    way->clock++;
+    if (way->count == way->room) /* another thread sent meanwhile */
+        return;
+    way->sent[way->count++] = (pair_sent_t){.word = note->sent,
+                                            .number = number,
+                                            .size = note->size,
+                                            .begun = begun,
+                                            .ended = way->clock,
+                                            .block = note->block};
+    way->bytes += note->size;
+}
+
 /* Strikes out what was taken, and what must have been lost: that is freed.  `held`: as which. */
-static inline void pair_settle(pair_way_t *way, heap_t *heap, uint64_t held) {
+static inline void pair_settle(pair_way_t *way, heap_t *heap, pair_header_t *header, uint32_t side, uint64_t held) {
+    const uint64_t now = load_relaxed_u64(pair_count(header, side)); /* relaxed: a count, which only grows */
     uint32_t left = 0;
     for (uint32_t i = 0; i < way->count; i++) {
         pair_sent_t *sent = &way->sent[i];
-        if (heap_word(heap, sent->block) != sent->word) {
+        if (heap_word(heap, sent->block) != sent->word || now - sent->number > PAIR_REMEMBERED) {
             if (sent->begun > way->taken)
                 way->taken = sent->begun;
             way->bytes -= sent->size;

@@ -231,7 +231,7 @@ cdef class PairEnd:
         cdef Hold hold = None if self.tie is None else self.may_hold()
         if hold is None:
             return 0, 0
-        pair_settle(&self.ways[side], &self.heap.c, hold.word)
+        pair_settle(&self.ways[side], &self.heap.c, self.tie.header, side, hold.word)
         return self.ways[side].count, self.ways[side].bytes
 
     cdef Block room(self, int fd, int side, uint64_t size):
@@ -267,7 +267,7 @@ cdef class PairEnd:
         cdef int state
         waiter_init(&waiter)
         while True:
-            pair_settle(way, &self.heap.c, self.holding().word)
+            pair_settle(way, &self.heap.c, self.tie.header, side, self.holding().word)
             if way.count < count or way.bytes <= most:
                 return WIRE_BUSY
             # What was read and is not taken yet will be at once, or is lost: then nothing is to be waited for.
@@ -390,7 +390,7 @@ cdef class PairEnd:
         cdef pair_note_t note
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_sent_t *sent
-        cdef uint64_t begun, message, told = 0
+        cdef uint64_t begun, place, message, told = 0
         cdef uint32_t number = block.number
         cdef bint mine
         if self.names is None:
@@ -408,7 +408,8 @@ cdef class PairEnd:
         note.side = side
         note.heap = self.heap.c.key
         note.offered = block_held(self.names.first + message % PAIR_SPAN)
-        note.sent = block_held(pair_next_id(self.tie.header, self.tie.id, side))
+        place = pair_next(self.tie.header, side)
+        note.sent = block_held(pair_id(self.tie.id, side, place))
         note.size = size
         note.block = number
         note.pair = self.tie.block
@@ -436,23 +437,13 @@ cdef class PairEnd:
                 pair_give_up(way, &self.heap.c, hold.word)
             raise
         pair_commit(&self.heap.c, number, note.offered, note.sent)
-        way.clock += 1
-        if way.count == way.room:  # another thread sent meanwhile
-            return 0
-        sent = &way.sent[way.count]
-        sent.word = note.sent
-        sent.size = size
-        sent.begun = begun
-        sent.ended = way.clock
-        sent.block = number
-        way.count += 1
-        way.bytes += size
+        pair_remember(way, &note, place, begun)
         if way.bytes > AFTER_MOST:
             if self.wait_taken(fd, side, AFTER_MOST, 1) == WIRE_GONE and heap_word(&self.heap.c, number) == note.sent:
                 pair_give_up(way, &self.heap.c, self.holding().word)
                 raise refused(EPIPE)
         elif way.count >= LOOK_MOST:
-            pair_settle(way, &self.heap.c, self.holding().word)
+            pair_settle(way, &self.heap.c, self.tie.header, side, self.holding().word)
         return 0
 
 
