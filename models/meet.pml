@@ -8,7 +8,7 @@
  * Configuration (models/run sets it):
  *   SENDERS, READERS, MESSAGES  processes, and what each sender sends
  *   LOCKED                      0: readers do not take turns
- *   RAW                         one more who writes, and knows the descriptor only
+ *   RAW                         one more who writes, and knows the descriptor only: so the kernel is asked
  *   KILLS, STOPS                so many die, or stop for good
  *   VICTIMS_FROM, VICTIMS_TO    which processes, plus one; writers come first
  *   EVERYBODY_ENDS              checks that all who live come to their end
@@ -44,6 +44,7 @@
 #define NOBODY 0
 #define WAITING 1
 #define READY 2
+#define COMING 3
 
 /* One word in C: whatever looks at it, or changes it, is atomic. */
 byte ticket, state;
@@ -82,6 +83,9 @@ inline receive(one, other) {
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
 #define NOW (state == seen_state && ticket == seen)
+#if RAW && !defined MUTANT_KERNEL_NOT_ASKED
+#define KERNEL_ASKED
+#endif
 #ifdef MUTANT_TAKE_ANY_TICKET
 #define MINE (state == READY)
 #else
@@ -109,7 +113,7 @@ inline hand(message) {
     handed = false;
     atomic { seen = ticket; seen_state = state };
     if
-    :: seen_state == NOBODY
+    :: seen_state == NOBODY || seen_state == COMING
     :: seen_state == READY ->
        /* meet_unstick, which in C takes two messages */
 #ifdef MUTANT_UNSTICK_UNOWNED
@@ -132,10 +136,10 @@ inline hand(message) {
        fi
     :: seen_state == WAITING ->
        if
-#ifdef MUTANT_KERNEL_NOT_ASKED
-       :: true ->
-#else
+#ifdef KERNEL_ASKED
        :: atomic { empty(wire) } ->
+#else
+       :: true ->
 #endif
           own();
           if
@@ -175,17 +179,25 @@ inline hand(message) {
              disown()
           :: !owns
           fi
-#ifndef MUTANT_KERNEL_NOT_ASKED
+#ifdef KERNEL_ASKED
        :: atomic { nempty(wire) }
 #endif
        fi
     fi
 }
 
+/* After a write.  In C a look, and a compare-and-swap that is tried again. */
 inline tell() {
     atomic {
         if
-        :: seen_state == WAITING && NOW -> state = NOBODY
+#ifdef MUTANT_TELL_WHAT_WAS_SEEN
+        :: (seen_state == WAITING || seen_state == COMING) && NOW -> state = NOBODY
+#else
+#ifndef MUTANT_TELL_NOBODY_COMING
+        :: state == COMING -> state = NOBODY
+#endif
+        :: state == WAITING -> state = NOBODY
+#endif
         :: else
         fi
     }
@@ -219,10 +231,20 @@ active [WRITERS] proctype Writer() {
            if
            :: handed -> atomic { sent = sent | BIT(_pid * MESSAGES + number); handed = false; number++; seen = 0; seen_state = 0 }
            :: !handed ->
+#ifdef MUTANT_TELL_FIRST
+              if
+              :: _pid < SENDERS -> tell()
+              :: _pid >= SENDERS
+              fi;
+#endif
               wire ! (_pid * MESSAGES + number + 1);
-              sent = sent | BIT(_pid * MESSAGES + number);
-              tell();
-              atomic { number++; seen = 0; seen_state = 0 }
+#if !defined MUTANT_UNTOLD && !defined MUTANT_TELL_FIRST
+              if
+              :: _pid < SENDERS -> tell()
+              :: _pid >= SENDERS
+              fi;
+#endif
+              atomic { sent = sent | BIT(_pid * MESSAGES + number); number++; seen = 0; seen_state = 0 }
            fi
         :: number == MESSAGES -> break
         od;
@@ -246,7 +268,29 @@ active [READERS] proctype Reader() {
         do
         :: atomic { !LOCKED || turn == 0 -> turn = _pid + 1 };
            if
-           :: atomic { empty(wire) && state == NOBODY && open_ends > 0 -> ticket++; state = WAITING; posted = ticket };
+#ifdef MUTANT_LOOK_BEFORE_COMING
+           :: atomic { empty(wire) && state == NOBODY && open_ends > 0 };
+              atomic { state == NOBODY -> ticket++; state = WAITING; posted = ticket };
+#else
+           :: atomic { state == NOBODY && open_ends > 0 -> ticket++; state = COMING; posted = ticket };
+              /* the look at the descriptor */
+              if
+              :: atomic { empty(wire) } ->
+                 atomic {
+                     if
+                     :: state == COMING && ticket == posted -> state = WAITING
+                     :: else
+                     fi
+                 }
+              :: atomic { nempty(wire) } ->
+                 atomic {
+                     if
+                     :: state == COMING && ticket == posted -> state = NOBODY
+                     :: else
+                     fi
+                 }
+              fi;
+#endif
               do
               :: atomic { state == READY && ticket == posted } ->
                  first = front;

@@ -82,6 +82,8 @@ cdef extern from "_pair.h" nogil:
         uint64_t word
         uint32_t block
 
+    void pair_is_known(pair_header_t *header, uint32_t side)
+    bint pair_may_be_untold(const pair_header_t *header, uint32_t side)
     uint64_t pair_next(pair_header_t *header, uint32_t side)
     uint64_t pair_id(uint64_t id, uint32_t side, uint64_t number)
     void pair_tie(const heap_t *heap, uint32_t block, uint64_t held, uint64_t tied)
@@ -110,16 +112,17 @@ cdef extern from "_pair_meet.h" nogil:
         uint64_t spin_ns
         uint32_t inside
         uint32_t leave
+        uint32_t handed
 
     bint meet_hand(
         meet_t *meet, meet_sender_t *sender, const member_t *me, int fd, const void *data, uint32_t size, uint32_t note,
-        uint64_t *told,
+        bint ask,
     )
-    void meet_tell(meet_t *meet, uint64_t told)
+    void meet_tell(meet_t *meet)
     uint32_t meet_enter(meet_reader_t *reader)
     int meet_wait(
         meet_t *meet, waiter_t *waiter, meet_reader_t *reader, int fd, uint32_t stays, uint64_t *into, uint32_t *size,
-        uint32_t *note,
+        uint32_t *note, uint32_t *head, size_t *done,
     )
-    void meet_learn(meet_reader_t *reader, waiter_t *waiter)
+    void meet_learn(meet_reader_t *reader, waiter_t *waiter, int found)
     void meet_leave(meet_reader_t *reader, uint64_t most_ns)

@@ -242,6 +242,7 @@ typedef struct {
  *    line 0                  line 1    line 2    line 3    line 4
  *   +-----------------------+---------+---------+---------+---------+
  *   | id | made | taken     | gate 0  | gate 1  | sent 0  | sent 1  |
+ *   | known0 | known1       |         |         |         |         |
  *   +-----------------------+---------+---------+---------+---------+
  *     once, and all           who sends from    all who send from
  *                             that end sleeps   that end: how many
@@ -268,17 +269,20 @@ typedef struct {
  *    63                     16   15    14       2 1  0
  *   +-------------------------+------+-----------+----+
  *   | ticket: 48, of the post | note | size: 13  |  0 |   NOBODY
- *   |                         |      |           |  1 |   WAITING: a reader is here
+ *   |                         |      |           |  1 |   WAITING: a reader is here, and had found the descriptor empty
  *   |                         |      |           |  2 |   READY: so many bytes are for it
+ *   |                         |      |           |  3 |   COMING: a reader is about to look at the descriptor
  *   +-------------------------+------+-----------+----+
  *
- * NOBODY → WAITING by a reader, with the next ticket; WAITING → NOBODY by the same one; WAITING → READY by the owner; READY → NOBODY
- * by the reader that has posted, or by the owner.  Every change is one compare-and-swap.
+ * NOBODY → COMING by a reader, with the next ticket; COMING → WAITING by the same one; either → NOBODY by the same one, or by whoever has
+ * written to the descriptor; WAITING → READY by the owner; READY → NOBODY by the reader that has posted, or by the owner.  Every change is
+ * one compare-and-swap.
  * owner: the member that may make it READY and store the bytes; 0: none.  The CPUs are hints. */
 #define MEET_STATE 3u
 #define MEET_NOBODY 0u
 #define MEET_WAITING 1u
 #define MEET_READY 2u
+#define MEET_COMING 3u
 #define MEET_SIZE_SHIFT 2
 #define MEET_SIZE 0x1fffu
 #define MEET_NOTE (1u << 15) /* the bytes are a note */
@@ -296,7 +300,8 @@ typedef struct {
 typedef struct {
     uint64_t id;
     uint64_t made, taken; /* references to it that were pickled, and unpickled */
-    uint8_t pad0[LINE - 24];
+    uint32_t known[2];    /* somebody may write to the descriptor from that end, and not know of this */
+    uint8_t pad0[LINE - 32];
     uint32_t gate0;
     uint8_t pad1[LINE - 4];
     uint32_t gate1;

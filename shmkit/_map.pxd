@@ -64,6 +64,7 @@ cdef class Mapping:
 
 
 cdef const uint64_t *fork_generation() noexcept nogil
+cdef const uint64_t *forks_so_far() noexcept nogil
 cdef uint64_t forks_seen() noexcept nogil
 cpdef uint64_t process_start(uint32_t pid=*) noexcept
 

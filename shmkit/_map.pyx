@@ -49,6 +49,11 @@ cdef const uint64_t *fork_generation() noexcept nogil:
     return &fork_generation_word
 
 
+cdef const uint64_t *forks_so_far() noexcept nogil:
+    kept_watch_forks()
+    return &fork_count
+
+
 cdef uint64_t own_start = 0
 cdef uint64_t own_start_generation = 0
 

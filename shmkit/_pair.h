@@ -45,6 +45,17 @@ typedef struct {
     uint64_t taken; /* the latest beginning of one that was taken */
 } pair_way_t;
 
+/* The descriptor's number is known: somebody may write to it from that end who does not tell (_pair_meet.h). */
+static inline void pair_is_known(pair_header_t *header, uint32_t side) { store_seq_u32(&header->known[side], 1); }
+
+/* May there be such a one?  Or one who was given an end, and has not found this? */
+static inline int pair_may_be_untold(const pair_header_t *header, uint32_t side) {
+    /* acquire: whoever begins after such a one's write sees it.  `taken` is never more than `made`, so that they were the same at the first
+     * look if they are now. */
+    const uint64_t taken = load_acquire_u64(&header->taken);
+    return load_acquire_u32(&header->known[side]) != 0 || load_acquire_u64(&header->made) != taken;
+}
+
 /* How many messages from that end were begun. */
 static inline uint64_t *pair_count(pair_header_t *header, uint32_t side) {
     return side == 0 ? &header->sent0 : &header->sent1;

@@ -19,6 +19,7 @@ cdef class PairEnd:
     cdef Names names
     cdef pair_way_t ways[2]
     cdef uint64_t generation
+    cdef uint64_t forks        # of this process, when this was made
     # Small messages from hand to hand (_pair_meet.h), by the end that is sent from, or that receives.
     cdef meet_sender_t senders[2]
     cdef meet_reader_t readers[2]
@@ -46,7 +47,7 @@ cdef class PairEnd:
     cdef Block room(self, int fd, int side, uint64_t size)
     cdef int wait_taken(self, int fd, int side, uint64_t most, uint32_t count) except -1
     cdef bint is_itself(self, int fd, int side) noexcept
-    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note, uint64_t *told) except -1
+    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note) except -1
     cdef int put(self, int fd, int side, const uint8_t *data, size_t size) except -1
     cdef int64_t get(self, int fd, int side, uint64_t *into, bint *handed) except? -1
     cdef int post(self, int fd, int side, Block block, int kind, uint64_t size) except -1

@@ -21,7 +21,7 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_pair cimport *
 from shmkit._heap cimport Block, Hold, count_blocks, hold_of
-from shmkit._map cimport fork_generation
+from shmkit._map cimport fork_generation, forks_so_far
 from shmkit._pair_tie cimport Tie, is_parked, may_pass, names_in, new_tie, park
 from shmkit._wire cimport get_size, put_all, put_frame, refused
 
@@ -32,6 +32,7 @@ from shmkit import errors
 from shmkit.errors import RecordCorrupt, ShmkitError
 
 cdef const uint64_t *generation = fork_generation()
+cdef const uint64_t *forks = forks_so_far()
 
 cdef enum:
     UNDER_WAY_MOST = 1 << 20   # bytes of messages that nobody has taken yet, before one more is sent; two in any case
@@ -58,6 +59,7 @@ cdef class PairEnd:
 
     def __cinit__(self):
         self.generation = self.turns_of = self.again_ns = NEVER
+        self.forks = forks[0]
 
     def __dealloc__(self):
         self.unlist()
@@ -184,6 +186,10 @@ cdef class PairEnd:
     @cython.critical_section
     cdef int settle(self, Tie tie) except -1:
         if self.tie is None:  # else another thread was quicker
+            for side in range(2):
+                # Or a child was forked behind Python's back (_before_fork), and has no tie.
+                if self.known_as[side] != 0 or self.forks != forks[0]:
+                    pair_is_known(tie.header, side)
             self.heap = tie.heap
             self.tie = tie
         self.unlist()
@@ -287,10 +293,13 @@ cdef class PairEnd:
 
     # ------------------------------------------------------------------------------------------ from hand to hand
 
+    @cython.critical_section
     def expose(self, int fd, int side):
-        """The number of this end's descriptor becomes known: something else may be put in its place."""
+        """The number of this end's descriptor becomes known: others may write to it, or put something in its place."""
         if self.known_as[side] == 0:
             self.known_as[side] = wire_identity(fd)
+        if self.tie is not None:
+            pair_is_known(self.tie.header, side)
 
     @cython.critical_section
     def leave_end(self, int fd, int side) -> bool:
@@ -315,10 +324,8 @@ cdef class PairEnd:
         return self.known_as[side] == 0 or wire_identity(fd) == self.known_as[side]
 
     @cython.critical_section
-    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note, uint64_t *told) except -1:
-        """Gives a message to a reader that waits for it; False: it goes through the descriptor, then `told` to
-        `meet_tell`."""
-        told[0] = 0
+    cdef bint hand(self, int fd, int side, const void *data, size_t size, uint32_t note) except -1:
+        """Gives a message to a reader that waits for it; False: it goes through the descriptor, then `meet_tell`."""
         if self.tie is None or size > MEET_MOST:
             return False
         if copies(self):
@@ -327,18 +334,17 @@ cdef class PairEnd:
             return False
         return meet_hand(
             &self.tie.header.meets[side], &self.senders[side], &self.heap.member.own, fd, data, <uint32_t>size, note,
-            told,
+            pair_may_be_untold(self.tie.header, side),
         )
 
     cdef int put(self, int fd, int side, const uint8_t *data, size_t size) except -1:
         """Sends a message's bytes."""
-        cdef uint64_t told = 0
         cdef bint mine = self.begin(&self.send_turns[side], side)
         try:
-            if size > MEET_MOST or not self.hand(fd, side, data, size, 0, &told):
+            if size > MEET_MOST or not self.hand(fd, side, data, size, 0):
                 put_frame(fd, data, size)
-                if told:
-                    meet_tell(&self.tie.header.meets[side], told)
+                if self.tie is not None:
+                    meet_tell(&self.tie.header.meets[side])
         finally:
             if mine:
                 self.end(&self.send_turns[side], fd, side)
@@ -350,22 +356,22 @@ cdef class PairEnd:
         cdef uint32_t head = 0, size = 0, note = 0, stays
         cdef size_t done = 0
         cdef int64_t said
-        cdef int error, found
+        cdef int found
         cdef waiter_t waiter
         cdef meet_t *meet
         handed[0] = False
         if self.tie is None:
             return get_size(fd, 0, 0)
-        if copies(self):
+        if copies(self) or not self.is_itself(fd, side):
             return get_size(fd, 0, 0)
-        error = wire_glance(fd, &head, 4, &done)
-        if error != EAGAIN or not self.is_itself(fd, side):
+        # What comes after one that was in the descriptor is there too, often enough.
+        if not self.readers[side].handed and wire_glance(fd, &head, 4, &done) != EAGAIN:
             # An error, or the end, is found again there.
             return get_size(fd, head, done)
         meet = &self.tie.header.meets[1 - side]
         stays = meet_enter(&self.readers[side])
         with nogil:
-            found = meet_wait(meet, &waiter, &self.readers[side], fd, stays, into, &size, &note)
+            found = meet_wait(meet, &waiter, &self.readers[side], fd, stays, into, &size, &note, &head, &done)
         if found == MEET_LEFT:
             raise refused(EBADF)
         handed[0] = found == MEET_TAKEN
@@ -374,11 +380,12 @@ cdef class PairEnd:
             if note and size != sizeof(pair_note_t):
                 raise RecordCorrupt(f"a note of a pipe has {size} bytes; it is lost")
         else:
-            PyErr_CheckSignals()
-            if self.left[side]:
-                raise refused(EBADF)
-            said = get_size(fd, 0, 0)
-        meet_learn(&self.readers[side], &waiter)
+            if done == 0:
+                PyErr_CheckSignals()
+                if self.left[side]:
+                    raise refused(EBADF)
+            said = get_size(fd, head, done)
+        meet_learn(&self.readers[side], &waiter, found)
         return said
 
     # What several threads do at one end they do one after the other, but while one waits: as under a GIL.
@@ -390,7 +397,7 @@ cdef class PairEnd:
         cdef pair_note_t note
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_sent_t *sent
-        cdef uint64_t begun, place, message, told = 0
+        cdef uint64_t begun, place, message
         cdef uint32_t number = block.number
         cdef bint mine
         if self.names is None:
@@ -424,9 +431,9 @@ cdef class PairEnd:
         try:
             mine = self.begin(&self.send_turns[side], side)
             try:
-                if not self.hand(fd, side, &note, sizeof(note), MEET_NOTE, &told):
+                if not self.hand(fd, side, &note, sizeof(note), MEET_NOTE):
                     put_all(fd, &note, sizeof(note))
-                    meet_tell(&self.tie.header.meets[side], told)
+                    meet_tell(&self.tie.header.meets[side])
             finally:
                 if mine:
                     self.end(&self.send_turns[side], fd, side)

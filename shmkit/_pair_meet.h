@@ -1,33 +1,38 @@
 /* A small message passes from a sender to a reader that is in recv, without the descriptor ("meet" in _heap_layout.h).
  *
- *   post      NOBODY → WAITING, with the next ticket, by a reader that would have to wait; it looks at the word, and now and then
- *             at the descriptor, for as long as that is likely to pay
- *   hand      a sender sees WAITING, is told by the kernel that the descriptor is empty, becomes the owner, stores the bytes, and
- *             → READY, with the same ticket
+ *   post      NOBODY → COMING, with the next ticket, by a reader that would have to wait; then it looks at the descriptor, and if that is
+ *             empty, COMING → WAITING.  It looks at the word, and now and then at the descriptor, for as long as that is likely to pay
+ *   hand      a sender sees WAITING, becomes the owner, stores the bytes, and → READY, with the same ticket
  *   take      the reader copies the bytes, and → NOBODY: only now it has them
  *   withdraw  whoever has waited for long enough → NOBODY: the reader, WAITING, to wait in the descriptor; the owner, READY, to
  *             write to the descriptor
+ *   tell      who has written to the descriptor → NOBODY, whatever post is there then, COMING or WAITING; only then its call returns
  *
  * Nobody waits for anybody's next step for longer than it likes, and each step is one compare-and-swap, which says to exactly one
  * of the two what became of the message: it was taken, and is the reader's, or it was not, and goes through the descriptor.
  *
- * Order.  A hand-over counts from the moment at which the sender was told that the descriptor is empty: the ticket has not changed
- * between its look at the word and READY, so that a reader was in recv then, at the border of two messages, and would have been
- * given the next one.  All whose write had ended by then had been read.  Whose write had not ended sends at the same time, and may
- * come after it.  So there is no rule that those who write to the descriptor would have to follow: foreign programs, processes
- * that have only the descriptor, and those who know nothing of this memory are seen by the kernel's answer.  It is asked each
- * time: that is the price, a third of a write, and nobody is woken.
+ * Order.  What was handed over under a ticket may come before nothing whose send had returned when its own began.  If that was written to
+ * the descriptor, and told, before the post: the reader has looked at the descriptor since, and found nothing, so it had been read.
+ * Otherwise the post was there when it was told, and is there no more.  In between lies nothing: post and look, write and tell are each in
+ * that order for everybody, so that one of the two sees the other.  And the ticket has not changed between a sender's look at the word and
+ * READY.
+ *
+ * Who writes and does not tell: whoever knows the descriptor's number (`fileno`), and who was given an end and cannot get at this memory.
+ * Where there may be one (pair_may_be_untold in _pair.h) the kernel is asked whether the descriptor is empty, after the look at the word: all
+ * whose write had ended by then had been read.  It costs a third of a write.
  *
  * What a descriptor tells (select, poll, another reader) stays true: a message that was handed over was never in it, as one that
  * a reader in read() has got was not, either; and it is handed to a reader in recv only, never to one in poll.
  *
  * Killed, or stopped, at any point:
- *   a reader, WAITING       the next sender withdraws what it hands, and writes; the post is gone
+ *   a reader, COMING        the next sender writes, and tells: the post is gone
+ *   a reader, WAITING       the next sender withdraws what it hands, writes, and tells
  *   a reader, before take   the same: a message is lost with it only if it had it
  *   a sender, as owner      the next one learns from its lease that it is dead, and is the owner; what was READY and whose reader is
  *                           dead too is withdrawn: the call had not returned.  If stopped, the others write to the descriptor
  *   a sender, READY         taken, as if it had been killed right after the write; if stopped and not taken, it writes when it goes on
  *   a sender, before the write of what it has withdrawn: never sent, the call had not returned
+ *   a sender, before it tells: what is handed over now may come before what it wrote; the call had not returned
  * The end of the last writer or reader is the descriptor's to tell: a reader that is posted looks there, and a sender that was not
  * answered writes there.
  *
@@ -42,7 +47,8 @@
 #include "_wire.h"
 
 #define MEET_PACE 2u
-#define MEET_LOOKS 32u /* looks at the word for one at the descriptor */
+#define MEET_LOOKS 32u        /* looks at the word for one at the descriptor */
+#define MEET_COMING_LOOKS 64u /* looks at a reader that is about to wait */
 #ifndef MEET_ANSWER_NS
 #define MEET_ANSWER_NS 4000u /* a reader that runs takes within a tenth of that */
 #endif
@@ -80,18 +86,22 @@ static inline void meet_unstick(meet_t *meet, uint64_t word, const member_t *me)
     meet_disown(meet);
 }
 
-/* Hands a message over.  Returns whether the reader has it; if not, it goes through the descriptor, and *told is for
- * meet_tell() then. */
+/* Hands a message over.  Returns whether the reader has it; if not, it is written to the descriptor, and then meet_tell() is called.
+ * `ask`: somebody may write and not tell. */
 static inline int meet_hand(meet_t *meet, meet_sender_t *sender, const member_t *me, int fd, const void *data,
-                            uint32_t size, uint32_t note, uint64_t *told) {
-    /* acquire: the question to the kernel comes after this look */
-    uint64_t word = load_acquire_u64(&meet->word);
-    const uint32_t state = word & MEET_STATE;
+                            uint32_t size, uint32_t note, int ask) {
     const uint32_t here = this_cpu() + 1;
-    *told = 0;
+    /* SYNC meet-posted: pairs with cas_seq(word) in meet_open; the question to the kernel, too, comes after this look */
+    uint64_t word = load_acquire_u64(&meet->word);
     /* relaxed: hints */
     if (load_relaxed_u32(&meet->sender_cpu) != here)
         store_relaxed_u32(&meet->sender_cpu, here);
+    const int apart = load_relaxed_u32(&meet->reader_cpu) != here;
+    for (uint32_t look = 0; apart && (word & MEET_STATE) == MEET_COMING && look < MEET_COMING_LOOKS; look++) {
+        cpu_relax();
+        word = load_acquire_u64(&meet->word); /* SYNC meet-posted: pairs with cas_seq(word) in meet_open */
+    }
+    const uint32_t state = word & MEET_STATE;
     if (state != MEET_WAITING) {
         if (state == MEET_READY) {
             if (sender->stuck == word)
@@ -100,17 +110,15 @@ static inline int meet_hand(meet_t *meet, meet_sender_t *sender, const member_t 
         }
         return 0;
     }
-    *told = word;
-    if (size > MEET_MOST || (sender->skips != 0 && sender->skips-- != 0) || load_relaxed_u32(&meet->reader_cpu) == here)
+    if (size > MEET_MOST || (sender->skips != 0 && sender->skips-- != 0) || !apart)
         return 0;
-    if (!wire_is_empty(fd, &sender->question) || !meet_own(meet, me))
+    if ((ask && !wire_is_empty(fd, &sender->question)) || !meet_own(meet, me))
         return 0;
     FAILPOINT("meet.owned");
     /* SYNC meet-taken: pairs with cas_seq(word) in meet_take.  Only an owner makes it READY: one that died just now may have, and the
      * reader copies. */
     if (load_acquire_u64(&meet->word) != word) {
         meet_disown(meet);
-        *told = 0;
         return 0;
     }
     for (uint32_t i = 0; i < size / 8; i++) {
@@ -129,18 +137,20 @@ static inline int meet_hand(meet_t *meet, meet_sender_t *sender, const member_t 
     /* SYNC meet-ready: pairs with load_seq(word) in meet_has_changed: the bytes come before it */
     if (!cas_seq_u64(&meet->word, &now, ready)) {
         meet_disown(meet);
-        *told = 0;
         return 0;
     }
     FAILPOINT("meet.handed");
-    for (uint64_t end = clock_ns() + MEET_ANSWER_NS;;) {
+    /* The answer mostly comes before it pays to look at the clock. */
+    for (uint64_t end = 0;;) {
         for (uint32_t look = 0; look < 16; look++) {
             /* SYNC meet-taken: pairs with cas_seq(word) in meet_take: its copy comes before it, and what is stored next after it */
             if (load_acquire_u64(&meet->word) != ready)
                 goto taken;
             cpu_relax();
         }
-        if (clock_ns() >= end)
+        if (end == 0)
+            end = clock_ns() + MEET_ANSWER_NS;
+        else if (clock_ns() >= end)
             break;
     }
     now = ready;
@@ -148,7 +158,6 @@ static inline int meet_hand(meet_t *meet, meet_sender_t *sender, const member_t 
     if (cas_seq_u64(&meet->word, &now, word & ~(uint64_t)MEET_STATE)) {
         FAILPOINT("meet.withdrawn");
         meet_disown(meet);
-        *told = 0;
         if (sender->missed < 16)
             sender->missed++;
         sender->skips = 1u << sender->missed < MEET_SKIPS_MOST ? 1u << sender->missed : MEET_SKIPS_MOST;
@@ -162,16 +171,24 @@ taken:
     return 1;
 }
 
-/* After a write: a reader that was posted before it need not find out by itself. */
-static inline void meet_tell(meet_t *meet, uint64_t told) {
-    if (told != 0)
-        cas_seq_u64(&meet->word, &told, told & ~(uint64_t)MEET_STATE);
+/* After a write, and before its call returns: nobody is handed anything who has looked at the descriptor before. */
+static inline void meet_tell(meet_t *meet) {
+    FAILPOINT("meet.telling");
+    uint64_t word = load_relaxed_u64(&meet->word); /* relaxed: a guess for the compare-and-swap */
+    for (;;) {
+        const uint32_t state = word & MEET_STATE;
+        const int posted = state == MEET_WAITING || state == MEET_COMING;
+        /* SYNC meet-told: pairs with cas_seq(word) in meet_post: the write comes before it.  Also where there is nothing to change: so one of
+         * the two comes after the other. */
+        if (cas_seq_u64(&meet->word, &word, posted ? word & ~(uint64_t)MEET_STATE : word))
+            return;
+    }
 }
 
 /* --- receiving -------------------------------------------------------------------------------------------------------- */
 
 #define MEET_TAKEN 1 /* a message was taken */
-#define MEET_LOOK 0  /* the descriptor is to be read */
+#define MEET_LOOK 0  /* the descriptor is to be read: its first bytes have been, perhaps */
 #define MEET_LEFT 2  /* this process has closed the descriptor */
 
 /* What a process knows of one way that it receives; private to it, and all its threads'. */
@@ -179,6 +196,7 @@ typedef struct {
     uint64_t spin_ns; /* learnt (_wait.h) */
     uint32_t inside;  /* threads that wait here, and may look at the descriptor */
     uint32_t leave;   /* moves when it is about to be closed */
+    uint32_t handed;  /* whether the latest message was handed over */
 } meet_reader_t;
 
 typedef struct {
@@ -218,14 +236,27 @@ static inline int meet_has_changed(const void *of) {
     return ++wait->looks % MEET_LOOKS == 0 && wire_poll(wait->fd, 0) != 0;
 }
 
-/* WAITING.  0: somebody else is. */
+/* COMING.  0: somebody else is here. */
 static inline uint64_t meet_post(meet_t *meet) {
     uint64_t word = load_relaxed_u64(&meet->word); /* relaxed: a guess for the compare-and-swap */
-    uint64_t posted = (word & ~(uint64_t)(MEET_TICKET - 1)) + MEET_TICKET + MEET_WAITING;
+    uint64_t posted = (word & ~(uint64_t)(MEET_TICKET - 1)) + MEET_TICKET + MEET_COMING;
     if ((word & MEET_STATE) != MEET_NOBODY)
         return 0;
     store_relaxed_u32(&meet->reader_cpu, this_cpu() + 1); /* relaxed: a hint */
+    /* SYNC meet-told: pairs with cas_seq(word) in meet_tell: the look at the descriptor comes after it */
     return cas_seq_u64(&meet->word, &word, posted) ? posted : 0;
+}
+
+/* Takes a post back.  Returns whether it was there; if not, *word says what is. */
+static inline int meet_unpost(meet_t *meet, uint64_t *word) {
+    return cas_seq_u64(&meet->word, word, *word & ~(uint64_t)MEET_STATE);
+}
+
+/* WAITING, as the descriptor is empty.  0: somebody has written to it since. */
+static inline uint64_t meet_open(meet_t *meet, uint64_t posted) {
+    const uint64_t waiting = (posted & ~(uint64_t)MEET_STATE) | MEET_WAITING;
+    /* SYNC meet-posted: pairs with load_acquire(word) in meet_hand: the look at the descriptor comes before it */
+    return cas_seq_u64(&meet->word, &posted, waiting) ? waiting : 0;
 }
 
 /* Copies what is READY under this ticket, and takes it. */
@@ -244,45 +275,58 @@ static inline int meet_take(meet_t *meet, uint64_t word, uint64_t *into, uint32_
 }
 
 static inline int meet_look(meet_t *meet, const waiter_t *waiter, const meet_reader_t *reader, int fd, uint32_t stays,
-                            uint64_t *into, uint32_t *size, uint32_t *note) {
+                            uint64_t *into, uint32_t *size, uint32_t *note, uint32_t *head, size_t *done) {
     const uint32_t here = this_cpu();
     /* relaxed: a hint.  A sender that was last seen on this core runs when this process does not. */
     const uint32_t there = load_relaxed_u32(&meet->sender_cpu);
     if (there == here + 1 || (there == 0 && one_core_only(here, CPU_UNKNOWN)) || crowd_waits(crowd_here()))
         return MEET_LOOK;
-    meet_wait_t wait = {
-        .meet = meet, .reader = reader, .posted = meet_post(meet), .stays = stays, .looks = 0, .fd = fd};
-    if (wait.posted == 0)
-        return MEET_LOOK;
-    FAILPOINT("meet.posted");
-    spin_until(meet_has_changed, &wait, waiter->spin_ns, MEET_PACE);
-    uint64_t word = wait.posted;
-    if (!cas_seq_u64(&meet->word, &word, wait.posted & ~(uint64_t)MEET_STATE)) {
-        if ((word ^ wait.posted) >> 16 == 0 && (word & MEET_STATE) == MEET_READY &&
-            meet_take(meet, word, into, size, note))
-            return MEET_TAKEN;
-    }
+    meet_wait_t wait = {.meet = meet, .reader = reader, .stays = stays, .looks = 0, .fd = fd};
+    do {
+        uint64_t word = meet_post(meet);
+        if (word == 0)
+            return MEET_LOOK;
+        FAILPOINT("meet.posted");
+        if (wire_glance(fd, head, sizeof *head, done) != EAGAIN) {
+            meet_unpost(meet, &word);
+            return MEET_LOOK;
+        }
+        FAILPOINT("meet.looked");
+        wait.posted = meet_open(meet, word);
+        if (wait.posted != 0) {
+            spin_until(meet_has_changed, &wait, waiter->spin_ns, MEET_PACE);
+            word = wait.posted;
+            if (meet_unpost(meet, &word))
+                break;
+            if ((word ^ wait.posted) >> 16 == 0 && (word & MEET_STATE) == MEET_READY &&
+                meet_take(meet, word, into, size, note))
+                return MEET_TAKEN;
+        }
+        /* Somebody has written to the descriptor, and another reader may have read that. */
+        FAILPOINT("meet.told");
+    } while (load_seq_u32(&reader->leave) == stays);
     FAILPOINT("meet.left");
     return load_seq_u32(&reader->leave) != stays ? MEET_LEFT : MEET_LOOK;
 }
 
-/* Waits for a message for as long as it may pay, after meet_enter().  `into` has room for MEET_MOST bytes.  Returns MEET_…; the wait
- * ends with meet_learn(). */
+/* Waits for a message for as long as it may pay, after meet_enter().  `into` has room for MEET_MOST bytes; *done bytes of the next message in
+ * the descriptor, which begins with *head, may have been read.  Returns MEET_…; the wait ends with meet_learn(). */
 static inline int meet_wait(meet_t *meet, waiter_t *waiter, meet_reader_t *reader, int fd, uint32_t stays,
-                            uint64_t *into, uint32_t *size, uint32_t *note) {
+                            uint64_t *into, uint32_t *size, uint32_t *note, uint32_t *head, size_t *done) {
     waiter_init(waiter);
     waiter->spin_ns = load_relaxed_u64(&reader->spin_ns); /* relaxed: a hint */
     if (waiter->spin_ns == 0)
         waiter->spin_ns = SPIN_FIRST_NS;
     waiter->begun_ns = clock_ns();
-    const int found = meet_look(meet, waiter, reader, fd, stays, into, size, note);
+    const int found = meet_look(meet, waiter, reader, fd, stays, into, size, note, head, done);
     meet_count(&reader->inside, UINT32_MAX);
     return found;
 }
 
-static inline void meet_learn(meet_reader_t *reader, waiter_t *waiter) {
+static inline void meet_learn(meet_reader_t *reader, waiter_t *waiter, int found) {
     wait_learn(waiter, clock_ns());
-    store_relaxed_u64(&reader->spin_ns, waiter->spin_ns); /* relaxed: a hint */
+    store_relaxed_u32(&reader->handed, found == MEET_TAKEN); /* relaxed: a hint */
+    store_relaxed_u64(&reader->spin_ns, waiter->spin_ns);    /* relaxed: a hint */
 }
 
 #endif

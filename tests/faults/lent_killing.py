@@ -49,7 +49,7 @@ RETURNED, TAKEN, TOLD, LOST, GONE, SENDER = range(6)
 UNSENT = ("heap.", "gate.", "pair.filling", "pair.offer", "meet.owned", "meet.stored", "meet.withdrawn")
 SENT = ("pair.committed",)
 # What was written and is still its sender's goes with it, unless it was taken before.
-UNFINISHED = ("wire.written", "pair.written")
+UNFINISHED = ("wire.written", "meet.telling", "pair.written")
 
 
 def ends(way: str) -> tuple[Any, Any]:

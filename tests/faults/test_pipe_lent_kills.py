@@ -19,12 +19,13 @@ CASES = {
     "maker": ["heap.taken", "pair.tie", "pair.tied"],
     "sender": [
         "heap.grow", "heap.top", "heap.slab", "heap.chained", "heap.taken", "heap.reserved",
-        "pair.filling", "pair.offer", "pair.offered", "wire.written", "pair.written", "pair.committed",
+        "pair.filling", "pair.offer", "pair.offered", "wire.written", "meet.telling", "pair.written",
+        "pair.committed",
     ],
     "slow": ["heap.taken.warm"],
     "waiter": [
-        "pair.filling", "pair.offer", "pair.offered", "wire.written", "pair.written", "pair.committed",
-        "gate.announced", "gate.awake",
+        "pair.filling", "pair.offer", "pair.offered", "wire.written", "meet.telling", "pair.written",
+        "pair.committed", "gate.announced", "gate.awake",
     ],
     "receiver": ["wire.read", "pair.noted", "pair.taken", *DROPPING],
     "waker": ["gate.moved", "gate.woken"],
@@ -35,7 +36,7 @@ CASES = {
 # A note that goes from hand to hand: whether it does depends on what else runs.
 MEETING = {
     "met-sender": ["meet.owned", "meet.stored", "meet.handed", "meet.withdrawn", "meet.answered"],
-    "met-receiver": ["meet.posted", "meet.copied", "meet.taken", "meet.left"],
+    "met-receiver": ["meet.posted", "meet.looked", "meet.told", "meet.copied", "meet.taken", "meet.left"],
 }
 
 

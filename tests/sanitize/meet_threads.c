@@ -1,11 +1,12 @@
 /* meet_threads SCENE ROUNDS SEED: messages from hand to hand beside a pipe or a socket, between threads on one mapping.
  *
- * Three senders, one of which knows of the descriptor only; two readers, who take turns and do not always wait where they could be
- * handed anything.  Each message says how many of each sender's had been sent when it was begun: all of those must have been
+ * Three senders, one of which uses the descriptor only; two readers, who take turns and do not always wait where they could be
+ * handed anything.  That sender knows of nothing else, so that the others ask the kernel; or, in the scenes "…-told", it tells as they do.  Each message says how many of each sender's had been sent when it was begun: all of those must have been
  * received before it.  Its bytes follow from its number.  In scenes with deaths a thread dies where the core passes a failpoint: it
  * drops its lease and comes back as somebody else.  What it was sending is there once or not at all.
  *
- * The scene "unasked" does not ask the kernel, "untaken" takes what it has not got: planted faults, which must be found.  */
+ * In the scene "unasked" nobody asks the kernel, in "untold" nobody does, nor tells; "untaken" takes what it has not got: planted faults,
+ * which must be found.  */
 #define _GNU_SOURCE
 #include "driver.h"
 
@@ -13,11 +14,7 @@
 #undef FAILPOINT
 #define FAILPOINT(name) passing(name)
 static void passing(const char *name);
-static int unasked, untaken;
-
-#include "_wire.h"
-/* A macro's own name within it is the function's. */
-#define wire_is_empty(fd, question) (unasked || wire_is_empty(fd, question))
+static int asked, told, untold, untaken;
 
 #include "_wait.h"
 /* There are more threads than cores, and a sanitizer is slow: nobody is to give up so soon. */
@@ -34,7 +31,7 @@ static __thread uint32_t cpu;
 
 #define SENDERS 3u
 #define READERS 2u
-#define KNOWS_NOTHING 2u /* that sender */
+#define NEVER_HANDS 2u /* that sender */
 
 typedef struct {
     uint64_t sender, number, before[SENDERS];
@@ -92,7 +89,7 @@ static void write_frame(const void *bytes, uint32_t size) {
 }
 
 static void send_one(worker_t *worker, uint64_t number, meet_sender_t *knows) {
-    uint64_t words[MEET_ROOM], told = 0;
+    uint64_t words[MEET_ROOM];
     const uint64_t me = worker->number;
     const uint32_t size = size_of(me, number);
     head_t head = {.sender = me, .number = number};
@@ -100,12 +97,13 @@ static void send_one(worker_t *worker, uint64_t number, meet_sender_t *knows) {
         head.before[i] = load_seq_u64(&sent[i]);
     memcpy(words, &head, sizeof head);
     fill((uint8_t *)words, me, number, size);
-    if (me == KNOWS_NOTHING || !meet_hand(meet, knows, &worker->member, to, words, size, 0, &told)) {
+    if (me == NEVER_HANDS || !meet_hand(meet, knows, &worker->member, to, words, size, 0, asked)) {
         sigjmp_buf *was = grave;
         grave = NULL; /* half a frame would be what no pipe survives */
         write_frame(words, size);
         grave = was;
-        meet_tell(meet, told);
+        if (told || (me != NEVER_HANDS && !untold))
+            meet_tell(meet);
     } else
         worker->handed++;
 }
@@ -186,8 +184,9 @@ static void *work_reader(void *of) {
         uint32_t size = 0, note = 0;
         size_t done = 0;
         const uint64_t dice = chance(worker);
+        uint32_t head = 0;
         pthread_mutex_lock(&turn);
-        int error = wire_glance(from, &size, 4, &done);
+        int error = dice % 3 == 0 ? wire_glance(from, &head, 4, &done) : EAGAIN;
         if (error == EAGAIN && dice % 5 != 0) {
             waiter_t waiter;
             if (mortal && dice % 40 == 1) {
@@ -197,10 +196,10 @@ static void *work_reader(void *of) {
             reading.spin_ns = 10 * SPIN_MOST_NS;
             const uint32_t stays = meet_enter(&reading);
             inside = 1;
-            const int found = meet_wait(meet, &waiter, &reading, from, stays, words, &size, &note);
+            const int found = meet_wait(meet, &waiter, &reading, from, stays, words, &size, &note, &head, &done);
             inside = 0;
             grave = NULL;
-            meet_learn(&reading, &waiter);
+            meet_learn(&reading, &waiter, found);
             if (found == MEET_TAKEN) {
                 EXPECT(note == 0, "no note was sent");
                 taken_by_hand++;
@@ -210,9 +209,9 @@ static void *work_reader(void *of) {
             }
             if (untaken && meet->word != 0)
                 receive(meet->bytes, (uint32_t)(meet->word >> MEET_SIZE_SHIFT) & MEET_SIZE, 1);
-            size = 0;
         }
-        error = wire_read(from, &size, 4, &done);
+        error = wire_read(from, &head, 4, &done);
+        size = head;
         if (error == WIRE_ENDED) {
             pthread_mutex_unlock(&turn);
             return NULL;
@@ -231,7 +230,9 @@ int main(int argc, char **argv) {
     rounds = strtoull(argv[2], NULL, 10);
     seed = strtoull(argv[3], NULL, 10);
     mortal = strstr(argv[1], "deaths") != NULL;
-    unasked = strcmp(argv[1], "unasked") == 0;
+    told = strstr(argv[1], "-told") != NULL;
+    untold = strcmp(argv[1], "untold") == 0;
+    asked = !told && !untold && strcmp(argv[1], "unasked") != 0;
     untaken = strcmp(argv[1], "untaken") == 0;
     if (strncmp(argv[1], "socket", 6) == 0)
         EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0, "no sockets: %m");

@@ -10,8 +10,9 @@ from sanitize.compiling import HERE
 from sanitize.sanitizing import ADDRESS, SANITIZERS, run_sanitized
 
 MEET = HERE / "meet_threads.c"
+ORDER = ("out of order", "lost")
 IDLE = ("nothing was handed over\n", "nobody died\n")
-SCENES = ("pipe", "socket", "pipe-deaths", "socket-deaths")
+SCENES = ("pipe", "socket", "pipe-deaths", "socket-deaths", "pipe-told", "socket-told", "pipe-told-deaths")
 
 
 def runs(folder: Path, sanitizer: tuple[str, ...], scene: str, rounds: int, seed: int) -> None:
@@ -33,7 +34,7 @@ def test_threads_that_hand_messages_over_give_a_sanitizer_nothing_to_say(
     runs(folder, sanitizer, scene, 800, 1)
 
 
-@pytest.mark.parametrize(("scene", "found"), [("unasked", ("out of order", "lost")), ("untaken", ("torn",))])
+@pytest.mark.parametrize(("scene", "found"), [("unasked", ORDER), ("untold", ORDER), ("untaken", ("torn",))])
 def test_a_step_that_is_left_out_does_not_escape_the_driver(folder: Path, scene: str, found: tuple[str, ...]) -> None:
     """The planted faults prove that the test above can fail."""
     done = run_sanitized(MEET, folder, ADDRESS, arguments=(scene, 6000, 1))

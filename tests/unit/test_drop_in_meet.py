@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from shmkit import multiprocessing as mp
+from shmkit.errors import SegmentNotFound
 from support import wait_until
 from support.log import Log
 
@@ -111,6 +115,80 @@ def test_messages_of_each_sender_stay_in_order(duplex: bool) -> None:
         ended(process)
     with pytest.raises(EOFError):
         receiver.recv()
+
+
+def frame(number: int) -> bytes:
+    data = pickle.dumps(number)
+    return struct.pack("!i", len(data)) + data
+
+
+def writer_by_number(sender: Any) -> Callable[[int], Any]:
+    """Through the descriptor's number, which it has asked for."""
+    return lambda number: os.write(sender.fileno(), frame(number))
+
+
+def writer_asked_before(sender: Any) -> Callable[[int], Any]:
+    """The same, asked for when the pipe had no memory yet."""
+    number_of_it = sender.fileno()
+    return lambda number: os.write(number_of_it, frame(number))
+
+
+def writer_without_memory(sender: Any) -> Callable[[int], Any]:
+    """Through an end that was pickled, and has not found the pipe's memory."""
+    data = ForkingPickler.dumps(sender)
+    with mock.patch("shmkit._pair.find_pair", side_effect=SegmentNotFound("it is gone")):
+        other = pickle.loads(data)
+    assert other._pair is None
+    return other.send
+
+
+def writer_behind_its_back(sender: Any) -> Callable[[int], Any]:
+    """As a child would that Python did not see forked, when the pipe had no memory yet."""
+    child = ctypes.CDLL(None).fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return lambda number: os.write(sender._handle, frame(number))
+
+
+def send_between(make: Callable[[Any], Callable[[int], Any]], early: bool, duplex: bool) -> None:
+    elsewhere(CORES[0])
+    receiver, sender = mp.Pipe(duplex)
+    back, here = mp.Pipe(False)
+    write = make(sender) if early else None
+    process = started("fork", echo, receiver, here, CORES[-1])
+    write = write or make(sender)
+    try:
+        for number in range(0, 6000, 3):
+            sender.send(number)
+            assert back.recv() == number  # it waits for the next one, or will in a moment
+            write(number + 1)
+            sender.send(number + 2)
+            assert back.recv() == number + 1
+            assert back.recv() == number + 2
+        sender.send(None)
+        ended(process)
+    finally:
+        process.kill()
+
+
+@TWO_CORES
+@DUPLEX
+@pytest.mark.parametrize(
+    ("make", "early"),
+    [
+        (writer_by_number, False),
+        (writer_asked_before, True),
+        (writer_without_memory, False),
+        (writer_behind_its_back, True),
+    ],
+)
+def test_what_was_written_by_one_who_knows_of_nothing_is_not_overtaken(
+    make: Callable[[Any], Callable[[int], Any]], early: bool, duplex: bool
+) -> None:
+    """By what is sent right after it, to a reader that waits."""
+    # In a process of its own: what was pickled and is never found is kept until that ends.
+    ended(started("fork", send_between, make, early, duplex))
 
 
 def receive_for_ever(receiver: Any, log: Log) -> None:
