@@ -119,6 +119,7 @@ cdef extern from "_pair_meet.h" nogil:
         bint ask,
     )
     void meet_tell(meet_t *meet)
+    bint meet_is_apart(const meet_t *meet)
     uint32_t meet_enter(meet_reader_t *reader)
     int meet_wait(
         meet_t *meet, waiter_t *waiter, meet_reader_t *reader, int fd, uint32_t stays, uint64_t *into, uint32_t *size,

@@ -45,7 +45,7 @@ cdef enum:
 
 LARGE = LARGE_LEAST
 
-cdef object _loads = pickle.loads
+cdef object _loads = pickle.loads, _ndarray = np.ndarray
 cdef dict _reducers = ForkingPickler._extra_reducers
 cdef dict _common_reducers = copyreg.dispatch_table
 
@@ -91,7 +91,7 @@ cdef int send(Pair pair, int fd, int side, object obj) except -1:
     cdef list buffers
     cdef bytes data
     if type(obj) is cnp.ndarray and cnp.PyArray_NBYTES(obj) >= LARGE_LEAST:
-        if np.ndarray not in _reducers and np.ndarray not in _common_reducers and send_array(pair, fd, side, obj):
+        if _ndarray not in _reducers and _ndarray not in _common_reducers and send_array(pair, fd, side, obj):
             return 0
     buffers = []
     data = pickle_item(obj, buffers, LARGE_LEAST)

@@ -41,6 +41,7 @@ cdef enum:
     TURN_LOOK_NS = 50_000_000
     AGAIN_NS = 10_000_000      # before what failed for want of something is tried again
     LOOK_MOST = 64             # messages, before their sender looks what became of them
+    CATCH_UP = 4               # messages under way, of which a reader on another core is to take all
 
 cdef uint64_t NEVER = <uint64_t>-1
 cdef void *_untied = NULL  # borrowed: the first of those that have no tie yet
@@ -258,7 +259,7 @@ cdef class PairEnd:
             self.wait_taken(fd, side, UNDER_WAY_MOST, 2)
         try:
             hold = self.holding()
-            return self.heap.block(self.heap.take(size, hold, clock_ns()), hold)
+            return self.heap.block(self.heap.take(size, hold, 0), hold)  # or there is none at once
         except (ShmkitError, OSError):
             return None
 
@@ -269,8 +270,8 @@ cdef class PairEnd:
         cdef pair_way_t *way = &self.ways[side]
         cdef pair_wait_t wait
         cdef waiter_t waiter
-        cdef pair_sent_t *halfway
-        cdef int state
+        cdef pair_sent_t *latest
+        cdef int state, behind
         waiter_init(&waiter)
         while True:
             pair_settle(way, &self.heap.c, self.tie.header, side, self.holding().word)
@@ -280,11 +281,13 @@ cdef class PairEnd:
             state = wire_state(fd)
             if state != WIRE_BUSY:
                 return state
-            halfway = &way.sent[(way.count - 1) // 2]
+            # Who is behind finds all messages in the descriptor, and is never there to be handed one.
+            behind = way.count >= CATCH_UP and meet_is_apart(&self.tie.header.meets[side])
+            latest = &way.sent[way.count - 1 if behind else (way.count - 1) // 2]
             wait.heap = &self.heap.c
             wait.gate = &self.tie.header.gate0 if side == 0 else &self.tie.header.gate1
-            wait.word = halfway.word
-            wait.block = halfway.block
+            wait.word = latest.word
+            wait.block = latest.block
             if self.left[side]:
                 return WIRE_BUSY
             with nogil:

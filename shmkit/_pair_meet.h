@@ -78,6 +78,12 @@ static inline void meet_disown(meet_t *meet) {
     store_release_u64(&meet->owner, 0);
 }
 
+/* Did a reader wait on another core than this one, at last? */
+static inline int meet_is_apart(const meet_t *meet) {
+    const uint32_t there = load_relaxed_u32(&meet->reader_cpu); /* relaxed: a hint */
+    return there != 0 && there != this_cpu() + 1;
+}
+
 /* READY, and not by this call: by one that goes on, or by somebody who is dead, as is the reader. */
 static inline void meet_unstick(meet_t *meet, uint64_t word, const member_t *me) {
     if (!meet_own(meet, me))
