@@ -36,7 +36,6 @@ cdef class End:
     cdef int begin_anew(self) except -1
     cdef int become(self, turn_t *turn, const bint *plays, bint producer) except -1
     cdef int claimed(self, status_t status, const ring_role_t *role, str what) except -1
-    cdef int enroll(self) except -1
     cdef bint may_leave(self, ring_role_t *role, int *tries) except -1
     cdef int claim_producer(self) except -1
     cdef int claim_consumer(self) except -1

@@ -94,9 +94,7 @@ cdef class End:
                 f"time may be it, until it closes the ring or ends"
             )
         if status == CORRUPT:
-            raise errors.RecordCorrupt(
-                f"{self.label}: head and tail contradict the capacity {self.ring_capacity}"
-            )
+            raise errors.RecordCorrupt(f"{self.label}: head and tail contradict the capacity {self.ring_capacity}")
         if status != OK and errno == EBADF:
             raise errors.SegmentError(
                 f"{self.label}: this process has closed the descriptor through which the {what}'s role is taken "
@@ -106,13 +104,9 @@ cdef class End:
             raise OSError(errno, f"{self.label}: no lease on its {what}'s role: {strerror(errno).decode()}")
         return 0
 
-    cdef int enroll(self) except -1:
-        """See to it that this end is closed in order when the process ends in order."""
-        close_at_end(self)
-        return 0
-
     cdef bint may_leave(self, ring_role_t *role, int *tries) except -1:
         """Whether to try for a role (again): between saying CLOSED and dropping its lease, the holder leaves."""
+        self.usable()
         tries[0] += 1
         if tries[0] == 1:
             return True
@@ -121,6 +115,7 @@ cdef class End:
         with nogil:
             futex_wait(&role.state, ROLE_CLOSED, 1000000)
         PyErr_CheckSignals()
+        self.usable()
         return True
 
     cdef int claim_producer(self) except -1:
@@ -128,38 +123,42 @@ cdef class End:
         cdef status_t status = TAKEN
         cdef ring_role_t *role = &(<ring_header_t *>self.payload).producer_role
         cdef int tries = 0
-        if not self.produces:
-            self.enroll()
-            while status == TAKEN and self.may_leave(role, &tries):
-                status = ring_claim_producer(
-                    &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
-                    os.getpid(), process_start(),
-                )
-            # No Python may run in between: a signal's exception there would leave a role that nobody can use.
-            if status == OK:
-                self.p.commits = &process_commits
-                self.produces = True
-            self.claimed(status, role, "producer")
-        return 0
+        if self.produces:
+            return 0
+        close_at_end(self)
+        while status == TAKEN and self.may_leave(role, &tries):
+            if self.produces:  # another thread was quicker
+                return 0
+            # No Python may run from here on: another thread, or an exception, which would leave a role to nobody.
+            status = ring_claim_producer(
+                &self.p, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
+                os.getpid(), process_start(),
+            )
+        if status == OK:
+            self.p.commits = &process_commits
+            self.produces = True
+        return self.claimed(status, role, "producer")
 
     cdef int claim_consumer(self) except -1:
         self.usable()
         cdef status_t status = TAKEN
         cdef ring_role_t *role = &(<ring_header_t *>self.payload).consumer_role
         cdef int tries = 0
-        if not self.consumes:
-            self.enroll()
-            while status == TAKEN and self.may_leave(role, &tries):
-                status = ring_claim_consumer(
-                    &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
-                    os.getpid(), process_start(),
-                )
-            if status == OK:
-                self.c.commits = &process_commits
-                self.c.commits_seen = process_commits
-                self.consumes = True
-            self.claimed(status, role, "consumer")
-        return 0
+        if self.consumes:
+            return 0
+        close_at_end(self)
+        while status == TAKEN and self.may_leave(role, &tries):
+            if self.consumes:
+                return 0
+            status = ring_claim_consumer(
+                &self.c, self.payload, self.ring_capacity, self.mapping.own.fd, self.lease_key,
+                os.getpid(), process_start(),
+            )
+        if status == OK:
+            self.c.commits = &process_commits
+            self.c.commits_seen = process_commits
+            self.consumes = True
+        return self.claimed(status, role, "consumer")
 
     cdef int become(self, turn_t *turn, const bint *plays, bint producer) except -1:
         """Claim the role of an end, unless it is this process's: without a GIL, that is for who has the turn."""

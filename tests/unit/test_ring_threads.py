@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -54,6 +55,40 @@ def test_close_wakes_every_thread_that_waits(wait: str, threads: int) -> None:
         for future in waiting:
             with pytest.raises(shmkit.Closed, match="closed by this process"):
                 future.result(timeout=30)
+
+
+def claimed_meanwhile(first: Callable[[], object], then: Callable[[], object]) -> None:
+    """Calls `first`; `then` in another thread while Python runs in the middle of that one's claim of a role."""
+    others: list[threading.Thread] = []
+
+    def hurry(_ring: shmkit.Ring) -> None:
+        if not others:
+            others.append(threading.Thread(target=then))
+            others[0].start()
+            others[0].join(1)  # without a GIL it waits for its turn
+
+    with mock.patch("shmkit._end.close_at_end", hurry):
+        first()
+    others[0].join(30)
+    assert not others[0].is_alive()
+
+
+def test_two_threads_that_become_an_end_at_once_are_the_same_end() -> None:
+    """The second finds that the process is it already, and does not begin anew what the first has begun."""
+    with shmkit.Ring.create(capacity=4096) as ring:
+        claimed_meanwhile(lambda: ring.send(b"first"), ring._room_fileno)
+        ring.send(b"second")
+        claimed_meanwhile(ring.recv, ring.fileno)
+        assert ring.recv() == b"second"
+
+
+def test_an_end_that_is_closed_while_a_thread_becomes_it_is_not_taken(name: str) -> None:
+    """Closed; somebody else may have the role."""
+    with shmkit.Ring.create(name, 4096, lifetime="leased") as other:
+        ring = shmkit.Ring.attach(name)
+        with pytest.raises(shmkit.Closed):
+            claimed_meanwhile(ring.recv, ring.close)
+        assert other.try_recv() is None
 
 
 def test_two_threads_may_be_the_two_ends() -> None:
