@@ -1,8 +1,8 @@
 /* meet_threads SCENE ROUNDS SEED: messages from hand to hand beside a pipe or a socket, between threads on one mapping.
  *
  * Three senders, one of which uses the descriptor only; two readers, who take turns and do not always wait where they could be
- * handed anything.  That sender knows of nothing else, so that the others ask the kernel; or, in the scenes "…-told", it tells as they do.  Each message says how many of each sender's had been sent when it was begun: all of those must have been
- * received before it.  Its bytes follow from its number.  In scenes with deaths a thread dies where the core passes a failpoint: it
+ * handed anything.  That sender knows of nothing else, so that the others ask the kernel; or, in the scenes "…-told", it tells as they do.
+ * Each message says how many of each sender's had been sent when it was begun: all of those must have been received before it.  Its bytes follow from its number.  In scenes with deaths a thread dies where the core passes a failpoint: it
  * drops its lease and comes back as somebody else.  What it was sending is there once or not at all.
  *
  * In the scene "unasked" nobody asks the kernel, in "untold" nobody does, nor tells; "untaken" takes what it has not got: planted faults,
