@@ -29,7 +29,14 @@ cnp.import_array()
 
 cdef enum:
     ARRAY_HEAD = 4  # dimensions, whether in Fortran's order, size of the dtype's text
+    ALIGN = 16  # of an array's elements in its frame
     PLAIN_KINDS = 32  # NumPy's numbers of those dtypes are smaller
+
+
+cdef inline size_t meta_size(int ndim, uint16_t length) noexcept nogil:
+    """Of an array of so many dimensions whose dtype's text has so many bytes."""
+    return (ARRAY_HEAD + 8 * <size_t>ndim + length + ALIGN - 1) // ALIGN * ALIGN
+
 
 cdef list _texts = [None] * PLAIN_KINDS  # of plain dtypes, by their numbers
 
@@ -222,7 +229,7 @@ cdef Py_ssize_t array_head(cnp.ndarray array, uint8_t *frame) except -1:
     if said is None or PyBytes_GET_SIZE(said) > META_MOST:
         return 0
     length = <uint16_t>PyBytes_GET_SIZE(said)
-    size = HEADER + ARRAY_HEAD + 8 * ndim + length
+    size = HEADER + meta_size(ndim, length)
     if size > HEADER + META_MOST:
         return 0
     frame[HEADER] = <uint8_t>ndim
@@ -234,6 +241,7 @@ cdef Py_ssize_t array_head(cnp.ndarray array, uint8_t *frame) except -1:
         memcpy(frame + at, &extent, 8)
         at += 8
     memcpy(frame + at, PyBytes_AS_STRING(said), length)
+    memset(frame + at + length, 0, size - at - length)
     return size
 
 
@@ -288,7 +296,7 @@ cdef object empty_array(const uint8_t *meta, size_t size, uint64_t nbytes):
         return None
     ndim = meta[0]
     memcpy(&length, meta + 2, 2)
-    if ndim > DIMENSIONS_MOST or size != <size_t>(ARRAY_HEAD + 8 * ndim + length):
+    if ndim > DIMENSIONS_MOST or size != meta_size(ndim, length):
         return None
     try:
         kind = heard_dtype(meta + ARRAY_HEAD + 8 * ndim, length)

@@ -8,7 +8,9 @@
     +------+------+-------+-----------+---------------+------+------------------+- - - -+
                     16 bytes, little-endian                                     streams only
 
-The *meta* says what the payload is: an array's dtype and shape, the sizes of a pickle's buffers.  On byte streams a
+The *meta* says what the payload is: an array's dtype and shape, the sizes of a pickle's buffers.  An array's is filled
+up with zeros, so that the elements begin at a multiple of 16 bytes, as they do where they come from: the kernel copies
+them at half its speed where their place in a page is some bytes behind the place that they come from.  On byte streams a
 frame ends with a byte that makes it count (``WHOLE``), or takes it back (``TAKEN_BACK``): a sender whose time is up in
 the middle of a frame still has to send all of it, or nobody would know where the next one begins.
 
@@ -90,6 +92,8 @@ _BUFFERS_MOST = META_MOST // 8 - 1
 _BUFFER_LEAST = 1024
 _LARGE = 65536
 _ARRAY_HEAD = struct.Struct("<BBH")
+# Where an array's elements begin, from the frame's beginning on.
+_ALIGN = HEADER.size
 _FORTRAN = 1
 _DIMENSIONS_MOST = 64
 
@@ -180,6 +184,7 @@ def _encode_array(array: np.ndarray[Any, Any]) -> Frame | None:
         array = np.ascontiguousarray(array)
     fortran = _FORTRAN if not array.flags.c_contiguous else 0
     meta = _ARRAY_HEAD.pack(array.ndim, fortran, len(text)) + struct.pack(f"<{array.ndim}Q", *array.shape) + text
+    meta += bytes(-len(meta) % _ALIGN)
     return Frame(ARRAY, meta, [_flat(array)], array.nbytes)
 
 
@@ -335,10 +340,11 @@ _FINISHERS: dict[int, Callable[[Any], Any]] = {
 def _empty_array(meta: bytes, nbytes: int, where: str) -> np.ndarray[Any, Any]:
     try:
         ndim, flags, length = _ARRAY_HEAD.unpack_from(meta)
-        if ndim > _DIMENSIONS_MOST or len(meta) != _ARRAY_HEAD.size + 8 * ndim + length:
+        said = _ARRAY_HEAD.size + 8 * ndim + length
+        if ndim > _DIMENSIONS_MOST or len(meta) != said + -said % _ALIGN:
             raise ValueError(f"{ndim} dimensions, {len(meta)} bytes")
         shape = struct.unpack_from(f"<{ndim}Q", meta, _ARRAY_HEAD.size)
-        dtype = restore(meta[_ARRAY_HEAD.size + 8 * ndim :])
+        dtype = restore(meta[said - length : said])
         if math.prod(shape) * dtype.itemsize != nbytes:
             raise ValueError(f"shape {shape} of {dtype} is not {nbytes} bytes")
         return np.empty(shape, dtype, "F" if flags & _FORTRAN else "C")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import shmkit
 from channel.ends import WATCHDOG, digest, same
 from channel.test_small import frame, raw_and_end, streams
-from shmkit.channel.frame import TAKEN_BACK
+from shmkit.channel.frame import HEADER, TAKEN_BACK
 
 VALUES: list[Any] = [
     np.arange(10),
@@ -50,6 +51,30 @@ def test_arrays_are_the_same_by_either_way(url: str) -> None:
                         assert found.flags.owndata
         assert one.statistics().bytes_sent == other.statistics().bytes_received
         assert one.statistics().sent == other.statistics().received == 4 * len(VALUES) + 1
+
+
+def test_elements_begin_at_a_multiple_of_16_bytes() -> None:
+    """In what goes through a pipe, by either way, whatever dtype and shape are; and no frame says how it was sent."""
+    kinds = ["u1", "<f8", ">c16", "M8[25us]", "S300", [("a", "i4"), ("long name of a field", ">f8", (2, 3))]]
+    shapes: list[tuple[int, ...]] = [(), (7,), (2, 3), (1, 2, 1, 3), (1,) * 20]
+    other, one = shmkit.pair("pipe:")
+    with one, other:
+        one.send("greeted")
+        assert other.recv(WATCHDOG) == "greeted"
+        fd = other.fileno()
+        for kind in kinds:
+            for shape in shapes:
+                value = np.frombuffer(b"\xa5" * (np.dtype(kind).itemsize * int(np.prod(shape))), kind).reshape(shape)
+                sent = set()
+                for timeout in (5.0, 5):
+                    one.send(value, timeout)
+                    text = os.read(fd, 1 << 16)
+                    assert text == frame(value)
+                    begin = HEADER.size + HEADER.unpack_from(text)[3]
+                    assert begin % 16 == 0
+                    assert text[begin:-1] == value.tobytes()
+                    sent.add(text)
+                assert len(sent) == 1
 
 
 @pytest.mark.parametrize("value", [np.arange(9.0).reshape(3, 3), np.zeros(2, [("x", "i2")]), bytes(5000)], ids=repr)
