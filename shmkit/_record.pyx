@@ -17,6 +17,7 @@ from shmkit._core cimport (
     FREE_THREADED, RECORD_ARRAY, RECORD_BYTES, record_array_t, record_data_at, record_kind, record_nbytes, ring_abort,
     ring_commit, ring_unhold, ring_within, ring_without, turn_ask, turn_end, turn_mine, turn_t, turn_try, turn_wait,
 )
+from shmkit._core_copy cimport copy_streaming, copy_streams_from
 from shmkit._describe cimport DIMENSIONS_MOST, Form, Memo, array_over
 from shmkit._map cimport fork_generation
 
@@ -29,15 +30,19 @@ cdef enum:
     ORDER_F = 70  # "F"
 
 cdef const uint64_t *generation = fork_generation()
+cdef size_t streams_from = copy_streams_from()
 
 
 cdef void copy(void *target, const void *source, size_t nbytes) noexcept:
-    """memcpy that lets other threads run while it copies much."""
+    """memcpy that lets other threads run while it copies much, and spares the caches what they cannot hold."""
     if nbytes < COPY_WITHOUT_GIL:
         memcpy(target, source, nbytes)
     else:
         with nogil:
-            memcpy(target, source, nbytes)
+            if nbytes < streams_from:
+                memcpy(target, source, nbytes)
+            else:
+                copy_streaming(target, source, nbytes)
 
 
 cdef Form read_form(const uint8_t *record, uint64_t word, Memo memo):

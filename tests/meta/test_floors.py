@@ -17,7 +17,7 @@ from support.sources import edges, files, inside, targets
 FLOORS: dict[int, list[list[str]]] = {
     0: [
         [
-            *["_layout.h", "_atomics.h", "_process.h", "_lease.h", "_failpoint.h"],
+            *["_layout.h", "_atomics.h", "_process.h", "_lease.h", "_failpoint.h", "_copy.h"],
             *["errors", "sizes", "_ending", "_foreign", "waiting", "include"],
         ],
         ["_awaiting"],  # for an event loop, what a descriptor says
@@ -47,7 +47,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_program_ring.h"],  # a C program's hold on a ring
         ["_program.h"],  # what it does with it
         ["_core", "_core_fields", "_core_numpy"],  # declare the headers to Cython, and therefore stand on them
-        ["_core_topic", "_core_watch", "_core_socket", "_core_signals", "_core_types"],
+        ["_core_topic", "_core_watch", "_core_socket", "_core_signals", "_core_types", "_core_copy"],
         ["_core_heap"],  # those of heaps and queues, in terms of it
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
