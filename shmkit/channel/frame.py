@@ -11,8 +11,8 @@
 The *meta* says what the payload is: an array's dtype and shape, the sizes of a pickle's buffers.  An array's is filled
 up with zeros, so that the elements begin at a multiple of 16 bytes, as they do where they come from: the kernel copies
 them at half its speed where their place in a page is some bytes behind the place that they come from.  On byte streams
-a frame ends with a byte that makes it count (``WHOLE``), or takes it back (``TAKEN_BACK``): a sender whose time is up in
-the middle of a frame still has to send all of it, or nobody would know where the next one begins.
+a frame ends with a byte that makes it count (``WHOLE``), or takes it back (``TAKEN_BACK``): a sender whose time is up
+in the middle of a frame still has to send all of it, or nobody would know where the next one begins.
 
 Arrays are dtype, shape and raw bytes; bytes, text, numbers and None are themselves; all else is a pickle of protocol 5
 whose large buffers follow it unpickled.  Sizes are checked against each other, and against a limit, before memory is
