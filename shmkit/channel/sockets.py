@@ -52,11 +52,18 @@ class _Door:
         self._listener = listener
         self._let_in = let_in
         self._turn = threading.Lock()
+        self._generation = generation()
         self._met = False
+
+    def _alone(self) -> threading.Lock:
+        """The lock; in a forked child another one, as a thread of the parent's may have held it at that moment."""
+        if self._generation != generation():
+            self._turn, self._generation = threading.Lock(), generation()
+        return self._turn
 
     def look(self) -> bool:
         """Whether the other end is in by now."""
-        with self._turn:
+        with self._alone():
             if not self._met:
                 found = self._listener.try_accept()
                 if found is not None:
@@ -71,7 +78,7 @@ class _Door:
 
     def close(self) -> None:
         """Lets nobody in any more."""
-        with self._turn:
+        with self._alone():
             self._listener.close()
 
 

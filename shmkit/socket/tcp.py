@@ -35,6 +35,10 @@ def tune(sock: socket.socket, *, nodelay: bool = True, keepalive: tuple[int, int
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _url(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
 def _addresses(host: str, port: int, flags: int = 0) -> list[tuple[int, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
@@ -55,7 +59,7 @@ def listen_tcp(host: str, port: int = 0, *, key: bytes | None, backlog: int = 12
         try:
             sock.bind(address)
         except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}: tcp://{host}:{port}") from None
+            raise OSError(error.errno, f"{error.strerror}: {_url(host, port)}") from None
         sock.listen(backlog)
         if key is not None:
             Handshake(sock, key, "listener")  # complains of a key that is too short before anybody comes
@@ -67,7 +71,7 @@ def listen_tcp(host: str, port: int = 0, *, key: bytes | None, backlog: int = 12
         tune(new)
         return None if key is None else Handshake(new, key, "listener")
 
-    return Listener(sock, admit)
+    return Listener(sock, admit, where=_url(host, sock.getsockname()[1]))
 
 
 def connect_tcp(host: str, port: int, *, key: bytes | None, timeout: float | None = 0.0) -> socket.socket:
@@ -95,7 +99,7 @@ def connect_tcp(host: str, port: int, *, key: bytes | None, timeout: float | Non
                 raise
             return sock
         if deadline.passed:
-            raise NoPeer(f"nobody listens at tcp://{host}:{port}: {why}")
+            raise NoPeer(f"nobody listens at {_url(host, port)}: {why}")
         time.sleep(min(pause, deadline.left()))
         pause = min(pause * 1.5, 0.1)
 

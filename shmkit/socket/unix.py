@@ -125,7 +125,7 @@ def listen_unix(
     def admit(new: socket.socket) -> None:
         check_peer(new, users)
 
-    return Listener(sock, admit, remove)
+    return Listener(sock, admit, remove, f"unix://{os.fspath(name)}")
 
 
 def _bind(sock: socket.socket, address: str, name: object) -> None:

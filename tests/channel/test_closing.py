@@ -154,3 +154,39 @@ def test_many_who_are_the_first_to_wait_share_what_wakes_them() -> None:
         assert len(set(found)) == 1
         one.close()
         other.close()
+
+
+SERVED = ["unix://{}", "unix://{}?type=seqpacket", "tcp://127.0.0.1:0"]
+
+
+@pytest.mark.parametrize("url", SERVED)
+@pytest.mark.parametrize("timeout", [None, WATCHDOG])
+def test_those_who_wait_for_connections_are_told(url: str, timeout: float | None, tmp_path: Path) -> None:
+    """At a server: the one that waits in the kernel, those that wait for their turn, and whoever comes later."""
+    with shmkit.serve(url.format(tmp_path / "socket")) as server:
+        came = closed_while(lambda: server.accept(timeout), server.close, 3)
+        assert [type(error) for error in came] == [shmkit.Closed] * 3
+        assert server.url.partition("?")[0] in str(came[0])
+        for call in (lambda: server.accept(0), server.try_accept, server.fileno):
+            with pytest.raises(shmkit.Closed):
+                call()
+        server.close()
+
+
+def test_a_signal_handler_may_close_a_server(tmp_path: Path) -> None:
+    """The call that it interrupted ends by Closed, and lets go of the socket file."""
+    path = tmp_path / "socket"
+    with shmkit.serve(f"unix://{path}") as server:
+        before = signal.signal(signal.SIGUSR1, lambda *_: server.close())
+        main = threading.get_native_id()
+
+        def interrupt() -> None:
+            wait_until(lambda: asleep(main))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        try:
+            with running(interrupt), pytest.raises(shmkit.Closed):
+                server.accept(WATCHDOG)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert not path.exists()

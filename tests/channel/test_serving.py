@@ -1,0 +1,126 @@
+"""Those who listen: in a forked child beside their parent, and what they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import shmkit
+from channel.ends import KEY, WATCHDOG, running
+from shmkit import channel
+from shmkit.socket import authenticate
+from support import Processes, wait_until
+
+URLS = ["unix://{}", "unix://{}?type=seqpacket", "tcp://127.0.0.1:0"]
+
+
+def options(url: str) -> dict[str, Any]:
+    return {"key": KEY} if url.startswith("tcp") else {}
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "exit"])
+def test_a_forked_child_leaves_the_socket_file(how: str, process: Processes, tmp_path: Path) -> None:
+    """Whatever the child does with its copy, the parent's name stays, and goes with the parent's own."""
+    code = dedent("""
+        import os, sys
+        from shmkit import channel
+        from shmkit.socket import connect_unix, listen_unix
+
+        folder, how = sys.argv[1:]
+        for kind in ("stream", "seqpacket"):
+            for make in ("serve", "listen", "listen_unix"):
+                path = f"{folder}/{make}-{kind}"
+                if make == "listen_unix":
+                    end = listen_unix(path, kind)
+                else:
+                    end = getattr(channel, make)(f"unix://{path}?type={kind}")
+                child = os.fork()
+                if not child:
+                    if how == "exit":
+                        sys.exit(0)
+                    if how == "close":
+                        end.close()
+                    del end
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                connect_unix(path, kind).close()
+                end.close()
+                assert not os.path.exists(path)
+        print("each was found")
+    """)
+    program = process.python(code, tmp_path, how)
+    assert program.communicate(timeout=WATCHDOG)[0] == "each was found\n"
+
+
+def serve_for_ever(server: channel.Server) -> None:
+    """Tells each who connects which process it has reached."""
+    with suppress(shmkit.Closed):
+        while True:
+            with server.accept() as end:
+                end.send(os.getpid(), WATCHDOG)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_forked_child_takes_connections_beside_its_parent(url: str, process: Processes, tmp_path: Path) -> None:
+    """Each of many clients is served by the one or the other, and both have some."""
+    with channel.serve(url.format(tmp_path / "socket"), **options(url)) as server:
+        with running(serve_for_ever, server) as end:
+            child = process(serve_for_ever, server)
+            reached: list[int] = []
+            while len(reached) < 100 or len(set(reached)) < 2:
+                with channel.connect(server.url, timeout=WATCHDOG, **options(url)) as client:
+                    reached.append(client.recv(WATCHDOG))
+            assert set(reached) == {os.getpid(), child.pid}
+            server.close()
+        assert end == [None]
+
+
+@pytest.fixture
+def unproven() -> Iterator[tuple[channel.Server, socket.socket]]:
+    """A server, and a connection to it that has not said yet whether it knows the key."""
+    with channel.serve("tcp://127.0.0.1:0", key=KEY) as server:
+        with socket.create_connection(server._listener.socket.getsockname()) as client:
+            wait_until(lambda: server.try_accept() or server._listener._unproven)
+            yield server, client
+
+
+def test_a_forked_child_does_not_turn_away_who_proves_himself_to_its_parent(
+    unproven: tuple[channel.Server, socket.socket], process: Processes
+) -> None:
+    """The child closes; the parent hears what the connection says then."""
+    server, client = unproven
+    child = process(server.close)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+    with running(authenticate, client, KEY, "connector", WATCHDOG) as proven:
+        server.accept(WATCHDOG).close()
+    assert proven == [None]
+
+
+def test_a_forked_child_keeps_nobody_who_was_proving_himself(
+    unproven: tuple[channel.Server, socket.socket], process: Processes
+) -> None:
+    """The parent turns the connection away: its client is told, though the child takes connections."""
+    server, client = unproven
+    receiver, sender = channel.pair()
+    with receiver, sender:
+
+        def take_connections() -> None:
+            server.try_accept()
+            sender.send("takes connections")
+            signal.pause()
+
+        process(take_connections)
+        receiver.recv(WATCHDOG)
+        server.close()
+        client.settimeout(WATCHDOG)
+        while client.recv(100):
+            pass
