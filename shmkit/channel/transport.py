@@ -115,7 +115,8 @@ class SocketStream:
             while True:
                 while self.read([scrap]):
                     pass
-                if not _unacknowledged(self.sock) or deadline.passed:
+                # What a reset connection has not confirmed it never will.
+                if not _unacknowledged(self.sock) or _over(self.sock) or deadline.passed:
                     return
                 time.sleep(min(pause, deadline.left()))
                 pause = min(pause * 2, 0.01)
@@ -130,6 +131,11 @@ def _unacknowledged(sock: socket.socket) -> int:
     import termios
 
     return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+
+
+def _over(sock: socket.socket) -> bool:
+    """Whether the connection is no more: the kernel's TCP_CLOSE."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07"
 
 
 def _socket_again(given: Any) -> SocketStream:

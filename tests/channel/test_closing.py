@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 import shmkit
 from channel.ends import KINDS, WATCHDOG, Kind, both, fill, running
+from shmkit.channel.transport import SocketStream
+from shmkit.socket import connect_tcp, listen_tcp
 from support import Processes, wait_until
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -190,3 +193,17 @@ def test_a_signal_handler_may_close_a_server(tmp_path: Path) -> None:
         finally:
             signal.signal(signal.SIGUSR1, before)
         assert not path.exists()
+
+
+def test_closing_does_not_wait_for_a_connection_that_was_reset() -> None:
+    """The other end closes with something unread in it: what is under way is not confirmed any more."""
+    with listen_tcp("127.0.0.1", key=None) as listener:
+        sock = connect_tcp("127.0.0.1", listener.socket.getsockname()[1], key=None)
+        accepted = listener.accept(WATCHDOG)
+    with sock, accepted:
+        stream = SocketStream(sock)
+        while stream.write([bytes(65536)]):
+            pass
+        with running(stream.shut, 10 * WATCHDOG):
+            wait_until(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x04")  # FIN_WAIT1
+            accepted.close()
