@@ -133,8 +133,8 @@ def connect(url: str, *, timeout: float | None = 0.0, **options: Any) -> Channel
     Options as for ``listen``; ``writers`` (fifo): "many" if several processes send, small messages only; ``priority``
     (mq) and ``type`` (sysvmq) of the messages that this end sends; ``sync`` (file): when they have to be on the disk.
 
-    NoPeer: nobody listens there; RoleTaken: somebody else sends already; Refused: it is another user, or does not know
-    the key; ValueError: the address or an option is none.
+    NoPeer: nobody listens there; TimeoutError: who does says nothing (tcp); RoleTaken: somebody else sends already;
+    Refused: it is another user, or does not know the key; ValueError: the address or an option is none.
     """
     make, address, given, common = _prepared(url, "connect", options)
     made: Channel = make(address, given, common, timeout)

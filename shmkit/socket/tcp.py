@@ -8,7 +8,7 @@ import socket
 import time
 
 from shmkit.errors import NoPeer
-from shmkit.socket.authentication import Handshake, authenticate
+from shmkit.socket.authentication import HANDSHAKE_SECONDS, Handshake, authenticate
 from shmkit.socket.listener import Listener
 from shmkit.waiting import Deadline, wait_for
 
@@ -77,23 +77,25 @@ def listen_tcp(host: str, port: int = 0, *, key: bytes | None, backlog: int = 12
 def connect_tcp(host: str, port: int, *, key: bytes | None, timeout: float | None = 0.0) -> socket.socket:
     """Connects to who listens there, and has both prove that they know ``key`` (None: nobody proves anything).
 
-    All addresses of the host are tried, for up to ``timeout`` seconds until somebody listens (None: for ever; each is
-    given some seconds to answer in any case).  NoPeer: nobody does; Refused: they do not know the key.
+    All addresses of the host are tried, for up to ``timeout`` seconds until somebody listens and has answered (None:
+    for ever; 0: once, and each is given some seconds to answer).  NoPeer: nobody listens; TimeoutError: who does says
+    nothing; Refused: they do not know the key.
     """
     deadline = Deadline(timeout)
+    once = deadline.timeout == 0
     pause = 0.001
     while True:
         why: OSError | None = None
         for family, address in _addresses(host, port):
             try:
-                sock = _connected(family, address, Deadline(max(deadline.left(), _ATTEMPT_SECONDS)))
+                sock = _connected(family, address, Deadline(_ATTEMPT_SECONDS) if once else deadline)
             except OSError as error:
                 why = error
                 continue
             try:
                 tune(sock)
                 if key is not None:
-                    authenticate(sock, key, "connector")
+                    _prove(sock, key, HANDSHAKE_SECONDS if once else deadline.left_or_none(), timeout, _url(host, port))
             except BaseException:
                 sock.close()
                 raise
@@ -102,6 +104,15 @@ def connect_tcp(host: str, port: int, *, key: bytes | None, timeout: float | Non
             raise NoPeer(f"nobody listens at {_url(host, port)}: {why}")
         time.sleep(min(pause, deadline.left()))
         pause = min(pause * 1.5, 0.1)
+
+
+def _prove(sock: socket.socket, key: bytes, left: float | None, timeout: float | None, url: str) -> None:
+    try:
+        authenticate(sock, key, "connector", left)
+    except TimeoutError:
+        raise TimeoutError(
+            f"who listens at {url} did not prove that it knows the key within {timeout or HANDSHAKE_SECONDS} s"
+        ) from None
 
 
 def _connected(family: int, address: tuple[object, ...], deadline: Deadline) -> socket.socket:

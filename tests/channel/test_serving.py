@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -124,3 +124,23 @@ def test_a_forked_child_keeps_nobody_who_was_proving_himself(
         client.settimeout(WATCHDOG)
         while client.recv(100):
             pass
+
+
+def test_connecting_to_who_says_nothing_keeps_the_time() -> None:
+    """TimeoutError, which says where, and how long it was."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(TimeoutError, match=rf"{url} .*within 0\.02 s"):
+            channel.connect(url, key=KEY, timeout=0.02)
+
+
+def test_connecting_to_who_does_not_even_answer_keeps_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drops what comes to a queue that is full, as a machine does that is not there."""
+    monkeypatch.setattr("shmkit.socket.tcp._ATTEMPT_SECONDS", 10 * WATCHDOG)
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        stack.enter_context(socket.create_connection(full.getsockname()))
+        url = f"tcp://127.0.0.1:{full.getsockname()[1]}"
+        with pytest.raises(shmkit.NoPeer, match=f"{url}: no answer"):
+            channel.connect(url, key=KEY, timeout=0.02)
