@@ -165,6 +165,8 @@ def connect_fifo(
         writer = fifo.open_writer(path, timeout)
     except SegmentNotFound:
         raise NoPeer(f"nobody listens at {address.url}: there is no FIFO at {path!r}") from None
+    except NoPeer:
+        raise NoPeer(f"nobody listens at {address.url}: no process reads from that FIFO") from None
     try:
         fd = os.dup(writer.fileno())
     finally:

@@ -393,6 +393,9 @@ class Server:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._url}: {'closed' if self._listener.closed else 'open'}>"
+
 
 def _end_of(sock: socket.socket, url: str, packets: bool, common: dict[str, Any]) -> Channel:
     if packets:

@@ -225,8 +225,8 @@ def _connected(
             sock.close()
             if deadline.passed:
                 full = isinstance(error, BlockingIOError)
-                why = "does not accept connections as fast as they come" if full else "nobody listens"
-                raise NoPeer(f"{why} at {os.fspath(name)!r}") from None
+                why = "connections come faster than they are accepted" if full else "nobody listens"
+                raise NoPeer(f"{why} at unix://{os.fspath(name)}") from None
         except OSError as error:
             sock.close()
             if isinstance(error, Refused):

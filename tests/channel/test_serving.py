@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 import shmkit
 from channel.ends import KEY, WATCHDOG, running
-from shmkit import channel
+from shmkit import channel, fifo
 from shmkit.socket import authenticate
 from support import Processes, wait_until
 
@@ -144,3 +145,27 @@ def test_connecting_to_who_does_not_even_answer_keeps_the_time(monkeypatch: pyte
         url = f"tcp://127.0.0.1:{full.getsockname()[1]}"
         with pytest.raises(shmkit.NoPeer, match=f"{url}: no answer"):
             channel.connect(url, key=KEY, timeout=0.02)
+
+
+@pytest.mark.parametrize("url", [*URLS, "unix://@{}", "fifo://{}", "ring://{}", "mq://{}", "sysvmq://{}"])
+def test_who_is_not_there_is_called_by_its_address(url: str, tmp_path: Path, name: str) -> None:
+    """As it is written for connect."""
+    path = url.startswith(("unix://{", "fifo"))
+    url = url.format(tmp_path / "nobody" if path else name).replace(":0", ":1")
+    with pytest.raises(shmkit.NoPeer, match=re.escape(url.partition("?")[0])):
+        channel.connect(url, **options(url))
+
+
+def test_a_fifo_that_was_left_is_called_by_its_address(tmp_path: Path) -> None:
+    """The name alone is nobody."""
+    fifo.create(tmp_path / "fifo")
+    with pytest.raises(shmkit.NoPeer, match=f"fifo://{tmp_path / 'fifo'}"):
+        channel.connect(f"fifo://{tmp_path / 'fifo'}")
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_server_says_where_it_listens(url: str, tmp_path: Path) -> None:
+    """And whether it still does."""
+    with channel.serve(url.format(tmp_path / "socket"), **options(url)) as server:
+        assert repr(server) == f"<Server {server.url}: open>"
+    assert repr(server) == f"<Server {server.url}: closed>"
