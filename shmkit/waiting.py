@@ -16,8 +16,8 @@ __all__ = ["Deadline", "readable", "readable_async", "seconds_of", "wait_for", "
 _LONGEST_MS = 2**30
 
 
-def seconds_of(timeout: float | None) -> float | None:
-    """``timeout`` as a float of at least 0, or None; TypeError and ValueError for what is no time-out."""
+def seconds_of(timeout: float | None, name: str = "timeout") -> float | None:
+    """A ``timeout`` as a float of at least 0, or None; TypeError and ValueError for what is no time-out."""
     if timeout is None:
         return None
     try:
@@ -27,9 +27,9 @@ def seconds_of(timeout: float | None) -> float | None:
     except OverflowError:
         return math.inf if timeout > 0 else 0.0
     except TypeError:
-        raise TypeError(f"timeout must be a number of seconds or None: got {timeout!r}") from None
+        raise TypeError(f"{name} must be a number of seconds or None: got {timeout!r}") from None
     if seconds != seconds:
-        raise ValueError("timeout must be a number of seconds or None: got nan")
+        raise ValueError(f"{name} must be a number of seconds or None: got nan")
     return max(0.0, seconds)
 
 

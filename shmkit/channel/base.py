@@ -434,8 +434,9 @@ class Channel(Waits):
         """Close this end; the other one receives what was sent, and then EndOfStream.  Again changes nothing.
 
         The rest of a message that ``try_send`` has begun is waited for, ``linger`` seconds at most: TimeoutError, but
-        closed, if the other end has not taken it by then.
+        closed, if the other end has not taken it by then.  TypeError, ValueError, and open: ``linger`` is no time.
         """
+        seconds_of(linger, "linger")  # complains before anything is closed
         if exchanged(self, "_closed", True):
             return
         # In a forked child that has not used it, those who wait are the parent's.

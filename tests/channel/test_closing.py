@@ -159,6 +159,22 @@ def test_many_who_are_the_first_to_wait_share_what_wakes_them() -> None:
         other.close()
 
 
+@every_kind
+def test_a_linger_that_is_no_time_closes_nothing(kind: Kind, tmp_path: Path, name: str) -> None:
+    """The end goes on, and takes its leave when it is closed in earnest."""
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender.send("first", WATCHDOG)
+        for wrong, error in (("x", TypeError), (True, TypeError), (float("nan"), ValueError)):
+            with pytest.raises(error, match="linger"):
+                sender.close(wrong)  # type: ignore[arg-type]
+        assert not sender.closed
+        sender.send("last", WATCHDOG)
+        sender.close()
+        assert [receiver.recv(WATCHDOG), receiver.recv(WATCHDOG)] == ["first", "last"]
+        with pytest.raises(shmkit.EndOfStream):
+            receiver.recv(WATCHDOG)
+
+
 SERVED = ["unix://{}", "unix://{}?type=seqpacket", "tcp://127.0.0.1:0"]
 
 
