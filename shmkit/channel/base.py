@@ -102,6 +102,10 @@ class Channel(Waits):
     def _shorten_recv(self) -> None:
         """The same of receiving."""
 
+    def _alone(self) -> str:
+        """That nobody has connected yet, in words; "": that is not so, or cannot be known."""
+        return ""
+
     def _after_fork(self) -> None:
         """This process is a forked child that uses the end for the first time."""
 
@@ -144,13 +148,17 @@ class Channel(Waits):
             self._check_open()
             while not self._flush_step():
                 if not self._wait_out(deadline):
-                    raise TimeoutError(f"{self._where}: the other end did not take what was sent within {timeout} s")
+                    why = self._alone() or "the other end did not take what was sent"
+                    raise TimeoutError(f"{self._where}: {why} within {timeout} s")
         finally:
             self._shorten_send()
             self._send_turn.give()
 
     def _flush_step(self) -> bool:
         return True
+
+    def _not_sent(self, frame: Frame) -> str:
+        return self._alone() or f"no room for {frame.nbytes} bytes"
 
     def _may_send(self) -> None:
         if self._closed:
@@ -190,7 +198,7 @@ class Channel(Waits):
                     deadline = deadline or Deadline(timeout)
                     self._send_waits += 1
                     if not self._wait_out(deadline):
-                        raise TimeoutError(f"{self._where}: no room for {frame.nbytes} bytes within {timeout} s")
+                        raise TimeoutError(f"{self._where}: {self._not_sent(frame)} within {timeout} s")
             except BaseException:
                 self._give_up(False)
                 raise
@@ -346,7 +354,7 @@ class Channel(Waits):
         try:
             self._begin_send(frame)
             try:
-                await self._until(self._send_step, self._out_fd, True, deadline, f"{self._where}: no room")
+                await self._until(self._send_step, self._out_fd, True, deadline, lambda: self._not_sent(frame))
             except BaseException:
                 self._give_up(False)
                 raise
@@ -366,8 +374,8 @@ class Channel(Waits):
         try:
             incoming = self._held.pop() if self._held else None
             if incoming is None:
-                what = f"{self._where}: no message"
-                incoming = await self._until(lambda: self._recv_step(None), self._in_fd, False, deadline, what)
+                step = lambda: self._recv_step(None)  # noqa: E731
+                incoming = await self._until(step, self._in_fd, False, deadline, lambda: "no message")
         finally:
             self._shorten_recv()
             self._recv_turn.give()

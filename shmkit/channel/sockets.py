@@ -82,19 +82,49 @@ class _Door:
             self._listener.close()
 
 
-class _Waiting(StreamChannel):
-    """The end that listens: the first who connects is the other end."""
+class _Listening(Channel):
+    """An end that may listen: the first who connects is the other end."""
 
     _door: _Door | None = None
+
+    def _link(self) -> object | None:
+        """The connection; None: nobody has connected yet."""
+        raise NotImplementedError
+
+    def _connect_step(self) -> bool:
+        """Whether there is one by now."""
+        return self._link() is not None or (self._door is not None and self._door.look())
+
+    def meet(self, timeout: float | None = None) -> None:
+        deadline = Deadline(timeout)
+        while not self._connect_step():
+            if not self._wait_in(deadline):
+                raise TimeoutError(f"nobody connected to {self.url} within {timeout} s")
+
+    def _alone(self) -> str:
+        return "nobody has connected" if self._link() is None else ""
+
+    # A listener becomes readable, also for those who want to send.
+
+    def _wait_out(self, deadline: Deadline) -> bool:
+        return self._wait_in(deadline) if self._link() is None else super()._wait_out(deadline)
+
+    async def _until(
+        self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, deadline: Deadline, *rest: Any
+    ) -> Any:
+        if out and self._link() is None:
+            await super()._until(self._connect_step, self._in_fd, False, deadline, *rest)
+        return await super()._until(step, descriptor, out, deadline, *rest)
+
+
+class _Waiting(_Listening, StreamChannel):
+    """The end of a stream that listens."""
 
     def _listen(self, listener: Listener) -> None:
         self._door = _Door(listener, lambda sock: self._take(_tuned(sock)))
 
-    def _connect_step(self) -> bool:
-        return self._stream is not None or (self._door is not None and self._door.look())
-
-    def meet(self, timeout: float | None = None) -> None:
-        _meet(self, self._connect_step, timeout)
+    def _link(self) -> object | None:
+        return self._stream
 
     def _in_fd(self) -> int:
         stream, door = self._stream, self._door
@@ -102,21 +132,10 @@ class _Waiting(StreamChannel):
 
     _out_fd = _in_fd
 
-    def _wait_out(self, deadline: Deadline) -> bool:
-        # A listener becomes readable.
-        return self._wait_in(deadline) if self._stream is None else super()._wait_out(deadline)
-
     def _close(self, linger: float) -> None:
         if self._door is not None:
             self._door.close()
         super()._close(linger)
-
-
-def _meet(channel: Channel, step: Callable[[], Any], timeout: float | None) -> None:
-    deadline = Deadline(timeout)
-    while not step():
-        if not channel._wait_in(deadline):
-            raise TimeoutError(f"nobody connected to {channel.url} within {timeout} s")
 
 
 def _tuned(sock: socket.socket) -> SocketStream:
@@ -143,7 +162,7 @@ def _received(call: Callable[..., Any], *args: Any) -> Any:
 _PACKET_MOST = 2 * BUFFER
 
 
-class PacketChannel(QuickChannel):
+class PacketChannel(_Listening, QuickChannel):
     """A channel over a UNIX socket that keeps packets apart (SOCK_SEQPACKET): a message is one packet."""
 
     def __init__(self, sock: socket.socket | None, url: str, listener: Listener | None = None, **options: Any) -> None:
@@ -169,16 +188,11 @@ class PacketChannel(QuickChannel):
 
     _out_fd = _in_fd
 
-    def _wait_out(self, deadline: Deadline) -> bool:
-        return self._wait_in(deadline) if self._sock is None else super()._wait_out(deadline)
-
-    def meet(self, timeout: float | None = None) -> None:
-        _meet(self, self._connected, timeout)
+    def _link(self) -> object | None:
+        return self._sock
 
     def _connected(self) -> socket.socket | None:
-        if self._sock is None and self._door is not None:
-            self._door.look()
-        return self._sock
+        return self._sock if self._connect_step() else None
 
     def _shorten_send(self) -> None:
         if self._sock is None or not self._greeted or self._notes:

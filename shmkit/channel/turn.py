@@ -75,7 +75,7 @@ async def until(
     descriptor: Callable[[], int],
     out: bool,
     deadline: Deadline,
-    what: str,
+    what: Callable[[], str],
     presence: Presence | None,
     waker: int,
 ) -> Any:
@@ -90,7 +90,7 @@ async def until(
         if found:
             return found
         if deadline.passed:
-            raise TimeoutError(f"{what} within {deadline.timeout} s")
+            raise TimeoutError(f"{what()} within {deadline.timeout} s")
         fd = descriptor()
         if fd < 0:
             await asyncio.sleep(min(pause, deadline.left()))

@@ -87,14 +87,22 @@ class Waits:
         return True
 
     async def _until(
-        self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, deadline: Deadline, what: str
+        self,
+        step: Callable[[], Any],
+        descriptor: Callable[[], int],
+        out: bool,
+        deadline: Deadline,
+        what: Callable[[], str],
     ) -> Any:
         def open_step() -> Any:
             self._check_open()
             return step()
 
+        def said() -> str:
+            return f"{self._where}: {what()}"
+
         try:
-            return await until(open_step, descriptor, out, deadline, what, self._presence, self._waker_fd())
+            return await until(open_step, descriptor, out, deadline, said, self._presence, self._waker_fd())
         finally:
             if self._closed:
                 self._drop_waker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmkit
-from channel.ends import KEY, WATCHDOG, running
+from channel.ends import KEY, WATCHDOG, fill, running
 from shmkit import channel, fifo
 from shmkit.socket import authenticate
 from support import Processes, wait_until
@@ -169,3 +170,41 @@ def test_a_server_says_where_it_listens(url: str, tmp_path: Path) -> None:
     with channel.serve(url.format(tmp_path / "socket"), **options(url)) as server:
         assert repr(server) == f"<Server {server.url}: open>"
     assert repr(server) == f"<Server {server.url}: closed>"
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_what_is_sent_to_nobody_is_told_from_what_has_no_room(url: str, tmp_path: Path) -> None:
+    """By an end that listens, as long as nobody has connected, and after that."""
+    with channel.listen(url.format(tmp_path / "socket"), **options(url)) as end:
+        for call in (
+            lambda: end.send(b"x", 0.01),
+            lambda: asyncio.run(end.send_async(b"x", 0.01)),
+        ):
+            with pytest.raises(TimeoutError, match="nobody has connected within"):
+                call()
+        with (
+            running(end.meet, WATCHDOG),
+            channel.connect(end.url, timeout=WATCHDOG, **options(url)) as other,
+        ):
+            end.meet(WATCHDOG)
+            fill(end, bytes(50_000))
+            with pytest.raises(TimeoutError, match="no room"):
+                end.send(bytes(50_000), 0.01)
+            other.close()  # first: nobody takes the rest of a message
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_task_that_sends_before_anybody_has_connected(url: str, tmp_path: Path) -> None:
+    """It waits for the listener, which becomes readable, and then for room."""
+    with channel.listen(url.format(tmp_path / "socket"), **options(url)) as end:
+
+        async def send() -> None:
+            sending = asyncio.ensure_future(end.send_async("for the first", WATCHDOG))
+            await asyncio.sleep(0)  # it has looked once, and waits
+            loop = asyncio.get_running_loop()
+            other = await loop.run_in_executor(None, lambda: channel.connect(end.url, timeout=WATCHDOG, **options(url)))
+            with other:
+                await sending
+                assert other.recv(WATCHDOG) == "for the first"
+
+        asyncio.run(send())
