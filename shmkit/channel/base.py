@@ -102,10 +102,6 @@ class Channel(Waits):
     def _shorten_recv(self) -> None:
         """The same of receiving."""
 
-    def _alone(self) -> str:
-        """That nobody has connected yet, in words; "": that is not so, or cannot be known."""
-        return ""
-
     def _after_fork(self) -> None:
         """This process is a forked child that uses the end for the first time."""
 
@@ -157,9 +153,6 @@ class Channel(Waits):
     def _flush_step(self) -> bool:
         return True
 
-    def _not_sent(self, frame: Frame) -> str:
-        return self._alone() or f"no room for {frame.nbytes} bytes"
-
     def _may_send(self) -> None:
         if self._closed:
             raise Closed(f"{self._where} was closed by this process")
@@ -198,7 +191,7 @@ class Channel(Waits):
                     deadline = deadline or Deadline(timeout)
                     self._send_waits += 1
                     if not self._wait_out(deadline):
-                        raise TimeoutError(f"{self._where}: {self._not_sent(frame)} within {timeout} s")
+                        raise TimeoutError(f"{self._where}: {self._not_sent(frame.nbytes)} within {timeout} s")
             except BaseException:
                 self._give_up(False)
                 raise
@@ -354,7 +347,7 @@ class Channel(Waits):
         try:
             self._begin_send(frame)
             try:
-                await self._until(self._send_step, self._out_fd, True, deadline, lambda: self._not_sent(frame))
+                await self._until(self._send_step, self._out_fd, True, deadline, lambda: self._not_sent(frame.nbytes))
             except BaseException:
                 self._give_up(False)
                 raise
@@ -427,10 +420,15 @@ class Channel(Waits):
         return fd
 
     def meet(self, timeout: float | None = None) -> None:
-        """At an end that listens: wait until another has connected.  Elsewhere there is nothing to wait for.
+        """At an end that listens: wait until another has connected, and is there or has sent something.
 
-        TimeoutError.
+        At other ends, and at a file, which is read whether anybody is there or not, there is nothing to wait for.
+        TimeoutError; Closed.
         """
+        self._check_open()
+        if self._generation != _generation:
+            self._forked()
+        self._meet(timeout)
 
     def statistics(self) -> ChannelStatistics:
         """What this end has counted, in this process."""

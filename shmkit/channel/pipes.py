@@ -16,7 +16,7 @@ from shmkit.channel.frame import HEADER, Frame
 from shmkit.channel.stream import StreamChannel
 from shmkit.channel.transport import PipeStream
 from shmkit.channel.url import Address, take_option
-from shmkit.errors import NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
+from shmkit.errors import Broken, NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
 from shmkit.pipe import PIPE_BUF, set_capacity
 from shmkit.waiting import Deadline, readable
 
@@ -85,6 +85,10 @@ class _FifoReceiver(StreamChannel):
 
     # The next writer may have come before it greets.
     _leave_ends = False
+
+    def _somebody(self) -> bool:
+        stream = self._stream
+        return stream is None or getattr(stream, "met", True) or readable(stream.receiving, Deadline(0))
 
     def _own(self, path: str, identity: tuple[int, int]) -> None:
         self._path, self._identity = path, identity
@@ -181,7 +185,12 @@ def connect_fifo(
         os.close(fd)
         raise
     kind = _SharedFifo if many else StreamChannel
-    return kind(PipeStream(-1, fd), address.url, sends=True, receives=False, **common)
+    made = kind(PipeStream(-1, fd), address.url, sends=True, receives=False, **common)
+    # Greets at once, where there is room: to have opened a FIFO is nothing that the other end is told of.
+    made._greet()
+    with contextlib.suppress(Broken):
+        made._flush_step()
+    return made
 
 
 def _be_the_writer(fd: int, path: str) -> None:

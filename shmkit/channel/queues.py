@@ -36,7 +36,7 @@ from shmkit.files.watching import Hint
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
 from shmkit.mqueue.limits import sysv_limit
 from shmkit.mqueue.posix import MOST_PRIORITY, folder_of_queues
-from shmkit.waiting import Deadline
+from shmkit.waiting import Deadline, readable
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
 
@@ -367,6 +367,11 @@ class QueueReceiver(_QueueChannel):
             return self._came is not None
 
         return self._without_descriptor(attempt, deadline)
+
+    def _somebody(self) -> bool:
+        presence, fd = self._presence, self._queue.fd
+        known = presence.anybody or presence.left or bool(self._received or self._held or self._came)
+        return known or (fd >= 0 and readable(fd, Deadline(0)))
 
     def _after_fork(self) -> None:
         if isinstance(self._queue, _SysV):

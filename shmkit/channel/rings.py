@@ -30,6 +30,8 @@ _MESSAGE = np.dtype([("shmkit.message", "u1")])
 class RingChannel(Channel):
     """One end of a ring."""
 
+    _listens = False
+
     def __init__(self, ring: Ring, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._ring = ring
@@ -142,6 +144,16 @@ class RingChannel(Channel):
         record = self._ring.try_recv()
         return None if record is None else self._opened(record)
 
+    def _somebody(self) -> bool:
+        if not self._listens or self._received:
+            return True
+        found = self._ring.statistics()
+        return found.producer_pid is not None or found.waiting > 0
+
+    def _wait_for_somebody(self, deadline: Deadline) -> None:
+        # No descriptor tells who has become the producer.
+        self._wait(-1, 0, deadline)
+
     def _in_fd(self) -> int:
         return self._ring.fileno()
 
@@ -187,7 +199,9 @@ def listen_ring(address: Address, options: dict[str, Any], common: dict[str, Any
     if ring is None:
         capacity = options.get("capacity", CAPACITY)
         ring = Ring.create_or_attach(name, capacity, lifetime="leased", role="consumer")
-    return RingChannel(ring, address.url, sends=False, receives=True, **common)
+    made = RingChannel(ring, address.url, sends=False, receives=True, **common)
+    made._listens = True
+    return made
 
 
 def connect_ring(

@@ -95,11 +95,12 @@ class _Listening(Channel):
         """Whether there is one by now."""
         return self._link() is not None or (self._door is not None and self._door.look())
 
-    def meet(self, timeout: float | None = None) -> None:
+    def _meet(self, timeout: float | None) -> None:
+        # Everybody who waits here is told by the same descriptor.
         deadline = Deadline(timeout)
         while not self._connect_step():
             if not self._wait_in(deadline):
-                raise TimeoutError(f"nobody connected to {self.url} within {timeout} s")
+                raise TimeoutError(f"{self._where}: nobody has connected within {timeout} s")
 
     def _alone(self) -> str:
         return "nobody has connected" if self._link() is None else ""

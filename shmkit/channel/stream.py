@@ -6,8 +6,9 @@ select and for another process that takes the end over.  The state of a frame th
 whatever comes out of the call.
 
 Ends tell each other that they are there: a greeting before a process's first message (on two-way streams also before it
-first receives), a farewell when it closes.  So the end of a stream is the end in order if everybody who greeted has
-taken leave, and a death otherwise; a process that was killed before it had used its end was never there.
+first receives; through a FIFO when it connects), a farewell when it closes.  So the end of a stream is the end in order
+if everybody who greeted has taken leave, and a death otherwise; a process that was killed before it had used its end
+was never there.
 """
 
 from __future__ import annotations

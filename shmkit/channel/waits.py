@@ -86,6 +86,39 @@ class Waits:
             pause = min(pause * 2, LAST_LOOK)
         return True
 
+    def _somebody(self) -> bool:
+        """Whether another end has connected, and is there or has sent something; True: nobody is waited for."""
+        return True
+
+    def _wait_for_somebody(self, deadline: Deadline) -> None:
+        """Waits until it may be so; it is this thread's turn to receive."""
+        self._wait_in(deadline)
+
+    def _meet(self, timeout: float | None) -> None:
+        deadline = Deadline(timeout)
+        while not self._somebody():
+            if deadline.passed:
+                raise TimeoutError(f"{self._where}: nobody has connected within {timeout} s")
+            # Looked at from time to time: whoever receives meanwhile may be the one who hears of it.
+            pause = Deadline(min(FIRST_LOOK, deadline.left()))
+            if self._recv_turn.take(pause, self._where):
+                try:
+                    self._check_open()
+                    self._wait_for_somebody(pause)
+                finally:
+                    self._shorten_recv()
+                    self._recv_turn.give()
+
+    def _shorten_recv(self) -> None:
+        """What has been received is over: says how the next may be."""
+
+    def _alone(self) -> str:
+        """That nobody has connected yet, in words; "": that is not so, or cannot be known."""
+        return ""
+
+    def _not_sent(self, nbytes: int) -> str:
+        return self._alone() or f"no room for {nbytes} bytes"
+
     async def _until(
         self,
         step: Callable[[], Any],

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import shmkit
-from channel.ends import KEY, WATCHDOG, fill, running
+from channel import ends
+from channel.ends import KEY, KINDS, WATCHDOG, Kind, fill, running
+from channel.test_closing import asleep, closed_while, waiting
 from shmkit import channel, fifo
 from shmkit.socket import authenticate
 from support import Processes, wait_until
@@ -208,3 +210,57 @@ def test_a_task_that_sends_before_anybody_has_connected(url: str, tmp_path: Path
                 assert other.recv(WATCHDOG) == "for the first"
 
         asyncio.run(send())
+
+
+LISTENING = [kind for kind in KINDS if not kind.paired and kind.name != "file"]
+listening = pytest.mark.parametrize("kind", LISTENING, ids=str)
+
+
+@listening
+def test_to_meet_is_to_wait_for_who_connects(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Nobody has, and the time is up; somebody does, and sends nothing; again, there is nothing to wait for."""
+    with ends.listen(kind, ends.address(kind, tmp_path, name)) as end:
+        with pytest.raises(TimeoutError, match=r"nobody has connected within 0\.01 s"):
+            end.meet(0.01)
+        threads: list[int] = []
+        with running(waiting(lambda: end.meet(WATCHDOG), threads)) as met:
+            wait_until(lambda: threads and asleep(threads[0]))
+            other = ends.connect(kind, end.url)
+        with other:
+            assert met == [None]
+            end.meet(0)
+            other.send("heard", WATCHDOG)
+            assert end.recv(WATCHDOG) == "heard"
+            end.meet(0)
+
+
+@listening
+def test_who_meets_is_told_that_another_thread_received(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Whichever of the two hears of it."""
+    with ends.listen(kind, ends.address(kind, tmp_path, name)) as end:
+        with running(end.recv, WATCHDOG) as received, running(end.meet, WATCHDOG) as met:
+            with ends.connect(kind, end.url) as other:
+                other.send("heard", WATCHDOG)
+                wait_until(lambda: received and met)
+        assert (received, met) == (["heard"], [None])
+
+
+@listening
+def test_who_meets_is_told_that_the_end_was_closed(kind: Kind, tmp_path: Path, name: str) -> None:
+    """Closed, as whoever receives is told; and so is who comes later."""
+    with ends.listen(kind, ends.address(kind, tmp_path, name)) as end:
+        (came,) = closed_while(end.meet, end.close)
+        assert isinstance(came, shmkit.Closed), repr(came)
+        with pytest.raises(shmkit.Closed):
+            end.meet(0)
+
+
+def test_where_nobody_is_waited_for(tmp_path: Path) -> None:
+    """At ends that do not listen, and at a file, which needs no other end."""
+    with channel.listen(f"file://{tmp_path / 'log'}") as end:
+        end.meet()
+    for kind in [kind for kind in KINDS if kind.paired]:
+        receiver, sender = channel.pair(kind.url)
+        with sender, receiver:
+            receiver.meet()
+            sender.meet()
