@@ -201,12 +201,12 @@ def test_a_task_that_sends_before_anybody_has_connected(url: str, tmp_path: Path
     with channel.listen(url.format(tmp_path / "socket"), **options(url)) as end:
 
         async def send() -> None:
-            sending = asyncio.ensure_future(end.send_async("for the first", WATCHDOG))
+            sending = asyncio.ensure_future(end.send_async("for the first"))
             await asyncio.sleep(0)  # it has looked once, and waits
             loop = asyncio.get_running_loop()
             other = await loop.run_in_executor(None, lambda: channel.connect(end.url, timeout=WATCHDOG, **options(url)))
             with other:
-                await sending
+                await asyncio.wait_for(sending, WATCHDOG)
                 assert other.recv(WATCHDOG) == "for the first"
 
         asyncio.run(send())
