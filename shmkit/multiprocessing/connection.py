@@ -145,6 +145,10 @@ class Connection(_theirs.Connection):
             pair.expose(handle, self._side)
         return handle
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # To any pickler, also one that knows the standard library's class by its name, as that is in a ForkingPickler.
+        return reduce_connection(self)
+
     def _close(self, _close: Any = os.close) -> None:
         handle = self.__dict__.pop("_handle", None)  # one thread gets it
         pair = self._pair

@@ -12,6 +12,7 @@ from typing import Any
 
 from shmkit._queue_end import new_share
 from shmkit.multiprocessing import _statistics
+from shmkit.multiprocessing._derived import counts_on
 from shmkit.multiprocessing._ends import Reader, Writer
 from shmkit.multiprocessing._same import attributes_of
 from shmkit.multiprocessing._spawning import check_spawning, is_for_forks
@@ -25,11 +26,24 @@ __getattr__, __dir__ = attributes_of(_theirs)
 
 SEM_VALUE_MAX = 2**31 - 1  # what the standard library calls a queue without a limit
 
+# What the standard library's queues are made of, and these are not.  Whoever derives from one and has a thread, a lock
+# or a pickle of his own for it (loky does, and with it joblib) keeps that.
+_MADE_OF = frozenset(
+    [
+        *["_buffer", "_feed", "_finalize_close", "_finalize_join", "_jointhread", "_joincancelled", "_notempty"],
+        *["_opid", "_recv_bytes", "_reset", "_rlock", "_sem", "_send_bytes", "_start_thread", "_thread", "_wlock"],
+    ]
+)
+
 
 class Queue(_theirs.Queue):  # type: ignore[type-arg]
     """A queue between processes; see ``shmkit.Queue``, which it is."""
 
     _kind: type[_Queue] = _Queue
+
+    @classmethod
+    def _stands_for(cls, kind: type) -> bool:
+        return not counts_on(kind, _theirs.Queue, _MADE_OF)
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
@@ -134,6 +148,10 @@ class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[type-arg]
 
 class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
     """A queue with few words, beneath pools and executors; who has closed its writing end sees the others go."""
+
+    @classmethod
+    def _stands_for(cls, kind: type) -> bool:
+        return not counts_on(kind, _theirs.SimpleQueue, _MADE_OF)
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._is_fork_ctx = is_for_forks(ctx)
