@@ -215,6 +215,30 @@ def test_a_file_is_replaced_when_all_is_written(tmp_path: Path, durable: bool) -
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_has_it_in_order(tmp_path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file holds, then its name, then the folder: no loss of power can leave the name of half a file."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def sync(fd: int) -> None:
+        target = os.readlink(f"/proc/self/fd/{fd}")
+        what = "the folder" if target == str(tmp_path) else f"{os.fstat(fd).st_size} bytes"
+        done.append(f"fsync of {what}")
+        fsync(fd)
+
+    def rename(old: str, new: str) -> None:
+        done.append(f"rename to {os.path.basename(new)}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    with replacing(tmp_path / "state", durable=durable) as file:
+        file.write(b"all of it")
+        assert not done
+    assert done == (["fsync of 9 bytes", "rename to state", "fsync of the folder"] if durable else ["rename to state"])
+
+
 def test_what_fails_changes_nothing(tmp_path: Path) -> None:
     """No half of a file, and nothing left beside it."""
     path = tmp_path / "state"

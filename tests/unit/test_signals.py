@@ -72,6 +72,28 @@ with collecting(signal.SIGTERM, signal.SIGRTMIN, signal.SIGRTMIN + 1) as signals
 """
 
 
+def _receive_several() -> None:
+    here = os.getpid()
+    with collecting(signal.SIGUSR1, signal.SIGRTMIN) as signals:
+        for value in (1, 2, 3):
+            queue(here, signal.SIGUSR1, value)
+            queue(here, signal.SIGRTMIN, value)
+        came = [signals.wait(WATCHDOG) for _ in range(4)]
+        assert [one.number for one in came] == [signal.SIGUSR1, *[signal.SIGRTMIN] * 3]
+        assert [one.value for one in came] == [1, 1, 2, 3]
+        assert signals.try_wait() is None
+        queue(here, signal.SIGUSR1, 4)
+        assert signals.wait(WATCHDOG) == Signal(signal.SIGUSR1, 4, here, os.getuid())
+
+
+def test_a_standard_signal_waits_once(process: Processes) -> None:
+    """However often it was sent, and with whatever values; from SIGRTMIN on every one is kept."""
+    # A child has one thread: another could take a signal while the first waits.
+    child = process(_receive_several)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+
+
 def test_values_are_queued_in_order(process: Processes) -> None:
     """None is lost or merged, and each says who sent it."""
     program = process.python(PROGRAM, text=True)
