@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 from shmkit.cli.bench import calls, contenders, harness, report, suite
 from shmkit.cli.bench import patterns as p
 from shmkit.cli.bench.face import Channel, Contender, Job
-from support import Processes, wait_until
+from support import REPOSITORY, Processes, wait_until
+from support.terminal import Terminal, without_escapes
 from unit.cli_support import program_says, shmkit_says
 
 PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
@@ -32,6 +35,7 @@ PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
     (p.Tasks, [0, 8192]),
 ]
 AGAINST = "os.pipe,shmkit.Ring,unix://"
+LITTLE = ("--only", "round trip", "--sizes", "8", "--rounds", "1", "--quick", "--against", "ring://,shmkit.Ring")
 # Whom the library itself, or what it needs, brings along; others are tried in bench/.
 KNOWN = [one for one in suite.EVERYBODY if one.family != "peer"]
 
@@ -221,6 +225,53 @@ def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> N
     assert "higher is better" in drawn.out
     assert "R shmkit.Ring" in drawn.out
     assert all(len(line) <= 80 for line in drawn.out[drawn.out.index("lower is better") :].splitlines())
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_terminal_sees_how_far_it_is(rich: bool) -> None:
+    """A bar, or per cent, of what is measured now, which is wiped away at the end."""
+    if rich:
+        pytest.importorskip("rich")
+    hide = "" if rich else "sys.modules['rich'] = sys.modules['rich.progress'] = None; "
+    program = f"import sys; {hide}from shmkit.cli import main; sys.exit(main())"
+    with Terminal([sys.executable, "-c", program, "bench", *LITTLE], columns=120) as terminal:
+        terminal.read(lambda text: re.search(r"\d+ ?% .*(shmkit\.Ring|ring://)", without_escapes(text)))
+        assert "Round trip, 8 B" not in terminal.written
+        assert ("━" in terminal.written) is rich
+        assert terminal.wait() == 0
+        said = without_escapes(terminal.written.rpartition("\x1b[K" if not rich else "\x1b[2K")[2])
+    assert "Round trip, 8 B" in said
+    assert "━" not in said
+
+
+def test_no_terminal_sees_no_bar(process: Processes) -> None:
+    """Neither on stdout nor on stderr."""
+    said = program_says(process, "bench", *LITTLE)
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith("On ")
+    assert not set("\r\x1b━") & set(said.out)
+
+
+def test_runs_of_the_suite_are_compared(tmp_path: Path, process: Processes) -> None:
+    """pytest-benchmark saves what bench/ has measured, and compares the next run with it."""
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed: make bench has it")
+    if not (REPOSITORY / "bench").is_dir():
+        pytest.skip("there is no bench/ here")
+    # Of the same isolation: the package is where it is for this test.
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    run = [sys.executable, *flags, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    run += ["bench/test_round_trip.py", "-k", "default_waiting and cores-os.pipe", "--bench-repetitions=1"]
+    run += [f"--benchmark-storage=file://{tmp_path}"]
+    # What tells that this test runs among others in parallel, where pytest-benchmark does nothing.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    for more in ("--benchmark-save=first", "--benchmark-compare=0001"):
+        program = process.popen([*run, more], cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = program.communicate(timeout=60)[0]
+        assert program.returncode == 0, said
+        assert "passed" in said
+    assert list(tmp_path.glob("*/0001_first.json"))
+    assert "(0001_first)" in said
+    assert "(NOW)" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
