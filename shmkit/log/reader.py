@@ -292,8 +292,9 @@ class LogReader:
         self._begin_again()
         while self._sequence < sequence:
             record = self._header()
-            # A header with its checksum says where the next one is; what it says of its payload is not looked at.
-            if record is None or self._place + record_size(record.length) > os.fstat(self._fd).st_size:
+            # A header with its checksum says where the next one is; what it says of its payload is not looked at.  What
+            # fills a record up to a multiple of 8 may be missing at the end.
+            if record is None or self._place + RECORD.size + record.length > os.fstat(self._fd).st_size:
                 return
             self._pass(record)
 

@@ -375,6 +375,22 @@ def test_a_channel_replays_objects(path: Path) -> None:
         assert receiver.recv(WATCHDOG) == "new"
 
 
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_the_end_is_behind_a_record_whose_padding_is_cut(path: Path, cut: int) -> None:
+    """It is whole: who starts at the end does not receive it, and the next record follows it."""
+    url = f"file://{path}"
+    write(path, [b"first", b"abc"])
+    os.truncate(path, path.stat().st_size - cut)
+    with LogReader(path) as log:
+        log.seek(2**62)
+        assert log.next_sequence == 2
+        log.seek(1)
+        assert log.try_read() == b"abc"
+    with channel.listen(f"{url}?start=end") as receiver, channel.connect(url) as sender:
+        sender.send("new")
+        assert receiver.recv(WATCHDOG) == "new"
+
+
 def test_bad_arguments(path: Path) -> None:
     """Each is named."""
     with pytest.raises((TypeError, ValueError)):
