@@ -208,7 +208,7 @@ class LogReader:
         if record is not None and self._payload(record) is not None:
             return True
         if not self._skip:
-            raise corrupt(self._path, self._place, self._sequence, follows)
+            raise corrupt(self._path, self._place, self._sequence, follows, "skip_corrupt=True reads on there")
         record = parse_record(os.pread(self._fd, RECORD.size, follows), self._identity)
         assert record is not None
         self.skipped += record.sequence - self._sequence
