@@ -6,6 +6,7 @@ import fcntl
 import os
 import pickle
 import signal
+import socket
 import stat
 import threading
 import time
@@ -252,6 +253,35 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
         pass
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "no" / "folder"):
         pass
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    """A FIFO, a socket, a device or a folder is named, also behind a link, and stays as it is."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    names = {"fifo": "a FIFO", "link": "a FIFO", "folder": "a folder", "socket": "a socket"}
+    if os.geteuid() == 0:
+        os.mknod(tmp_path / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        names["device"] = "a device"
+    before = sorted(tmp_path.iterdir())
+    for name, what in names.items():
+        mode = (tmp_path / name).stat().st_mode
+        with pytest.raises(ValueError, match=f"'.*' is {what}"), replacing(tmp_path / name) as file:
+            file.write(b"lost")
+        assert (tmp_path / name).stat().st_mode == mode
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["ü" * 127, "x" * 255, "x" + "ü" * 127, "\N{SNOWMAN}" * 85], ids=lambda name: name[:2])
+def test_names_of_any_length(tmp_path: Path, name: str) -> None:
+    """Up to the 255 bytes that file systems take, whatever letters they are."""
+    with replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:
