@@ -22,6 +22,7 @@ from shmkit.log.layout import (
     read_left,
     record_size,
 )
+from shmkit.sizes import whole_number
 from shmkit.waiting import Deadline, readable
 
 if TYPE_CHECKING:
@@ -289,6 +290,7 @@ class LogReader:
 
     def seek(self, sequence: int) -> None:
         """Go to record number ``sequence`` (or the first that was not dropped, or the end, if there is none)."""
+        sequence = whole_number(sequence, "the number of a record")
         self._begin_again()
         while self._sequence < sequence:
             record = self._header()

@@ -29,7 +29,7 @@ from shmkit.log.layout import (
     write_left,
 )
 from shmkit.log.reader import LogReader
-from shmkit.sizes import format_size
+from shmkit.sizes import format_size, whole_number
 from shmkit.waiting import seconds_of
 
 if TYPE_CHECKING:
@@ -241,6 +241,7 @@ class LogWriter:
         Numbers stay what they are; readers that have not come that far go on with the first one that is left.
         ValueError: there is no such number yet.
         """
+        sequence = whole_number(sequence, "the number of a record")
         with self._turn:
             self._usable()
             if not 0 <= sequence <= self._sequence:

@@ -184,6 +184,13 @@ def test_misuse_is_said(path: Path) -> None:
         FileLock(path, how="flock", start=1)
     with pytest.raises(ValueError, match="begins at 0"):
         FileLock(path, start=-1)
+    with pytest.raises(ValueError, match=r"ends before byte 2\*\*63: got start 9223372036854775808"):
+        FileLock(path, start=2**63)
+    for wrong in ("a", 1.5, None, True):
+        with pytest.raises(TypeError, match="start is a whole number: got "):
+            FileLock(path, start=wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="length is a whole number: got "):
+            FileLock(path, length=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="timeout"):
         lock.acquire("soon")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):

@@ -423,7 +423,15 @@ def test_bad_arguments(path: Path) -> None:
         with pytest.raises(ValueError, match="contiguous"):
             log.append(memoryview(b"abcdef")[::2])
         assert log.append(b"well") == 0
+        for wrong in ("a", 1.5, None, True):
+            with pytest.raises(TypeError, match=r"the number of a record is a whole number: got "):
+                log.drop_before(wrong)  # type: ignore[arg-type]
     assert read(path) == [b"well"]
+    for wrong in ("a", 1.5, True):
+        with pytest.raises(TypeError, match=r"the number of a record is a whole number: got "):
+            LogReader(path, wrong)  # type: ignore[arg-type]
+    with LogReader(path) as reader, pytest.raises(TypeError, match="got 'a', a str"):
+        reader.seek("a")  # type: ignore[arg-type]
 
 
 def test_following_is_told_by_the_kernel(tmp_path: Path) -> None:
