@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shmkit.cli.bench import calls, contenders, harness, report, suite
+from shmkit.cli.bench import calls, contenders, harness, report, suite, terminal
 from shmkit.cli.bench import patterns as p
 from shmkit.cli.bench.face import Channel, Contender, Job
 from support import REPOSITORY, Processes, wait_until
@@ -182,6 +182,53 @@ def test_the_table_names_the_best_and_leaves_the_failed_for_last() -> None:
     assert all(len(line) <= 80 for line in report.table(rows, 80, None).splitlines())
 
 
+@pytest.mark.parametrize(
+    ("against", "names"),
+    [
+        ("os.pipe,unix socket", ["os.pipe", "UNIX socket"]),
+        ("UNIX socket, seqpacket,os.pipe", ["UNIX socket, seqpacket", "os.pipe"]),
+        ("UNIX socket seqpacket, mp.Pipe", ["UNIX socket, seqpacket", "mp.Pipe"]),
+        ("SharedMemory,semaphores,SharedMemory", ["SharedMemory, semaphores", "SharedMemory"]),
+        ("sharedmemory , ,shmkit.empty,warm pool", ["SharedMemory", "shmkit.empty, warm pool"]),
+    ],
+)
+def test_names_with_commas_are_chosen(against: str, names: list[str]) -> None:
+    """By a list with commas; the longest name is meant."""
+    assert [one.name for name in suite.named(against) for one in suite.knows(name)] == names
+
+
+def test_everybody_has_a_name_of_his_own() -> None:
+    """Which chooses him alone; whom there is to choose is told without doubling anybody."""
+    for one in suite.EVERYBODY:
+        assert suite.knows(one.name)[0] is one
+        assert suite.named(one.name) == [suite.named(one.name)[0]]
+    said = shmkit_says("bench", "--against", "carrier pigeon").err
+    listed = " ".join(said.split()).partition("there are ")[2].split("; ")
+    assert len(listed) == len(set(listed)) > 30
+    assert {"SharedMemory", "SharedMemory, semaphores", "UNIX socket, seqpacket"} <= set(listed)
+
+
+def test_a_terminal_names_whom_it_does_not_draw() -> None:
+    """Whoever was asked for is drawn; then the usual ones, then the fastest."""
+    pytest.importorskip("plotext")
+    usual = ["shmkit.Ring", "shmkit.Queue", "mp.Queue", "mp.Pipe", "os.pipe", "unix://", "pyzmq", "faster-fifo"]
+    rows = [
+        _row(name, "kernel", [seconds])._replace(size=size)
+        for at, name in enumerate([*usual, "slow", "pipe:", "fast"])
+        for size, seconds in ((64, 1e-6), (4096, 1e-6 / (1 + at)))
+    ]
+    drawn = terminal.draw(rows, 80, colours=False, wanted=["pipe:"])
+    assert drawn is not None
+    assert "size of a message; both axes are logarithmic" in drawn
+    picture, _, left = " ".join(drawn.split()).partition("No room for ")
+    assert left == "faster-fifo; fast; slow: --plot FILE.png has all."
+    assert all(f" {name}" in picture for name in ["pipe:", *usual[:7]])
+    assert all(len(line) <= 80 for line in drawn.splitlines())
+    few = terminal.draw([row for row in rows if row.mechanism in usual], 80, colours=False)
+    assert few is not None
+    assert "No room" not in few
+
+
 def test_a_run_that_was_written_is_read_again() -> None:
     """With everything that tables and pictures need."""
     rows = [
@@ -220,7 +267,10 @@ def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> N
     assert {row["mechanism"] for row in results} >= {"shmkit.Ring", "unix://", "os.pipe", "memcpy"}
     again = program_says(process, "bench", "--from", stored, "--plot", str(tmp_path / "a.svg"))
     assert (again.status, again.out) == (0, said.out)
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    picture = (tmp_path / "a.svg").read_text()
+    assert picture.startswith("<?xml")
+    assert picture.count("<!-- size of a message -->") >= 2
+    assert "All axes are logarithmic." in picture
     drawn = program_says(process, "bench", "--from", stored, "--plot", "-")
     assert "higher is better" in drawn.out
     assert "R shmkit.Ring" in drawn.out
