@@ -22,12 +22,13 @@ import termios
 from _signal import SIG_IGN, getsignal  # type: ignore[import-not-found]
 from multiprocessing import reduction
 from pathlib import Path
+from pickle import PickleBuffer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from shmkit._owned import Owner
 from shmkit.errors import Broken, EndOfStream
-from shmkit.sizes import format_size, parse_size
+from shmkit.sizes import format_size, parse_size, whole_number
 from shmkit.waiting import Deadline, readable, writable
 
 if TYPE_CHECKING:
@@ -69,6 +70,31 @@ def set_capacity(fd: int, capacity: SupportsIndex | str) -> int:
         if error.errno == errno.EBUSY:
             raise OSError(errno.EBUSY, f"a pipe cannot shrink to {nbytes} bytes: it holds more at present") from None
         raise
+
+
+def _check_size(size: Any) -> None:
+    if not 0 <= whole_number(size, "size") < 2**63:
+        raise ValueError(f"size is a number of bytes from 0 to 2**63 - 1: got {size!r}")
+
+
+def _bytes_of(data: Any, written: bool = False) -> memoryview:
+    """The bytes of what has a buffer, as they lie in memory, row by row; ``written``: to be written to."""
+    kind = type(data).__name__
+    dtype = getattr(getattr(data, "obj", data), "dtype", None)
+    if dtype is not None and getattr(dtype, "hasobject", False):
+        raise TypeError(f"bytes go through a pipe: got {kind} of objects (dtype {dtype}), which are addresses")
+    try:
+        view = memoryview(data)
+    except ValueError:
+        # Of dates NumPy gives no buffer.
+        view = memoryview(data.view(f"V{dtype.itemsize}"))  # type: ignore[union-attr]
+    except TypeError:
+        raise TypeError(f"bytes go through a pipe, or what has a buffer of them: got {data!r:.80}, a {kind}") from None
+    if not view.c_contiguous:
+        raise ValueError(f"what goes through a pipe lies in one piece, row by row: got {kind} that does not")
+    if written and view.readonly:
+        raise TypeError(f"buffer is memory that may be written: got {kind} that may not")
+    return PickleBuffer(view).raw()
 
 
 class _End(Owner):
@@ -122,8 +148,9 @@ class Reader(_End):
             data = os.read(self._fd, size)
         except BlockingIOError:
             data = self._read_later(size, timeout)
-        except OSError:
+        except (OSError, OverflowError, TypeError):
             self.fileno()
+            _check_size(size)
             raise
         if not data and size:
             raise EndOfStream(f"no process writes to {self._where} any more")
@@ -142,27 +169,35 @@ class Reader(_End):
             data = os.read(self.fileno(), size)
         except BlockingIOError:
             return None
+        except (OSError, OverflowError, TypeError):
+            _check_size(size)
+            raise
         if not data and size:
             raise EndOfStream(f"no process writes to {self._where} any more")
         return data
 
     def read_into(self, buffer: Buffer, timeout: float | None = None) -> int:
-        """Reads up to as many bytes as ``buffer`` has; returns how many.  EndOfStream, TimeoutError."""
+        """Reads up to as many bytes as ``buffer`` has; returns how many.  EndOfStream, TimeoutError.
+
+        TypeError: it is no memory that may be written; ValueError: it does not lie in one piece, row by row.
+        """
         deadline: Deadline | None = None
-        while True:
-            try:
-                count = os.readv(self.fileno(), [buffer])
-            except BlockingIOError:
-                deadline = deadline or Deadline(timeout)
-                if not readable(self.fileno(), deadline):
-                    raise TimeoutError(f"nothing came through {self._where} within {timeout} s") from None
-                continue
-            if not count and memoryview(buffer).nbytes:
-                raise EndOfStream(f"no process writes to {self._where} any more")
-            return count
+        with _bytes_of(buffer, True) as flat:
+            while True:
+                try:
+                    count = os.readv(self.fileno(), [flat])
+                except BlockingIOError:
+                    deadline = deadline or Deadline(timeout)
+                    if not readable(self.fileno(), deadline):
+                        raise TimeoutError(f"nothing came through {self._where} within {timeout} s") from None
+                    continue
+                if not count and flat.nbytes:
+                    raise EndOfStream(f"no process writes to {self._where} any more")
+                return count
 
     def read_exactly(self, size: int, timeout: float | None = None) -> bytearray:
         """So many bytes.  EndOfStream and TimeoutError have what came before as their ``partial`` attribute."""
+        _check_size(size)
         deadline = Deadline(timeout)
         buffer = bytearray(size)
         done = 0
@@ -185,8 +220,14 @@ class Writer(_End):
         """Writes all of it, and returns how much that is.
 
         Broken; TimeoutError, with the number of bytes that went before as its ``written`` attribute: 0 or all, if there
-        are no more than ``PIPE_BUF``.
+        are no more than ``PIPE_BUF``.  TypeError, ValueError: these are no bytes, or not in one piece, row by row.
         """
+        if type(data) is not bytes:
+            with _bytes_of(data) as flat:
+                return self._write(flat, timeout)
+        return self._write(data, timeout)
+
+    def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
         try:
             count = write_quietly(self._fd, data)
         except BlockingIOError:
@@ -196,10 +237,10 @@ class Writer(_End):
         except OSError:
             self.fileno()
             raise
-        if type(data) is bytes and count == len(data):
+        if count == len(data):
             return count
-        with memoryview(data) as view, view.cast("B") as flat:
-            return count if count == flat.nbytes else self._write_rest(flat, count, Deadline(timeout))
+        with memoryview(data) as flat:
+            return self._write_rest(flat, count, Deadline(timeout))
 
     def _write_rest(self, flat: memoryview, count: int, deadline: Deadline) -> int:
         while count < flat.nbytes:
@@ -220,7 +261,10 @@ class Writer(_End):
     def try_write(self, data: Buffer) -> int:
         """Writes as much as there is room for, and returns how much: 0 or all, up to ``PIPE_BUF``.  Broken."""
         try:
-            return write_quietly(self.fileno(), data)
+            if type(data) is bytes:
+                return write_quietly(self.fileno(), data)
+            with _bytes_of(data) as flat:
+                return write_quietly(self.fileno(), flat)
         except BlockingIOError:
             return 0
         except BrokenPipeError:
@@ -314,6 +358,7 @@ def tee(source: Reader, target: Writer, size: int, timeout: float | None = None)
 
 
 def _move(call: Any, source: Any, target: Any, size: int, deadline: Deadline) -> int:
+    _check_size(size)
     incoming = source if isinstance(source, int) else source.fileno()
     outgoing = target if isinstance(target, int) else target.fileno()
     while True:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import operator
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from shmkit._catcher import Catcher
 from shmkit._owned import Owner
 from shmkit.errors import Closed
+from shmkit.sizes import whole_number
 from shmkit.waiting import Deadline, readable, readable_async
 
 if TYPE_CHECKING:
@@ -69,39 +71,52 @@ class Signal(NamedTuple):
     """The user who sent it."""
 
 
-def _number_of(number: Any) -> int:
-    found = int(number) if not isinstance(number, bool) else 0
-    if not 0 < found <= signal.SIGRTMAX:
-        raise ValueError(f"a signal is a number from 1 to {int(signal.SIGRTMAX)}: got {number!r}")
-    return found
+def _number_of(given: Any) -> int:
+    found = getattr(signal, given if given.startswith("SIG") else f"SIG{given}", 0) if isinstance(given, str) else given
+    try:
+        number = operator.index(found) if not isinstance(found, bool) else 0
+    except TypeError:
+        number = 0
+    if not 0 < number <= signal.SIGRTMAX or (isinstance(given, str) and not isinstance(found, signal.Signals)):
+        most = int(signal.SIGRTMAX)
+        raise ValueError(f"a signal is a number from 1 to {most}, or a name such as 'SIGTERM' or 'TERM': got {given!r}")
+    return number
 
 
-def queue(pid: int, number: int, value: int = 0) -> None:
-    """Send a signal with a number of 32 bits (``sigqueue``); ``collecting`` receives both.
+def _pid_of(given: Any) -> int:
+    pid = whole_number(given, "a pid")
+    if not 0 < pid < 2**31:
+        raise ValueError(f"a pid is a number from 1 to 2**31 - 1: got {pid}")
+    return pid
+
+
+def queue(pid: int, number: int | str, value: int = 0) -> None:
+    """Send a signal (its number, or its name) with a number of 32 bits (``sigqueue``); ``collecting`` receives both.
 
     ProcessLookupError; PermissionError; BlockingIOError: so many wait for that process's user already
-    (RLIMIT_SIGPENDING); ValueError.
+    (RLIMIT_SIGPENDING); ValueError; TypeError.
     """
+    value = whole_number(value, "a signal's value")
     if not -(2**31) <= value < 2**31:
         raise ValueError(f"a signal's value has 32 bits: got {value}")
-    if pid < 1:
-        raise ValueError(f"a process has a pid from 1 on: got {pid}")
+    pid, number = _pid_of(pid), _number_of(number)
     word = ctypes.c_long(ctypes.c_int(value).value & 0xFFFFFFFF)
-    if _libc.sigqueue(ctypes.c_int(pid), ctypes.c_int(_number_of(number)), word) != 0:
+    if _libc.sigqueue(ctypes.c_int(pid), ctypes.c_int(number), word) != 0:
         code = ctypes.get_errno()
         why = ": the receiver's user has as many waiting as RLIMIT_SIGPENDING allows" if code == errno.EAGAIN else ""
-        raise OSError(code, f"{os.strerror(code)}: signal {int(number)} to process {pid}{why}")
+        raise OSError(code, f"{os.strerror(code)}: signal {number} to process {pid}{why}")
 
 
 class ProcessHandle(Owner):
     """A process, and no other that gets its pid later (a pidfd).
 
-    ``send`` signals it, ``wait`` waits for its end, whosever child it is.  ProcessLookupError: there is none now.
+    ``send`` signals it, ``wait`` waits for its end, whosever child it is.  ProcessLookupError: there is none now;
+    ValueError, TypeError: it is no pid.
     """
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
-        self.pid = pid
+        self.pid = _pid_of(pid)
         """The number it has, or had."""
         try:
             self._fd = os.pidfd_open(pid)
@@ -115,8 +130,11 @@ class ProcessHandle(Owner):
         """A descriptor that is readable when the process has ended.  Closed."""
         return super().fileno()
 
-    def send(self, number: int) -> None:
-        """Send it a signal.  ProcessLookupError: it has ended, whoever has its pid now; PermissionError."""
+    def send(self, number: int | str) -> None:
+        """Send it a signal: ``signal.SIGTERM``, or "TERM".
+
+        ProcessLookupError: it has ended, whoever has its pid now; PermissionError; ValueError: there is no such signal.
+        """
         try:
             signal.pidfd_send_signal(self.fileno(), _number_of(number))
         except ProcessLookupError:
@@ -183,12 +201,14 @@ class collecting:  # noqa: N801 (read as a statement)
     ``wait(timeout)``, ``try_wait()``, iteration (which never ends by itself), ``await wait_async()`` and ``async for``.
     Afterwards handlers and the mask are as before; what came and was not asked for is then treated as ever.
 
+    A signal is given by its number, or by its name ("SIGTERM" or "TERM").
+
     Whichever thread of the process the kernel gives a signal to: what others get than the one that has entered the
     block is collected too, with its sender and value (`lost` counts what there was no room for).  Signals of the same
     number that several threads get may come in another order than they were sent in.  A forked child collects its own.
     """
 
-    def __init__(self, *numbers: int) -> None:
+    def __init__(self, *numbers: int | str) -> None:
         if not numbers:
             raise ValueError("which signals are to be collected?")
         self._numbers = {_number_of(number) for number in numbers}

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import SupportsIndex
 
-__all__ = ["MOST", "format_size", "parse_size"]
+__all__ = ["MOST", "format_size", "parse_size", "whole_number"]
 
 # Sizes are added to offsets in signed 64-bit words; half of that range leaves room for any such sum.
 MOST = 2**62
@@ -44,6 +44,16 @@ def parse_size(size: SupportsIndex | str) -> int:
     if nbytes > MOST:
         raise ValueError(f"a size must be at most 2**62 bytes: got {size!r}")
     return nbytes
+
+
+def whole_number(value: SupportsIndex, what: str) -> int:
+    """``value`` as an int; TypeError says ``what`` has to be a whole number (a float, text or a bool is none)."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number: got {value!r}, a {type(value).__name__}") from None
 
 
 def _parse_text(text: str) -> int:

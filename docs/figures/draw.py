@@ -35,6 +35,9 @@ class Kind(NamedTuple):
     many: str
 
 
+# Who else comes is refused, though the file's mode may let him in.
+_OF_THIS_USER = "of this user, or root's"
+
 KINDS = [
     Kind(
         "[`SharedArray`](howto/share-an-array.md)",
@@ -100,7 +103,7 @@ KINDS = [
         "`fifo://`",
         "fifo://",
         "none; 4079 bytes with many writers",
-        "any process that may open the file",
+        f"any process {_OF_THIS_USER}; others' with `mode=` and `trust=`",
         "until the receiver closes it",
         "whole messages arrive; `PeerDied`",
         "the file, not what is in it",
@@ -112,7 +115,7 @@ KINDS = [
         "`unix://`",
         "unix://",
         "none",
-        "any process that may open the socket",
+        f"any process {_OF_THIS_USER}; others' with `mode=` and `users=`",
         "until the listener closes it",
         "whole messages arrive; `PeerDied`; a dead server's file is taken over",
         "no",
@@ -124,7 +127,7 @@ KINDS = [
         "`unix://…?type=seqpacket`",
         "unix://, seqpacket",
         "the socket's buffer, 200 KiB or more",
-        "any process that may open the socket",
+        f"any process {_OF_THIS_USER}; others' with `mode=` and `users=`",
         "until the listener closes it",
         "the same",
         "no",
@@ -172,7 +175,7 @@ KINDS = [
         "`file://`",
         "file://",
         "the disk",
-        "any process that may read the file",
+        f"any process {_OF_THIS_USER}; others' with `mode=` and `trust=`",
         "until it is removed",
         "whole records stay; the torn one is reported",
         "**yes**",
@@ -203,6 +206,42 @@ KINDS = [
         "no",
         "none; equal ones merge, unless queued",
         "many senders, one process",
+    ),
+    Kind(
+        "[`EventCounter`](signals-and-files.md), an eventfd",
+        "",
+        "a number below 2⁶⁴ − 1",
+        "children; whom it is sent to through a socket",
+        "until the last that has it open closes it",
+        "nobody notices",
+        "no",
+        "no",
+        "none: what is added is summed up",
+        "yes: who comes first takes all (`semaphore=True`: 1)",
+    ),
+    Kind(
+        "[`FileLock`](signals-and-files.md)",
+        "",
+        "nothing but who has it",
+        "any process that may write to the file",
+        "while it is held; the file stays",
+        "the kernel gives it to the next",
+        "no (the file: yes)",
+        "no",
+        "–",
+        "yes: one at a time, or many that share it",
+    ),
+    Kind(
+        "[`memmap`](signals-and-files.md), an array that is a file",
+        "",
+        "the disk",
+        "any process that may open the file",
+        "until the file is removed",
+        "what was stored stays, if only half of it",
+        "**yes**, what `flush` was called after",
+        "no (a shared disk will not do)",
+        "none: all see the same memory",
+        "yes",
     ),
     Kind(
         "`multiprocessing.Queue`",
@@ -329,7 +368,7 @@ All of them have the same `send` and `recv` ([Channels](channels.md)), so a prog
 which:
 
 - **Much data between two processes of one machine**: a [`Ring`](howto/stream-frames.md) (or `ring://`). An array of 1 MiB takes
-  {run.ratio("UNIX socket", "shmkit.Ring", "throughput", LARGE)} times as long through a UNIX socket, and \
+  {run.ratio("unix://", "shmkit.Ring", "throughput", LARGE)} times as long through `unix://`, and \
 {run.ratio("mp.Queue", "shmkit.Ring", "throughput", LARGE)} times as long through `multiprocessing.Queue`.
 - **Objects, or several senders or receivers**: a [`Queue`](queues.md). Small messages go through it
   {run.ratio("mp.Queue", "shmkit.Queue", "throughput", SMALL)} times as fast as through `multiprocessing.Queue`.
@@ -380,7 +419,7 @@ $ shmkit bench --plot bench.png
 def _in_a_word(run: Run, name: str) -> str:
     trip, stream = run.time(name, "round trip", SMALL), run.speed(name, LARGE)
     if trip == "–":
-        trip = run.time(name, "round trip", 1 << 10)
+        trip = f"{run.time(name, 'round trip', 1 << 10)} (1 KiB)"
     return f"{trip}; {stream}"
 
 

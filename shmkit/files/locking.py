@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmkit.alarm import blocking
 from shmkit.errors import Closed, NotOwner
+from shmkit.sizes import whole_number
 from shmkit.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ class FileLock:
         self._path = os.fspath(path)
         if how not in ("fcntl", "flock"):
             raise ValueError(f"a file is locked by 'fcntl' or by 'flock': got {how!r}")
+        start, length = whole_number(start, "start"), whole_number(length, "length")
         if how == "flock" and (start or length):
             raise ValueError("flock locks whole files: ranges are for how='fcntl'")
         if start < 0 or length < 0:
             raise ValueError(f"a range begins at 0 or later, and has 0 bytes (to the end) or more: {start}, {length}")
+        if start + length >= 2**63:
+            raise ValueError(f"a range ends before byte 2**63: got start {start}, length {length}")
         self._range = start, length
         self._how = how
         self._mode = mode

@@ -25,12 +25,17 @@ def replacing(
     Who opens ``path`` finds the old file or the whole new one, also after a loss of power (without ``durable``, after a
     crash of this program only, and faster).  If the block raises, ``path`` is as it was.  A symbolic link is followed.
     The new file has the old one's permissions, unless told; ``mode`` is "wb" or "w", ``options`` are those of ``open``.
+
+    ValueError: ``path`` is no regular file (a FIFO, say, which others have open), and stays.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"a file that replaces another is written: mode is 'w' or 'wb', got {mode!r}")
     target = os.path.realpath(path)
+    _refuse_others(target)
     folder, name = os.path.split(target)
-    making = os.path.join(folder, f".{name[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
+    # Names are counted in bytes, up to 255, of which what is added takes 20 at most.
+    short = os.fsencode(name)[:200].decode(errors="ignore")
+    making = os.path.join(folder, f".{short}.{os.getpid()}.{os.urandom(4).hex()}")
     fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, mode, **options) as file:
@@ -50,6 +55,25 @@ def replacing(
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _refuse_others(path: str) -> None:
+    """ValueError, where a file would take the place of something that is none."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if kind != stat.S_IFREG:
+        raise ValueError(f"only a regular file is replaced: {path!r} is {_KINDS.get(kind, 'none')}")
 
 
 def _permissions(path: str) -> int:

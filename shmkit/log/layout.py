@@ -192,9 +192,9 @@ def _whole(fd: int, place: int, record: Record) -> bool:
     return crc == record.crc
 
 
-def corrupt(path: str, offset: int, sequence: int, next_at: int) -> RecordCorrupt:
-    """The error of a record that is spoilt, though what follows is not."""
+def corrupt(path: str, offset: int, sequence: int, next_at: int, way_out: str) -> RecordCorrupt:
+    """The error of a record that is spoilt, though what follows is not; ``way_out``: what one can do."""
     return RecordCorrupt(
         f"log {path!r} is spoilt at byte {offset}: record {sequence} does not have its checksum, and whole records "
-        f"follow from byte {next_at} on (skip_corrupt=True reads on there)"
+        f"follow from byte {next_at} on ({way_out})"
     )

@@ -22,6 +22,7 @@ from shmkit.log.layout import (
     read_left,
     record_size,
 )
+from shmkit.sizes import whole_number
 from shmkit.waiting import Deadline, readable
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class LogReader:
         if record is not None and self._payload(record) is not None:
             return True
         if not self._skip:
-            raise corrupt(self._path, self._place, self._sequence, follows)
+            raise corrupt(self._path, self._place, self._sequence, follows, "skip_corrupt=True reads on there")
         record = parse_record(os.pread(self._fd, RECORD.size, follows), self._identity)
         assert record is not None
         self.skipped += record.sequence - self._sequence
@@ -289,11 +290,13 @@ class LogReader:
 
     def seek(self, sequence: int) -> None:
         """Go to record number ``sequence`` (or the first that was not dropped, or the end, if there is none)."""
+        sequence = whole_number(sequence, "the number of a record")
         self._begin_again()
         while self._sequence < sequence:
             record = self._header()
-            # A header with its checksum says where the next one is; what it says of its payload is not looked at.
-            if record is None or self._place + record_size(record.length) > os.fstat(self._fd).st_size:
+            # A header with its checksum says where the next one is; what it says of its payload is not looked at.  What
+            # fills a record up to a multiple of 8 may be missing at the end.
+            if record is None or self._place + RECORD.size + record.length > os.fstat(self._fd).st_size:
                 return
             self._pass(record)
 

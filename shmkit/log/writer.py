@@ -29,7 +29,7 @@ from shmkit.log.layout import (
     write_left,
 )
 from shmkit.log.reader import LogReader
-from shmkit.sizes import format_size
+from shmkit.sizes import format_size, whole_number
 from shmkit.waiting import seconds_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = ["LogWriter"]
 
 _FALLOC_PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _PARTS_MOST = 1024
+_WAY_OUT = "nothing is appended to it: copy what is whole, LogReader(path, skip_corrupt=True), to a new log"
 
 _writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
@@ -63,8 +64,12 @@ class LogWriter:
 
     ``repaired`` says what a crash had left half written, and was cut off when this was made; None: nothing.
 
-    RoleTaken: another process appends; LayoutMismatch: this is no log; RecordCorrupt: it is spoilt in the middle;
-    Refused: others may write to it.
+    RoleTaken: another process appends; LayoutMismatch: this is no log; Refused: others may write to it; RecordCorrupt:
+    it is spoilt in the middle.  What is whole can be copied to a new log, where the numbers begin at 0 again::
+
+        with LogReader(path, skip_corrupt=True) as old, LogWriter(copy) as new:
+            for record in old:
+                new.append(record)
     """
 
     @staticmethod
@@ -110,7 +115,7 @@ class LogWriter:
         if size > self._end:
             follows = find_whole(fd, self._end, size, self._head.identity, self._sequence)
             if follows:
-                raise corrupt(self._path, self._end, self._sequence, follows)
+                raise corrupt(self._path, self._end, self._sequence, follows, _WAY_OUT)
             self.repaired = Tail(self._end, size - self._end, self._sequence)
             os.ftruncate(fd, self._end)
             if self._sync is not False:
@@ -236,6 +241,7 @@ class LogWriter:
         Numbers stay what they are; readers that have not come that far go on with the first one that is left.
         ValueError: there is no such number yet.
         """
+        sequence = whole_number(sequence, "the number of a record")
         with self._turn:
             self._usable()
             if not 0 <= sequence <= self._sequence:

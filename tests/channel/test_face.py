@@ -29,14 +29,9 @@ one_way_kinds = pytest.mark.parametrize("kind", [kind for kind in KINDS if not k
 
 
 def under_every_start_method(kinds: list[Kind]) -> pytest.MarkDecorator:
-    """With kinds, and start methods; what differs from others in its address alone is for the soak, but for one."""
-    typical = ("pipe", "unix pair", "tcp", "ring", "file")
+    """With kinds, and start methods."""
     cases = [
-        pytest.param(
-            *(kind, method),
-            marks=[] if method == "spawn" or kind.name in typical else pytest.mark.soak,
-            id=f"{kind}-{method}",
-        )
+        pytest.param(kind, method, id=f"{kind}-{method}")
         for kind in kinds
         for method in ("fork", "spawn", "forkserver")
     ]

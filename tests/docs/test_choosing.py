@@ -44,6 +44,21 @@ def test_every_address_has_a_line(generator: dict[str, Any]) -> None:
     assert all(f"`{scheme}:" in names for scheme in EXAMPLES)
 
 
+def test_a_sentence_and_the_table_say_the_same(generator: dict[str, Any], told: dict[str, Any]) -> None:
+    """How much slower `unix://` is than a ring; and no time stands for another size without saying so."""
+    found = {row["mechanism"]: row["seconds"] for row in told["results"] if _of_a_mebibyte(row)}
+    ratio = found["unix://"] / found["shmkit.Ring"]
+    page = generator["page"](told)
+    times = f"{ratio:.0f}" if ratio >= 9.5 else f"{ratio:.1f}"
+    assert f" {times} times as long through `unix://`" in page
+    line = next(line for line in page.splitlines() if line.startswith("| [`SharedArray`]"))
+    assert "(1 KiB);" in line
+
+
+def _of_a_mebibyte(row: dict[str, Any]) -> bool:
+    return bool(row["pattern"] == "throughput" and row["size"] == 1 << 20)
+
+
 def test_the_pictures_are_there() -> None:
     """And the pages show them."""
     for name in ("libraries", "mechanisms", "others"):

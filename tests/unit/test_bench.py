@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shmkit.cli.bench import calls, contenders, harness, report, suite
+from shmkit.cli.bench import calls, contenders, harness, report, suite, terminal
 from shmkit.cli.bench import patterns as p
 from shmkit.cli.bench.face import Channel, Contender, Job
-from support import Processes, wait_until
+from support import REPOSITORY, Processes, wait_until
+from support.terminal import Terminal, without_escapes
 from unit.cli_support import program_says, shmkit_says
 
 PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
@@ -32,6 +35,7 @@ PATTERNS: list[tuple[type[p.Pattern], list[int]]] = [
     (p.Tasks, [0, 8192]),
 ]
 AGAINST = "os.pipe,shmkit.Ring,unix://"
+LITTLE = ("--only", "round trip", "--sizes", "8", "--rounds", "1", "--quick", "--against", "ring://,shmkit.Ring")
 # Whom the library itself, or what it needs, brings along; others are tried in bench/.
 KNOWN = [one for one in suite.EVERYBODY if one.family != "peer"]
 
@@ -178,6 +182,53 @@ def test_the_table_names_the_best_and_leaves_the_failed_for_last() -> None:
     assert all(len(line) <= 80 for line in report.table(rows, 80, None).splitlines())
 
 
+@pytest.mark.parametrize(
+    ("against", "names"),
+    [
+        ("os.pipe,unix socket", ["os.pipe", "UNIX socket"]),
+        ("UNIX socket, seqpacket,os.pipe", ["UNIX socket, seqpacket", "os.pipe"]),
+        ("UNIX socket seqpacket, mp.Pipe", ["UNIX socket, seqpacket", "mp.Pipe"]),
+        ("SharedMemory,semaphores,SharedMemory", ["SharedMemory, semaphores", "SharedMemory"]),
+        ("sharedmemory , ,shmkit.empty,warm pool", ["SharedMemory", "shmkit.empty, warm pool"]),
+    ],
+)
+def test_names_with_commas_are_chosen(against: str, names: list[str]) -> None:
+    """By a list with commas; the longest name is meant."""
+    assert [one.name for name in suite.named(against) for one in suite.knows(name)] == names
+
+
+def test_everybody_has_a_name_of_his_own() -> None:
+    """Which chooses him alone; whom there is to choose is told without doubling anybody."""
+    for one in suite.EVERYBODY:
+        assert suite.knows(one.name)[0] is one
+        assert suite.named(one.name) == [suite.named(one.name)[0]]
+    said = shmkit_says("bench", "--against", "carrier pigeon").err
+    listed = " ".join(said.split()).partition("there are ")[2].split("; ")
+    assert len(listed) == len(set(listed)) > 30
+    assert {"SharedMemory", "SharedMemory, semaphores", "UNIX socket, seqpacket"} <= set(listed)
+
+
+def test_a_terminal_names_whom_it_does_not_draw() -> None:
+    """Whoever was asked for is drawn; then the usual ones, then the fastest."""
+    pytest.importorskip("plotext")
+    usual = ["shmkit.Ring", "shmkit.Queue", "mp.Queue", "mp.Pipe", "os.pipe", "unix://", "pyzmq", "faster-fifo"]
+    rows = [
+        _row(name, "kernel", [seconds])._replace(size=size)
+        for at, name in enumerate([*usual, "slow", "pipe:", "fast"])
+        for size, seconds in ((64, 1e-6), (4096, 1e-6 / (1 + at)))
+    ]
+    drawn = terminal.draw(rows, 80, colours=False, wanted=["pipe:"])
+    assert drawn is not None
+    assert "size of a message; both axes are logarithmic" in drawn
+    picture, _, left = " ".join(drawn.split()).partition("No room for ")
+    assert left == "faster-fifo; fast; slow: --plot FILE.png has all."
+    assert all(f" {name}" in picture for name in ["pipe:", *usual[:7]])
+    assert all(len(line) <= 80 for line in drawn.splitlines())
+    few = terminal.draw([row for row in rows if row.mechanism in usual], 80, colours=False)
+    assert few is not None
+    assert "No room" not in few
+
+
 def test_a_run_that_was_written_is_read_again() -> None:
     """With everything that tables and pictures need."""
     rows = [
@@ -216,11 +267,61 @@ def test_the_command_measures_and_draws(tmp_path: Path, process: Processes) -> N
     assert {row["mechanism"] for row in results} >= {"shmkit.Ring", "unix://", "os.pipe", "memcpy"}
     again = program_says(process, "bench", "--from", stored, "--plot", str(tmp_path / "a.svg"))
     assert (again.status, again.out) == (0, said.out)
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    picture = (tmp_path / "a.svg").read_text()
+    assert picture.startswith("<?xml")
+    assert picture.count("<!-- size of a message -->") >= 2
+    assert "All axes are logarithmic." in picture
     drawn = program_says(process, "bench", "--from", stored, "--plot", "-")
     assert "higher is better" in drawn.out
     assert "R shmkit.Ring" in drawn.out
     assert all(len(line) <= 80 for line in drawn.out[drawn.out.index("lower is better") :].splitlines())
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_terminal_sees_how_far_it_is(rich: bool) -> None:
+    """A bar, or per cent, of what is measured now, which is wiped away at the end."""
+    if rich:
+        pytest.importorskip("rich")
+    hide = "" if rich else "sys.modules['rich'] = sys.modules['rich.progress'] = None; "
+    program = f"import sys; {hide}from shmkit.cli import main; sys.exit(main())"
+    with Terminal([sys.executable, "-c", program, "bench", *LITTLE], columns=120) as terminal:
+        terminal.read(lambda text: re.search(r"\d+ ?% .*(shmkit\.Ring|ring://)", without_escapes(text)))
+        assert "Round trip, 8 B" not in terminal.written
+        assert ("━" in terminal.written) is rich
+        assert terminal.wait() == 0
+        said = without_escapes(terminal.written.rpartition("\x1b[K" if not rich else "\x1b[2K")[2])
+    assert "Round trip, 8 B" in said
+    assert "━" not in said
+
+
+def test_no_terminal_sees_no_bar(process: Processes) -> None:
+    """Neither on stdout nor on stderr."""
+    said = program_says(process, "bench", *LITTLE)
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith("On ")
+    assert not set("\r\x1b━") & set(said.out)
+
+
+def test_runs_of_the_suite_are_compared(tmp_path: Path, process: Processes) -> None:
+    """pytest-benchmark saves what bench/ has measured, and compares the next run with it."""
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed: make bench has it")
+    if not (REPOSITORY / "bench").is_dir():
+        pytest.skip("there is no bench/ here")
+    # Of the same isolation: the package is where it is for this test.
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    run = [sys.executable, *flags, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    run += ["bench/test_round_trip.py", "-k", "default_waiting and cores-os.pipe", "--bench-repetitions=1"]
+    run += [f"--benchmark-storage=file://{tmp_path}"]
+    # What tells that this test runs among others in parallel, where pytest-benchmark does nothing.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    for more in ("--benchmark-save=first", "--benchmark-compare=0001"):
+        program = process.popen([*run, more], cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = program.communicate(timeout=60)[0]
+        assert program.returncode == 0, said
+        assert "passed" in said
+    assert list(tmp_path.glob("*/0001_first.json"))
+    assert "(0001_first)" in said
+    assert "(NOW)" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pickle
 import signal
+import socket
 import stat
 import threading
 import time
@@ -183,6 +184,13 @@ def test_misuse_is_said(path: Path) -> None:
         FileLock(path, how="flock", start=1)
     with pytest.raises(ValueError, match="begins at 0"):
         FileLock(path, start=-1)
+    with pytest.raises(ValueError, match=r"ends before byte 2\*\*63: got start 9223372036854775808"):
+        FileLock(path, start=2**63)
+    for wrong in ("a", 1.5, None, True):
+        with pytest.raises(TypeError, match="start is a whole number: got "):
+            FileLock(path, start=wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="length is a whole number: got "):
+            FileLock(path, length=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="timeout"):
         lock.acquire("soon")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
@@ -215,6 +223,30 @@ def test_a_file_is_replaced_when_all_is_written(tmp_path: Path, durable: bool) -
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_has_it_in_order(tmp_path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file holds, then its name, then the folder: no loss of power can leave the name of half a file."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def sync(fd: int) -> None:
+        target = os.readlink(f"/proc/self/fd/{fd}")
+        what = "the folder" if target == str(tmp_path) else f"{os.fstat(fd).st_size} bytes"
+        done.append(f"fsync of {what}")
+        fsync(fd)
+
+    def rename(old: str, new: str) -> None:
+        done.append(f"rename to {os.path.basename(new)}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    with replacing(tmp_path / "state", durable=durable) as file:
+        file.write(b"all of it")
+        assert not done
+    assert done == (["fsync of 9 bytes", "rename to state", "fsync of the folder"] if durable else ["rename to state"])
+
+
 def test_what_fails_changes_nothing(tmp_path: Path) -> None:
     """No half of a file, and nothing left beside it."""
     path = tmp_path / "state"
@@ -228,6 +260,35 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
         pass
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "no" / "folder"):
         pass
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    """A FIFO, a socket, a device or a folder is named, also behind a link, and stays as it is."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    names = {"fifo": "a FIFO", "link": "a FIFO", "folder": "a folder", "socket": "a socket"}
+    if os.geteuid() == 0:
+        os.mknod(tmp_path / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        names["device"] = "a device"
+    before = sorted(tmp_path.iterdir())
+    for name, what in names.items():
+        mode = (tmp_path / name).stat().st_mode
+        with pytest.raises(ValueError, match=f"'.*' is {what}"), replacing(tmp_path / name) as file:
+            file.write(b"lost")
+        assert (tmp_path / name).stat().st_mode == mode
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["ü" * 127, "x" * 255, "x" + "ü" * 127, "\N{SNOWMAN}" * 85], ids=lambda name: name[:2])
+def test_names_of_any_length(tmp_path: Path, name: str) -> None:
+    """Up to the 255 bytes that file systems take, whatever letters they are."""
+    with replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

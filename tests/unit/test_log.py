@@ -375,6 +375,44 @@ def test_a_channel_replays_objects(path: Path) -> None:
         assert receiver.recv(WATCHDOG) == "new"
 
 
+def test_what_is_whole_of_a_spoilt_log_is_copied_to_a_new_one(path: Path) -> None:
+    """Nobody appends to the spoilt one, and its writer is told what to do instead."""
+    write(path)
+    text = bytearray(path.read_bytes())
+    text[bounds()[3] + RECORD.size + 5] ^= 1
+    path.write_bytes(text)
+    with pytest.raises(shmkit.RecordCorrupt, match=r"record 3 .*skip_corrupt=True reads on there"):
+        read(path)
+    for append in (LogWriter, lambda path: channel.connect(f"file://{path}")):
+        with pytest.raises(shmkit.RecordCorrupt, match=r"LogReader\(path, skip_corrupt=True\), to a new log"):
+            append(path)
+    copy = path.with_name("copy")
+    with LogReader(path, skip_corrupt=True) as old, LogWriter(copy) as new:
+        for record in old:
+            new.append(record)
+        assert old.skipped == 1
+    whole = RECORDS[:3] + RECORDS[4:]
+    assert read(copy) == whole
+    with LogWriter(copy) as log:
+        assert log.append(b"more") == len(whole)
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_the_end_is_behind_a_record_whose_padding_is_cut(path: Path, cut: int) -> None:
+    """It is whole: who starts at the end does not receive it, and the next record follows it."""
+    url = f"file://{path}"
+    write(path, [b"first", b"abc"])
+    os.truncate(path, path.stat().st_size - cut)
+    with LogReader(path) as log:
+        log.seek(2**62)
+        assert log.next_sequence == 2
+        log.seek(1)
+        assert log.try_read() == b"abc"
+    with channel.listen(f"{url}?start=end") as receiver, channel.connect(url) as sender:
+        sender.send("new")
+        assert receiver.recv(WATCHDOG) == "new"
+
+
 def test_bad_arguments(path: Path) -> None:
     """Each is named."""
     with pytest.raises((TypeError, ValueError)):
@@ -385,7 +423,15 @@ def test_bad_arguments(path: Path) -> None:
         with pytest.raises(ValueError, match="contiguous"):
             log.append(memoryview(b"abcdef")[::2])
         assert log.append(b"well") == 0
+        for wrong in ("a", 1.5, None, True):
+            with pytest.raises(TypeError, match=r"the number of a record is a whole number: got "):
+                log.drop_before(wrong)  # type: ignore[arg-type]
     assert read(path) == [b"well"]
+    for wrong in ("a", 1.5, True):
+        with pytest.raises(TypeError, match=r"the number of a record is a whole number: got "):
+            LogReader(path, wrong)  # type: ignore[arg-type]
+    with LogReader(path) as reader, pytest.raises(TypeError, match="got 'a', a str"):
+        reader.seek("a")  # type: ignore[arg-type]
 
 
 def test_following_is_told_by_the_kernel(tmp_path: Path) -> None:

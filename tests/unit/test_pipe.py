@@ -9,7 +9,9 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import shmkit
@@ -42,6 +44,68 @@ def test_bytes_go_through(ends: tuple[Reader, Writer]) -> None:
     writer.write(b"exactly so")
     assert reader.read_exactly(10, WATCHDOG) == b"exactly so"
     assert writer.write(b"") == 0
+
+
+def test_arrays_go_through_as_they_lie(ends: tuple[Reader, Writer]) -> None:
+    """Of any dtype that is bytes, and any shape."""
+    reader, writer = ends
+    arrays = [
+        np.arange(6.0).reshape(2, 3),
+        np.array(["2020-01-01", "NaT"], "M8[D]"),
+        np.arange(3, dtype=">u2"),
+        np.zeros(2, [("a", "f4"), ("b", "M8[s]")]),
+        np.zeros((0, 3)),
+        np.array(5.0),
+    ]
+    for array in arrays:
+        for write in (writer.write, writer.try_write):
+            target = np.empty_like(array)
+            assert write(array) == array.nbytes
+            assert reader.read_into(target) == array.nbytes
+            assert target.tobytes() == array.tobytes()
+    large = np.zeros(200_000, "M8[s]")
+    written: list[int] = []
+    writing = threading.Thread(target=lambda: written.append(writer.write(large, WATCHDOG)))
+    writing.start()
+    assert len(reader.read_exactly(large.nbytes, WATCHDOG)) == large.nbytes
+    writing.join()
+    assert written == [large.nbytes]
+
+
+def test_arguments_that_are_none_are_named(ends: tuple[Reader, Writer]) -> None:
+    """Before anything is written, or read."""
+    reader, writer = ends
+    fortran = np.asfortranarray(np.zeros((2, 3)))
+    objects = np.array([{"an": "object"}, None], object)
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (fortran, ValueError, "one piece, row by row: got ndarray"),
+        (np.arange(9)[::2], ValueError, "one piece, row by row: got ndarray"),
+        (memoryview(b"abcdef")[::2], ValueError, "one piece, row by row: got memoryview"),
+        (objects, TypeError, r"got ndarray of objects \(dtype object\)"),
+        (memoryview(objects), TypeError, r"got memoryview of objects \(dtype object\)"),
+        ("text", TypeError, "got 'text', a str"),
+        (None, TypeError, "got None, a NoneType"),
+        ([1], TypeError, r"got \[1\], a list"),
+    ]
+    wrong: Any
+    for wrong, error, words in cases:
+        for call in (writer.write, writer.try_write, reader.read_into):
+            with pytest.raises(error, match=words):
+                call(wrong)
+    with pytest.raises(TypeError, match="buffer is memory that may be written: got bytes"):
+        reader.read_into(b"abc")
+    with pytest.raises(ValueError, match="one piece"):
+        writer.write(np.zeros((3, 3), "M8[s]").T)
+    assert len(reader) == 0
+    writer.write(b"stays")
+    for call in (reader.read, reader.try_read, reader.read_exactly, lambda size: splice(reader, writer, size)):
+        for size in (-1, 2**70):
+            with pytest.raises(ValueError, match=rf"size is a number of bytes from 0 .*: got {size}"):
+                call(size)
+        for wrong in ("a", 1.5, None):
+            with pytest.raises(TypeError, match=f"size is a whole number: got {wrong!r}"):
+                call(wrong)
+    assert reader.read() == b"stays"
 
 
 def test_time_outs_tell_what_went(ends: tuple[Reader, Writer]) -> None:

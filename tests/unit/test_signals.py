@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import resource
 import select
 import signal
@@ -72,6 +73,28 @@ with collecting(signal.SIGTERM, signal.SIGRTMIN, signal.SIGRTMIN + 1) as signals
 """
 
 
+def _receive_several() -> None:
+    here = os.getpid()
+    with collecting(signal.SIGUSR1, signal.SIGRTMIN) as signals:
+        for value in (1, 2, 3):
+            queue(here, signal.SIGUSR1, value)
+            queue(here, signal.SIGRTMIN, value)
+        came = [signals.wait(WATCHDOG) for _ in range(4)]
+        assert [one.number for one in came] == [signal.SIGUSR1, *[signal.SIGRTMIN] * 3]
+        assert [one.value for one in came] == [1, 1, 2, 3]
+        assert signals.try_wait() is None
+        queue(here, signal.SIGUSR1, 4)
+        assert signals.wait(WATCHDOG) == Signal(signal.SIGUSR1, 4, here, os.getuid())
+
+
+def test_a_standard_signal_waits_once(process: Processes) -> None:
+    """However often it was sent, and with whatever values; from SIGRTMIN on every one is kept."""
+    # A child has one thread: another could take a signal while the first waits.
+    child = process(_receive_several)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+
+
 def test_values_are_queued_in_order(process: Processes) -> None:
     """None is lost or merged, and each says who sent it."""
     program = process.python(PROGRAM, text=True)
@@ -95,15 +118,25 @@ def test_values_are_queued_in_order(process: Processes) -> None:
 
 def test_bad_arguments() -> None:
     """Each is named."""
-    for wrong in (0, 65, -1, True):
-        for call in (lambda n: queue(os.getpid(), n), collecting):
-            with pytest.raises(ValueError, match="signal is a number"):
+    ours = ProcessHandle(os.getpid())
+    for wrong in (0, 65, -1, True, 2**40, 1.5, None, "", "15", "HUNGUP", "SIGHUNGUP", "sigterm", "SIG_DFL", "_DFL"):
+        for call in (lambda n: queue(os.getpid(), n), collecting, ours.send):
+            with pytest.raises(ValueError, match=re.escape(f"'SIGTERM' or 'TERM': got {wrong!r}")):
                 call(wrong)  # type: ignore[no-untyped-call]
+    ours.close()
+    for text in ("1", 1.5, None, True):
+        with pytest.raises(TypeError, match="a signal's value is a whole number: got "):
+            queue(os.getpid(), signal.SIGUSR1, text)  # type: ignore[arg-type]
+        for take in (ProcessHandle, lambda pid: queue(pid, signal.SIGUSR1)):
+            with pytest.raises(TypeError, match="a pid is a whole number: got "):
+                take(text)
+    for pid in (-1, 0, 2**31, 2**40, 2**70):
+        for take in (ProcessHandle, lambda pid: queue(pid, signal.SIGUSR1)):
+            with pytest.raises(ValueError, match=rf"a pid is a number from 1 to 2\*\*31 - 1: got {pid}"):
+                take(pid)
     for value in (2**31, -(2**31) - 1):
         with pytest.raises(ValueError, match="32 bits"):
             queue(os.getpid(), signal.SIGUSR1, value)
-    with pytest.raises(ValueError, match="pid"):
-        queue(0, signal.SIGUSR1)
     with pytest.raises(ValueError, match="which"):
         collecting()
     for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV):
@@ -120,6 +153,18 @@ def test_bad_arguments() -> None:
         handle.wait(0.01)
     with pytest.raises(shmkit.Closed):
         handle.send(signal.SIGUSR1)
+
+
+def test_signals_have_names() -> None:
+    """As signal.Signals has them, with SIG or without."""
+    with collecting("USR1", "SIGUSR2", "RTMIN") as signals, ProcessHandle(os.getpid()) as handle:
+        handle.send("SIGUSR1")
+        assert signals.wait(WATCHDOG).number == signal.SIGUSR1
+        queue(os.getpid(), "USR2", 5)
+        came = signals.wait(WATCHDOG)
+        assert (came.number, came.value) == (signal.SIGUSR2, 5)
+        queue(os.getpid(), "SIGRTMIN", 6)
+        assert signals.wait(WATCHDOG).value == 6
 
 
 @contextmanager

@@ -102,7 +102,8 @@ def _finish(options: argparse.Namespace, rows: list[Row], told: dict[str, Any]) 
     if options.plot == "-" or (options.plot is None and options.json != "-" and sys.stdout.isatty()):
         from .terminal import draw as draw_here
 
-        drawn = draw_here(rows, width_of_terminal() or 80, colours=sys.stdout.isatty())
+        wanted = _wanted(options.against)
+        drawn = draw_here(rows, width_of_terminal() or 80, colours=sys.stdout.isatty(), wanted=wanted)
         if drawn is not None:
             print(f"\n{drawn}")
         elif options.plot == "-":
@@ -191,22 +192,27 @@ def _chosen(against: str | None) -> list[Contender] | None:
     """Who takes part; None: everybody that is there."""
     if against is None:
         return None
-    from .suite import EVERYBODY, knows
+    from .suite import EVERYBODY, knows, named
 
     ours = [one for one in EVERYBODY if one.family == "shmkit"]
     chosen: list[Contender] = []
-    for name in against.split(","):
-        if not name.strip():
-            continue
-        known = knows(name.strip())
+    for name in named(against):
+        known = knows(name)
         if not known:
-            others = ", ".join(one.name for one in EVERYBODY if one not in ours)
-            raise CommandError(f"there is no {name.strip()!r} to compare with: there are {others}", usage=True)
+            others = "; ".join(one.name for one in EVERYBODY if one not in ours)
+            raise CommandError(f"there is no {name!r} to compare with: there are {others}", usage=True)
         if all(one.missing() for one in known):
-            raise CommandError(f"{name.strip()} is not installed: pip install {known[0].package}")
+            raise CommandError(f"{known[0].name} is not installed: pip install {known[0].package}")
         chosen += known
     # Beside all of ours, unless it was said which.
     return chosen if any(one.family == "shmkit" for one in chosen) else [*ours, *chosen]
+
+
+def _wanted(against: str | None) -> list[str]:
+    """Whom somebody has asked for, as the tables name them."""
+    from .suite import knows, named
+
+    return [one.name for name in named(against or "") for one in knows(name)]
 
 
 def _measure(plan: Plan, chosen: list[Contender] | None) -> tuple[list[Row], dict[str, Any]]:

@@ -100,7 +100,8 @@ def _over_size(figure: Any, rows: list[Row], title: str, colours: dict[str, str]
     figure.text(
         0.02,
         top - 0.105 * high,
-        "Medians; bars from the fastest to the slowest round.  Bytes below 1 KiB, arrays above.  Dashed: not copied.",
+        "Medians; bars from the fastest to the slowest round.  Bytes below 1 KiB, arrays above.  Dashed: not copied.  "
+        "All axes are logarithmic.",
         fontsize=9.5,
         color=FAINT,
     )
@@ -226,6 +227,7 @@ def _plot(axes: Any, rows: list[Row], title: str, value: Any, unit: Any, colours
         return
     all_sizes = sorted({row.size for row in rows})
     axes.set_xticks(all_sizes, [volume(size) for size in all_sizes], rotation=0 if len(all_sizes) <= 6 else 30)
+    axes.set_xlabel("size of a message", color=FAINT, fontsize=9)
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(base=10, numticks=14))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: unit(number)))

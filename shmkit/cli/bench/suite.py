@@ -8,7 +8,7 @@ from shmkit.cli.bench import patterns as p
 from shmkit.cli.bench.contenders import POOLS, SEGMENTS, WAYS
 from shmkit.cli.bench.face import Contender, Job
 
-__all__ = ["ARRAYS_FROM", "EVERYBODY", "PATTERNS", "TITLES", "Plan", "Setup", "knows", "setups"]
+__all__ = ["ARRAYS_FROM", "EVERYBODY", "PATTERNS", "TITLES", "Plan", "Setup", "knows", "named", "setups"]
 
 Name = Literal["round trip", "throughput", "wake-up", "many to many", "create", "attach", "tasks", "array tasks"]
 PATTERNS: tuple[Name, ...] = (
@@ -109,6 +109,21 @@ def setups(plan: Plan, chosen: list[Contender] | None) -> list[Setup]:
 
 
 def knows(name: str) -> list[Contender]:
-    """Whom somebody means by a name, or by what pip calls a package."""
-    wanted = name.lower()
-    return [one for one in EVERYBODY if wanted in (one.name.lower(), (one.package or "").lower())]
+    """Whom somebody means by a name, with its commas or without, or by what pip calls a package."""
+    wanted = _plain(name)
+    return [one for one in EVERYBODY if wanted in (_plain(one.name), _plain(one.package or ""))]
+
+
+def named(names: str) -> list[str]:
+    """The names of a list with commas, some of which have commas themselves: as long ones as there are."""
+    found, parts = [], [part for part in map(_plain, names.split(",")) if part]
+    while parts:
+        several = (count for count in range(len(parts), 1, -1) if knows(" ".join(parts[:count])))
+        count = next(several, 1)
+        found.append(" ".join(parts[:count]))
+        del parts[:count]
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace(",", " ").split())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 from .report import MEMCPY, Row, span, speed, volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["draw"]
 
@@ -14,7 +18,7 @@ _FIRST = (
     "shmkit.Ring", "shmkit.Queue", "mp.Queue", "mp.Pipe", "os.pipe", "unix://", "pyzmq", "faster-fifo", MEMCPY,
 )  # fmt: skip
 _MOST = 8
-_HEIGHT = 20
+_HEIGHT = 21
 _COLOURS = ("blue+", "green+", "red+", "orange", "cyan", "magenta+", "yellow", "white")
 _LETTERS = {
     "shmkit.Ring": "R", "shmkit.Queue": "Q", "mp.Queue": "q", "mp.Pipe": "p", "os.pipe": "o", "unix://": "u",
@@ -23,8 +27,11 @@ _LETTERS = {
 _REST = "abcdeghi"
 
 
-def draw(rows: list[Row], width: int, *, colours: bool) -> str | None:
-    """Both pictures, no wider than ``width``; None: plotext is not installed, or there is nothing to draw over."""
+def draw(rows: list[Row], width: int, *, colours: bool, wanted: Sequence[str] = ()) -> str | None:
+    """Both pictures, no wider than ``width``; None: plotext is not installed, or there is nothing to draw over.
+
+    There is room for some: those that are ``wanted``, then the usual ones, then the fastest; the others are named.
+    """
     try:
         import plotext
     except ImportError:
@@ -36,21 +43,28 @@ def draw(rows: list[Row], width: int, *, colours: bool) -> str | None:
     ):
         mine = [row for row in rows if row.pattern == pattern and row.seconds is not None]
         if len({row.size for row in mine}) > 1:
-            pictures.append(_picture(plotext, mine, title, min(width, 100), colours))
+            there = _in_order(mine, wanted)
+            pictures.append(_picture(plotext, mine, there[:_MOST], title, min(width, 100), colours))
+            if there[_MOST:]:
+                left = f"No room for {'; '.join(there[_MOST:])}: --plot FILE.png has all."
+                pictures[-1] += "\n" + textwrap.fill(left, width, break_on_hyphens=False, break_long_words=False)
     return "\n\n".join(pictures) or None
 
 
-def _chosen(rows: list[Row]) -> list[str]:
-    there = list(dict.fromkeys(row.mechanism for row in rows))
-    return [*(name for name in _FIRST if name in there), *(name for name in there if name not in _FIRST)][:_MOST]
+def _in_order(rows: list[Row], wanted: Sequence[str]) -> list[str]:
+    """All that were measured: those who are asked for, the usual ones, then the fastest of the largest size."""
+    largest = max(row.size for row in rows)
+    fastest = sorted(rows, key=lambda row: (row.size != largest, row.seconds or 0.0))
+    there = dict.fromkeys(row.mechanism for row in fastest)
+    return [name for name in dict.fromkeys([*wanted, *_FIRST, *there]) if name in there]
 
 
-def _picture(plotext: Any, rows: list[Row], title: str, width: int, colours: bool) -> str:
+def _picture(plotext: Any, rows: list[Row], names: list[str], title: str, width: int, colours: bool) -> str:
     through = rows[0].pattern == "throughput"
     plotext.clear_figure()
     plotext.plot_size(width, _HEIGHT)
     sizes, values, legend = set(), [], []
-    for at, name in enumerate(_chosen(rows)):
+    for at, name in enumerate(names):
         mine = sorted((row for row in rows if row.mechanism == name), key=lambda row: row.size)
         xs = [math.log2(row.size) for row in mine]
         ys = [math.log10(row.size / (row.seconds or 1.0) if through else (row.seconds or 1.0)) for row in mine]
@@ -67,10 +81,11 @@ def _picture(plotext: Any, rows: list[Row], title: str, width: int, colours: boo
     plotext.yticks(list(decades), [unit(10.0**decade) for decade in decades])
     plotext.ylim(min(values) - 0.3, max(values) + 0.1)
     plotext.title(title)
+    plotext.xlabel("size of a message; both axes are logarithmic")
     plotext.theme("clear")
     text = plotext.build().rstrip("\n")
-    names = _legend(plotext, legend, width, colours)
-    return f"{text if colours else plotext.uncolorize(text)}\n{names}"
+    whose = _legend(plotext, legend, width, colours)
+    return f"{text if colours else plotext.uncolorize(text)}\n{whose}"
 
 
 def _legend(plotext: Any, legend: list[tuple[str, str, str]], width: int, colours: bool) -> str:
