@@ -9,3 +9,4 @@ cdef extern from "numpy/arrayobject.h" nogil:
                                 void *data, int flags, void *obj)
     PyArray_Descr *PyArray_DescrNew(PyArray_Descr *descr)
     object PyArray_Scalar(void *data, PyArray_Descr *descr, void *base)
+    bint PyDataType_REFCHK(PyArray_Descr *descr)

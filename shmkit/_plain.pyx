@@ -3,7 +3,7 @@
 The format is that of ``shmkit/channel/frame.py``.  What is not plain is left to that: the functions say so.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE
 from cpython.bytearray cimport (
     PyByteArray_AS_STRING,
     PyByteArray_CheckExact,
@@ -21,6 +21,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 cimport numpy as cnp
 
+from shmkit._buffers cimport get_bytes
 from shmkit._codes cimport DTYPE_TEXT
 from shmkit._core_numpy cimport PyArray_NewFromDescr
 from shmkit._dtypes cimport heard_dtype, plain_number, say_dtype
@@ -208,7 +209,7 @@ cdef Py_ssize_t frame_of(
 cdef bint buffer_of(object value, Py_buffer *view, int flags) noexcept:
     """Whether it has a buffer in one piece, and lets it be looked at (or written to)."""
     try:
-        PyObject_GetBuffer(value, view, flags)
+        get_bytes(value, view, flags)
     except Exception:
         view.itemsize = NO_VIEW
         return False  # the long way says what is wrong, or takes it as it is

@@ -6,11 +6,12 @@ the process ends however it ends.  Any thread of those processes may call any me
 The layout is "ring" and "record" in ``_layout.h``, the protocol ``_ring.h``.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cimport cython
 
+from shmkit._buffers cimport get_bytes
 from shmkit._core cimport (
     OK, RING_DATA_AT, RING_MIN_CAPACITY, RING_ROWS_BATCH, RING_VIEWS_MOST, ROLE_OPEN, SEGMENT_KIND_RING,
     load_acquire_u64, load_relaxed_u32, load_relaxed_u64, load_seq_u32, record_data_at, record_nbytes,
@@ -205,7 +206,7 @@ cdef class Ring(SendingEnd):
         """
         cdef uint64_t word, nbytes
         cdef Py_buffer view
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        get_bytes(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
             self.begin_recv(timeout, True)
             try:
@@ -259,7 +260,7 @@ cdef class Ring(SendingEnd):
         cdef Py_ssize_t count
         cdef Py_buffer view
         cdef status_t status
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        get_bytes(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
             if <uint64_t>view.len < size:
                 raise ValueError(f"a buffer of {view.len} bytes has no room for one record of itemsize {itemsize}")

@@ -4,7 +4,7 @@ Any thread may call; threads take turns.  What is sent is copied once, into the 
 reservation is not copied at all.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -15,6 +15,7 @@ from libc.stdint cimport uint8_t, uint64_t
 cimport cython
 cimport numpy as cnp
 
+from shmkit._buffers cimport get_bytes
 from shmkit._core cimport (
     OK, RECORD_ALIGN, RECORD_ARRAY, RECORD_ARRAY_ALIGN, RECORD_BYTES, RING_ROWS_BATCH, ring_abort, ring_commit,
     ring_fill, ring_publish, ring_reserve, ring_reserved, ring_send_rows, status_t,
@@ -117,7 +118,7 @@ cdef class SendingEnd(End):
         if isinstance(data, np.generic):
             return self.put_array(np.asarray(data), timeout, wait)
         try:
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+            get_bytes(data, &buffer, PyBUF_SIMPLE)
         except (TypeError, BufferError) as error:
             raise TypeError(
                 f"a ring carries bytes-like objects (contiguous) and NumPy arrays: got {type(data).__name__} ({error})"
@@ -215,7 +216,7 @@ cdef class SendingEnd(End):
         cdef const uint8_t *rows
         if timeout is not None:
             timeout = timeout_clock(timeout)
-        PyObject_GetBuffer(items, &buffer, PyBUF_SIMPLE)
+        get_bytes(items, &buffer, PyBUF_SIMPLE)
         try:
             if buffer.len % size:
                 raise ValueError(f"a buffer of {buffer.len} bytes cannot be cut into records of itemsize {itemsize}")

@@ -27,6 +27,7 @@ from multiprocessing import reduction
 from typing import IO, TYPE_CHECKING, Any, SupportsIndex
 
 from shmkit._owned import Owner
+from shmkit._plain_view import plain_view
 from shmkit.errors import Refused
 from shmkit.segment.trouble import check_room, explain
 from shmkit.signals import ProcessHandle
@@ -248,7 +249,8 @@ class MemoryFile(_Descriptor):
 
     def write(self, data: Buffer, offset: int = 0) -> int:
         """Write all of it at ``offset``, making the file longer as needed; returns how much that is."""
-        view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
+        given = plain_view(data)
+        view = given.cast("B") if given.nbytes else memoryview(b"")
         done = 0
         while done < view.nbytes:
             done += os.pwrite(self.fileno(), view[done:], offset + done)

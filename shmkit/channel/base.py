@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmkit._ending import close_at_end
 from shmkit._owned import exchanged
+from shmkit._plain_view import plain_view
 from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode
 from shmkit.channel.turn import ChannelStatistics, Turn, take_turn
 from shmkit.channel.waits import Waits
@@ -489,7 +490,7 @@ class Channel(Waits):
 
 def _writable(buffer: Buffer | npt.NDArray[Any]) -> memoryview:
     given: Any = buffer  # an array is a buffer too, which its stubs say from Python 3.12 on
-    view = memoryview(given)
+    view = plain_view(given)
     if view.readonly or not view.contiguous:
         raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
     return view.cast("B") if view.nbytes else memoryview(bytearray())

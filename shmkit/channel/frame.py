@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmkit._describe import describe, restore
+from shmkit._plain_view import plain_view
 from shmkit.array import SharedArray
 from shmkit.channel.presence import NOTE_SIZE, Presence, myself
 from shmkit.errors import RecordCorrupt, RecordTooLarge
@@ -139,10 +140,10 @@ def bytes_frame(data: Any) -> Frame:
     """The frame of bytes, or of anything contiguous that has a buffer."""
     if type(data) is bytes:
         return Frame(BYTES, b"", [data], len(data))
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray) and not data.dtype.hasobject:
         view = _flat(data if data.flags.c_contiguous or data.flags.f_contiguous else np.ascontiguousarray(data))
         return Frame(BYTES, b"", [view], view.nbytes)
-    view = memoryview(data)
+    view = plain_view(data)
     if not view.contiguous:
         raise ValueError(f"bytes that are sent lie in one piece: got a {type(data).__name__} that does not")
     flat = view.cast("B") if view.nbytes else memoryview(b"")

@@ -12,6 +12,7 @@ import zlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from shmkit._plain_view import plain_view
 from shmkit.errors import ChannelError, Closed, LayoutMismatch, NoSpace, RecordTooLarge
 from shmkit.log.checks import check_file, sign, take_writer
 from shmkit.log.layout import (
@@ -323,7 +324,7 @@ class LogWriter:
 
 def _parts(data: Any) -> list[memoryview]:
     buffers = data if isinstance(data, (list, tuple)) else [data]
-    views = [memoryview(buffer) for buffer in buffers]
+    views = [plain_view(buffer) for buffer in buffers]
     if not all(view.contiguous for view in views):
         raise ValueError("the bytes of a record lie in one piece, or in several: a buffer is not contiguous")
     return [view.cast("B") for view in views if view.nbytes]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmkit._plain_view import plain_view
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -12,7 +14,7 @@ __all__ = ["PosixQueueStatistics", "SysVQueueStatistics", "bytes_in", "flat"]
 
 def flat(message: Buffer) -> memoryview:
     """The memory of what is no bytes; TypeError and ValueError for what is no message."""
-    view = memoryview(message)
+    view = plain_view(message)
     if not view.c_contiguous:
         raise ValueError(
             "a message is contiguous memory: got strided memory, of which numpy.ascontiguousarray makes a copy"

@@ -21,6 +21,7 @@ import numpy as np
 from shmkit import _make_array
 from shmkit._describe import describe, restore
 from shmkit._map import Mapping
+from shmkit._plain_view import plain_view
 from shmkit.array import SharedArray, mapping_of
 from shmkit.errors import EndOfStream, RecordCorrupt, SegmentError
 from shmkit.segment import Segment
@@ -49,7 +50,7 @@ def send_descriptors(
     numbers = [item if isinstance(item, int) else int(item.fileno()) for item in descriptors]
     if not 0 < len(numbers) <= DESCRIPTORS_MOST:
         raise ValueError(f"from 1 to {DESCRIPTORS_MOST} descriptors go with one message: got {len(numbers)}")
-    view = memoryview(data).cast("B")
+    view = plain_view(data).cast("B")
     if not view.nbytes:
         raise ValueError("descriptors travel with at least one byte of data")
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", numbers))]

@@ -18,7 +18,7 @@ FLOORS: dict[int, list[list[str]]] = {
     0: [
         [
             *["_layout.h", "_atomics.h", "_process.h", "_lease.h", "_failpoint.h", "_copy.h"],
-            *["errors", "sizes", "_ending", "_foreign", "waiting", "include"],
+            *["errors", "sizes", "_ending", "_foreign", "waiting", "include", "_plain_view"],
         ],
         ["_awaiting"],  # for an event loop, what a descriptor says
         # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; what
@@ -52,7 +52,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_core_pair"],  # those of pipes, in terms of heaps
     ],
     1: [
-        ["_map", "_describe"],
+        ["_map", "_describe", "_buffers"],
         ["_header"],  # what a mapping's first bytes say of it
         ["_make"],  # makes what a Mapping then owns
         ["_make_array"],  # … and arrays in it, with NumPy, which that does without
