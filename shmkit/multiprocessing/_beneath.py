@@ -39,9 +39,7 @@ class LockBeneath(Lock, _Beneath):
 
     _is_mine = Lock._is_owned
     _is_zero = Lock.locked
-
-    def _count(self) -> int:
-        return int(self._is_owned())
+    _count = Lock._times_here
 
     def _get_value(self) -> int:
         return int(not self.locked())
@@ -51,9 +49,6 @@ class RLockBeneath(RLock, LockBeneath):
     """A lock that its thread may acquire again."""
 
     kind = MUTEX
-
-    def _count(self) -> int:
-        return self._recursion_count()
 
 
 class SemaphoreBeneath(Semaphore, _Beneath):
