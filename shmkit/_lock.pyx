@@ -240,7 +240,7 @@ cdef class Lock(Primitive):
 
     def __repr__(self) -> str:
         cdef uint64_t word
-        cdef str what = f"shmkit.{type(self).__name__} object"
+        cdef str what = f"shmkit.{self.called()} object"
         if self.name is not None:
             what += f" {self.name!r}"
         if self.shut or self.mapping is None:

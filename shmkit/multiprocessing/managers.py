@@ -115,6 +115,9 @@ class _Lock:
     def locked(self) -> bool:
         return self._held
 
+    def __repr__(self) -> str:  # as of what it stands for: it is what str() of a proxy is
+        return f"<{'locked' if self._held else 'unlocked'} _thread.lock object at {id(self):#x}>"
+
     def __enter__(self) -> bool:
         return self.acquire()
 
@@ -146,6 +149,11 @@ class _RLock(_Lock):
         if self._count == 0:
             self._owner = None
             super().release()
+
+    def __repr__(self) -> str:
+        owner, state = self._owner, "locked" if self._held else "unlocked"
+        number = 0 if owner is None else owner.ident
+        return f"<{state} _thread.RLock object owner={number} count={self._count} at {id(self):#x}>"
 
     # What threading.Condition asks of a lock.
 
@@ -179,6 +187,9 @@ class _Queue(queue.Queue):  # type: ignore[type-arg]
             self.not_empty.notify()  # which it was told instead of somebody else
             raise EOFError("the client that waited for an item has ended")
         return super()._get()
+
+    def __repr__(self) -> str:
+        return f"<queue.Queue object at {id(self):#x}>"
 
 
 class SyncManager(_theirs.SyncManager):

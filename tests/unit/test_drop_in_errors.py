@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import threading
 from multiprocessing import shared_memory
 from typing import Any
@@ -88,3 +89,75 @@ def test_a_barrier_that_nobody_passes(parties: int) -> None:
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait(0.001)
     assert barrier.broken
+
+
+def test_messages_have_the_users_words() -> None:
+    lock, recursive, bounded = ours.Lock(), ours.RLock(), ours.BoundedSemaphore(1)
+    for call, words in (
+        (lock.release, "the anonymous Lock was released too often"),
+        (recursive.release, "the anonymous RLock was released by a thread that does not hold it"),
+        (bounded.release, "the anonymous BoundedSemaphore was released too often"),
+    ):
+        with pytest.raises((ValueError, AssertionError), match=words):
+            call()
+    semaphore = ours.Semaphore(2**31 - 1)
+    for made in (lock, recursive, bounded, semaphore):
+        assert "Beneath" not in repr(made._semlock)
+        assert f"shmkit.{type(made).__name__}" in repr(made._semlock)
+    with pytest.raises(ValueError, match="the anonymous Semaphore was released too often"):
+        semaphore.release()
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_pool_that_is_not_made_leaves_nothing_to_say(
+    installed: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    if installed:
+        shmkit.install(only={"pool"})
+    try:
+        with pytest.raises(TypeError, match="foo"):
+            (multiprocessing if installed else ours).Pool(1, foo=5)  # type: ignore[call-arg]
+    finally:
+        shmkit.uninstall()
+    assert unraisable == []
+    assert capfd.readouterr() == ("", "")
+
+
+def without_addresses(text: str) -> str:
+    return re.sub(r"(0x|owner=)[0-9a-f]+", r"\1…", text)
+
+
+def test_what_managers_objects_look_like() -> None:
+    """str() of a proxy is what the object in the server says of itself."""
+
+    def shown(manager: Any) -> list[str]:
+        lock, recursive = manager.Lock(), manager.RLock()
+        made = [lock, recursive, manager.Condition(), manager.Queue(), manager.JoinableQueue(), manager.Event()]
+        texts = [str(one) for one in made]
+        lock.acquire()
+        recursive.acquire()
+        return [without_addresses(text) for text in (*texts, str(lock), str(recursive))]
+
+    with multiprocessing.Manager() as theirs, ours.Manager() as mine:
+        assert shown(mine) == shown(theirs)
+
+
+def fail() -> None:
+    raise LookupError("nothing there")
+
+
+def test_an_initializer_that_fails_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    with shmkit.Executor(1, initializer=fail) as executor:
+        with pytest.raises(Exception, match="initializer fail raised LookupError: nothing there") as caught:
+            executor.submit(int).result(60)
+        assert type(caught.value).__name__ == "BrokenProcessPool"
+        with pytest.raises(Exception, match="initializer fail raised LookupError"):
+            executor.submit(int)
+    capfd.readouterr()
+
+
+def test_an_unknown_choice_is_shown_as_it_was_given() -> None:
+    with pytest.raises(ValueError, match="got b'lock'"):
+        shmkit.install(only=b"lock")  # type: ignore[arg-type]
