@@ -18,15 +18,21 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from shmkit.multiprocessing._same import attributes_of
+from shmkit.multiprocessing.shared_memory import ShareableList, SharedMemory
 from shmkit.signals import ProcessHandle
 from shmkit.waiting import Deadline
 
-__all__ = ["SyncManager"]
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 __getattr__, __dir__ = attributes_of(_theirs)
+
+BaseManager = _theirs.BaseManager
+BaseProxy = _theirs.BaseProxy
+Token = _theirs.Token
 
 LOOK_EVERY = 0.05  # seconds between two looks whether the holder of a lock lives
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -200,6 +206,34 @@ class SyncManager(_theirs.SyncManager):
     @classmethod
     def _stands_for(cls, kind: type) -> bool:
         return kind is _theirs.SyncManager  # what is derived has a registry, and is passed to its server by its name
+
+
+class SharedMemoryManager(_theirs.SharedMemoryManager):
+    """A manager, in a process of its own, that removes the shared memory which it was asked for when it ends."""
+
+    _address: Any
+    _authkey: Any
+    _Client: Any
+
+    def SharedMemory(self, size: int) -> SharedMemory:  # noqa: N802
+        """A new block of that size."""
+        made = SharedMemory(create=True, size=size)
+        self._track(made)
+        return made
+
+    def ShareableList(self, sequence: Iterable[Any] | None) -> ShareableList:  # noqa: N802
+        """A new list of these."""
+        made = ShareableList(sequence)
+        self._track(made.shm)
+        return made
+
+    def _track(self, memory: Any) -> None:
+        try:
+            with self._Client(self._address, authkey=self._authkey) as conn:
+                _theirs.dispatch(conn, None, "track_segment", (memory.name,))  # type: ignore[attr-defined]
+        except BaseException:
+            memory.unlink()
+            raise
 
 
 _made: Any
