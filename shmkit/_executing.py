@@ -24,7 +24,7 @@ from shmkit._claims import WORKERS_MOST, Claims
 from shmkit._future import Future, finish
 from shmkit._lock import Lock
 from shmkit._tasks import Pace, how_it_ended, refer
-from shmkit._working import GONE, LEAVES, SUCCEEDED, work
+from shmkit._working import GONE, LEAVES, SUCCEEDED, UNFIT, work
 from shmkit.errors import Full
 from shmkit.queue import Queue
 
@@ -121,6 +121,7 @@ class Core:
         self.pace = Pace(2 * most, ON_THE_WAY)  # how many may be under way
         self.processes: dict[int, Any] = {}  # by pid
         self.numbers: dict[int, Any] = {}  # processes by the number that they claim tasks with
+        self.unfit: dict[int, str] = {}  # by pid of a worker: what its initializer raised
         self.idle = 0  # workers that were started for a task, and have done it: as the standard library counts them
         self.refusal: Exception | None = None
         self.broken: str | bool = False
@@ -284,6 +285,9 @@ class Core:
                 if status == GONE:
                     gone.append(value)
                     continue
+                if status == UNFIT:
+                    self.unfit[self.numbers[value[0]].pid] = value[1]
+                    continue
                 future = self.under_way.pop(ticket, None)
                 if future is None:
                     continue
@@ -305,7 +309,7 @@ class Core:
             self._cancel()
         unexpected = [self.processes[pid] for pid in gone if pid in self.processes]
         if unexpected and (self.under_way or self.waiting or not self._stops()):
-            self._break("; ".join(map(_end_of, unexpected)), None)
+            self._break("; ".join(map(self._end_of, unexpected)), None)
             return
         for process in unexpected:
             self._forget(process)
@@ -455,7 +459,8 @@ class Core:
                     self.results.put((0, GONE, watched[ready]))
             told &= self.processes.keys()
 
-
-def _end_of(process: Any) -> str:
-    process.join()
-    return how_it_ended(process.pid, process.exitcode)
+    def _end_of(self, process: Any) -> str:
+        process.join()
+        ended: str = how_it_ended(process.pid, process.exitcode)
+        why = self.unfit.get(process.pid)
+        return ended if why is None else f"{ended}: {why}"

@@ -253,7 +253,9 @@ SHMKIT_ASSERT(sizeof(record_array_t) == 8, "shape stands on a multiple of 8");
  *          LOCK_LOST         an heir released it without saying so: never to be had again
  *          Changed by compare-and-swap only: 0 → held by whoever acquires, held → 0 by whoever releases, held by a dead one →
  *          held by its one heir.
- * depth, thread   of a recursive lock: how often, and which thread of the holder (0: none); stored by the holder only. */
+ * depth    of a recursive lock: how often it is held; stored by the holder only
+ * thread   which thread of the holder acquired it (0: none); stored by the holder only.  A recursive lock is cleared of it
+ *          before it is released; any other keeps that of its last holder, which is no more than a remark. */
 #define LOCK_INCONSISTENT 1u
 #define LOCK_LOST 2u
 

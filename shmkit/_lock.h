@@ -174,21 +174,25 @@ static inline uint64_t lock_thread(const lock_t *lock) {
     return ((uint64_t)pthread_self() ^ lock->held * 0x9e3779b97f4a7c15u) | 1;
 }
 
-/* Does this very thread hold it? */
-static inline int rlock_mine(const lock_t *lock) {
-    /* relaxed: only this thread ever stores its own number, and clears it before it releases */
+/* Does this very thread hold it?  Of a lock that is not recursive: has it, and not another thread of this process, acquired it? */
+static inline int lock_thread_mine(const lock_t *lock) {
+    /* relaxed: only this thread ever stores its own number, and clears it before it releases a recursive lock */
     return lock_mine(lock) && load_relaxed_u64(&lock->cell->thread) == lock_thread(lock);
 }
 
 /* The lock has just become this thread's. */
+static ALWAYS_INLINE void lock_enter(lock_t *lock) {
+    store_relaxed_u64(&lock->cell->thread, lock_thread(lock)); /* relaxed: see lock_thread_mine */
+}
+
 static ALWAYS_INLINE void rlock_enter(lock_t *lock, uint32_t depth) {
-    store_relaxed_u64(&lock->cell->thread, lock_thread(lock)); /* relaxed: see rlock_mine */
+    lock_enter(lock);
     store_relaxed_u32(&lock->cell->depth, depth);
 }
 
 /* Acquires again what this thread holds.  OK, FULL (it does not hold it) or TOO_MANY. */
 static ALWAYS_INLINE status_t rlock_again(lock_t *lock) {
-    if (!rlock_mine(lock))
+    if (!lock_thread_mine(lock))
         return FULL;
     const uint32_t depth = load_relaxed_u32(&lock->cell->depth);
     if (depth == UINT32_MAX)
@@ -200,14 +204,14 @@ static ALWAYS_INLINE status_t rlock_again(lock_t *lock) {
 /* Gives up all levels; the caller holds it.  *depth receives how many there were. */
 static inline status_t rlock_give_all(lock_t *lock, uint32_t *depth) {
     *depth = load_relaxed_u32(&lock->cell->depth);
-    store_relaxed_u64(&lock->cell->thread, 0); /* relaxed: before the word is free, see rlock_mine */
+    store_relaxed_u64(&lock->cell->thread, 0); /* relaxed: before the word is free, see lock_thread_mine */
     store_relaxed_u32(&lock->cell->depth, 0);
     return lock_give(lock);
 }
 
 /* OK; NOT_HELD: by this thread; LOST, as of any lock: so that a `with` block that learns of it within ends with that. */
 static ALWAYS_INLINE status_t rlock_give(lock_t *lock) {
-    if (!rlock_mine(lock))
+    if (!lock_thread_mine(lock))
         return load_relaxed_u64(&lock->cell->word) == LOCK_LOST ? LOST : NOT_HELD; /* relaxed: it never changes again */
     uint32_t depth = load_relaxed_u32(&lock->cell->depth);
     if (depth > 1) {

@@ -129,8 +129,11 @@ cdef class Lock(Primitive):
         status = lock_try(&wait)
         if status == FULL and block:
             if lock_spin(&self.lock, SPIN_WITH_GIL_NS) and lock_take(&self.lock):
-                return True
-            status = <status_t>self.wait_rounds(round_of_lock, &wait, deadline)
+                status = OK
+            else:
+                status = <status_t>self.wait_rounds(round_of_lock, &wait, deadline)
+        if status == OK or status == INHERITED:
+            lock_enter(&self.lock)
         return self.won(status, &wait)
 
     cdef int retake(self, uint32_t depth) except -1:
@@ -147,8 +150,11 @@ cdef class Lock(Primitive):
                 status = <status_t>self.wait_rounds(round_of_lock, &wait, FOREVER)
             except BaseException as error:
                 interruption = error  # of a handle that is closed meanwhile: Closed, after each slice
-        if isinstance(self, RLock) and (status == OK or status == INHERITED):
-            rlock_enter(&self.lock, depth)
+        if status == OK or status == INHERITED:
+            if isinstance(self, RLock):
+                rlock_enter(&self.lock, depth)
+            else:
+                lock_enter(&self.lock)
         if interruption is not None:
             raise interruption
         self.won(status, &wait)
@@ -165,7 +171,7 @@ cdef class Lock(Primitive):
 
     cdef bint mine(self) except -1:
         self.enter()
-        return rlock_mine(&self.lock) if isinstance(self, RLock) else lock_mine(&self.lock)
+        return lock_thread_mine(&self.lock)
 
     @cython.binding(False)
     def acquire(self, block=True, timeout=None) -> bool:
@@ -174,6 +180,7 @@ cdef class Lock(Primitive):
         OwnerDied, holding the lock, if its holder died; NotRecoverable if it is lost.
         """
         if timeout is None and self.generation == generation[0] and lock_take(&self.lock):
+            lock_enter(&self.lock)
             return True
         return self.take(block, timeout)
 
@@ -190,6 +197,7 @@ cdef class Lock(Primitive):
     @cython.binding(False)
     def __enter__(self) -> bool:
         if self.generation == generation[0] and lock_take(&self.lock):
+            lock_enter(&self.lock)
             return True
         return self.take(True, None)
 
@@ -221,9 +229,18 @@ cdef class Lock(Primitive):
     def _is_owned(self) -> bool:
         return self.mine()
 
+    @cython.binding(False)
+    def _times_here(self) -> int:
+        """How often this process has acquired it, whichever of its threads did."""
+        self.enter()
+        if not lock_mine(&self.lock):
+            return 0
+        # relaxed: it may change at once
+        return load_relaxed_u32(&self.lock.cell.depth) if isinstance(self, RLock) else 1
+
     def __repr__(self) -> str:
         cdef uint64_t word
-        cdef str what = f"shmkit.{type(self).__name__} object"
+        cdef str what = f"shmkit.{self.called()} object"
         if self.name is not None:
             what += f" {self.name!r}"
         if self.shut or self.mapping is None:

@@ -19,6 +19,7 @@ cdef class Member:
     # Its descriptor is the one that the kernel is asked through, unless an own one was opened.
     cdef Mapping mapping
     cdef int own_fd
+    cdef Member heir                 # in a forked child: this process, until nothing asks through the parent's any more
     cdef readonly uint64_t generation
     cdef object __weakref__
 

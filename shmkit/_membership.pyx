@@ -15,7 +15,7 @@ cimport cython
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport LEASE_MEMBERS, LEASE_UNKNOWN, lease_ask_span
-from shmkit._map cimport Mapping, fork_generation
+from shmkit._map cimport Facts, Mapping, fork_generation
 
 import os
 import weakref
@@ -92,6 +92,26 @@ cdef Member member_of(Mapping mapping):
     return known
 
 
+def _join_in_child():
+    """In a forked child, which may close all descriptors before it uses a lock (a daemon does): without that of the
+    anonymous segment that its locks stand in it could not join later.  Heaps it joins when it uses them."""
+    cdef Member known
+    cdef Facts facts
+    for reference in list(_members.values()):
+        known = reference()
+        if known is None or known.generation == generation[0]:
+            continue
+        facts = known.mapping.facts
+        if facts.path is None and facts.head.kind == SEGMENT_KIND_SYNC:
+            try:
+                known.heir = member_of(known.mapping)
+            except (SegmentError, OSError):
+                pass  # as at its first use, which says so
+
+
+os.register_at_fork(after_in_child=_join_in_child)
+
+
 cdef Member known_as(tuple key):
     reference = _members.get(key)
     cdef Member known = None if reference is None else reference()
@@ -111,14 +131,25 @@ cdef Member join(Mapping mapping):
         fd = made.own_fd = reopen(mapping)
     if fd < 0:
         raise SegmentError(
-            f"{label} has no file that the kernel could be asked through who lives: it was unlinked (or its descriptor "
-            "closed) before the first primitive was placed in it, or it is a raw SysV segment"
+            f"{label} has no file that the kernel could be asked through who lives: {why_no_file(mapping)}"
         )
     error = member_join(&made.own, fd, lease_key(mapping.own.dev, mapping.own.inode), os.getpid())
     if error:
         why = f"{label}: no lease for this process: {why_no_lease(error, fd, made.own.key)}"
         raise SegmentError(why) if error == EBADF else OSError(error, why)
     return made
+
+
+cdef str why_no_file(Mapping mapping):
+    """Why there is no descriptor of the segment's file, and what to do."""
+    if mapping.facts.backing == "sysv":
+        return "it is a SysV segment; place primitives in one of another backing"
+    if mapping.facts.path is not None:
+        return "it was unlinked; use what stands in it once in this process before that"
+    return (
+        "its descriptor was closed (os.closerange?) before this process had a part in it; use what stands in it once "
+        "before that, or close descriptors of your own only"
+    )
 
 
 cdef str why_no_lease(int error, int fd, uint64_t key):

@@ -39,4 +39,5 @@ cdef class Primitive:
     cdef int check_kind(self, uint64_t room, uint64_t size, uint32_t kind) except -1
     cdef int enter(self) except -1
     cdef int wait_rounds(self, round_t round, void *of, uint64_t deadline_ns) except -1
+    cdef str called(self)
     cdef int refuse(self, str rule, object value) except -1

@@ -263,9 +263,13 @@ cdef class Primitive:
 
     # --- living ------------------------------------------------------------------------------------------------
 
+    cdef str called(self):
+        """What it is called in messages: its class's name, unless that says another."""
+        return getattr(type(self), "_called", type(self).__name__)
+
     def _label(self):
         name = None if self.segment is None else self.segment.name
-        what = type(self).__name__
+        what = self.called()
         return f"the anonymous {what}" if name is None else f"{what} {name!r}" if self.at == 0 else (
             f"{what} at {self.at} of segment {name!r}"
         )
@@ -276,10 +280,10 @@ cdef class Primitive:
     cdef int check_kind(self, uint64_t room, uint64_t size, uint32_t kind) except -1:
         """LayoutMismatch unless there is room for the cell's first `size` bytes, and it is of that kind."""
         if room < size:
-            self.refuse(f"a {type(self).__name__} has at least {size} bytes", room)
+            self.refuse(f"a {self.called()} has at least {size} bytes", room)
         found = cell_kind(self.cell)
         if found != kind:
-            self.refuse(f"the kind of a {type(self).__name__} is {kind_text(kind)}", kind_text(found))
+            self.refuse(f"the kind of a {self.called()} is {kind_text(kind)}", kind_text(found))
         return 0
 
     cdef int enter(self) except -1:

@@ -190,7 +190,7 @@ cdef class Semaphore(Primitive):
         return self.owners != 0
 
     def __repr__(self) -> str:
-        cdef str what = f"shmkit.{type(self).__name__}"
+        cdef str what = f"shmkit.{self.called()}"
         if self.name is not None:
             what += f" {self.name!r}"
         if self.shut or self.mapping is None:

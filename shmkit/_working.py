@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shmkit._lock import Lock
     from shmkit.queue import Queue
 
-__all__ = ["FAILED", "GONE", "LEAVES", "PASSED_OVER", "SUCCEEDED", "work"]
+__all__ = ["FAILED", "GONE", "LEAVES", "PASSED_OVER", "SUCCEEDED", "UNFIT", "work"]
 
 # What a worker says of a task, (ticket, status, value); one that leaves adds its number, times 4.
 FAILED = 0
@@ -24,6 +24,7 @@ SUCCEEDED = 1
 LEAVES = 2
 PASSED_OVER = -1  # it was withdrawn
 GONE = -2  # not a worker's word: what who watches them says of a process that has ended
+UNFIT = -3  # value: a worker's number, and what its initializer raised
 
 _with_traceback: Any = _process._ExceptionWithTraceback
 
@@ -45,8 +46,9 @@ def work(
     if initializer is not None:
         try:
             initializer(*initargs)
-        except BaseException:
+        except BaseException as error:
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
+            _report_unfit(results, number, initializer, error)
             return  # which breaks the executor
     left = most or -1
     while True:
@@ -77,6 +79,17 @@ def work(
             return
         # What was got, and what was made of it, may be large, and is not to outlive the task.
         del task, message
+
+
+def _report_unfit(results: Queue, number: int, initializer: Any, error: BaseException) -> None:
+    from traceback import format_exception_only
+
+    what = getattr(initializer, "__qualname__", None) or repr(initializer)
+    why = "".join(format_exception_only(type(error), error)).strip()
+    try:
+        results.put((0, UNFIT, (number, f"its initializer {what} raised {why}")), False)
+    except Exception:
+        pass  # that it ended is seen
 
 
 def _deliver(results: Queue, message: Any, executor_lives: Lock) -> bool:

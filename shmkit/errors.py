@@ -10,7 +10,8 @@
     │                   RecordCorrupt · NoPeer (ConnectionRefusedError) · Refused (PermissionError)
     │                   OneWay (io.UnsupportedOperation)
     ├─ LockError        OwnerDied · NotRecoverable · NotOwner (RuntimeError, AssertionError)
-    │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError)
+    │                   ReleasedTooOften (ValueError, RuntimeError) · InvalidPermits (ValueError, OSError,
+    │                   OverflowError)
     │                   BrokenBarrier (threading.BrokenBarrierError)
     ├─ RecordTooLarge   (ValueError)
     └─ WorkerDied       (RuntimeError)
@@ -226,8 +227,11 @@ class ReleasedTooOften(LockError, ValueError, RuntimeError):
     """Nobody holds what was to be released.  (``multiprocessing`` raises ValueError, ``threading`` RuntimeError.)"""
 
 
-class InvalidPermits(LockError, _WithErrno, ValueError):
-    """A semaphore cannot have that many permits.  (``multiprocessing`` raises OSError, ``threading`` ValueError.)"""
+class InvalidPermits(LockError, _WithErrno, ValueError, OverflowError):
+    """A semaphore cannot have that many permits.
+
+    (``multiprocessing`` raises OSError, or OverflowError for more than a C int holds, ``threading`` ValueError.)
+    """
 
     _errno = errno.EINVAL
 

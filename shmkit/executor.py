@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from operator import index
 from typing import Any, TypeVar
 
 from shmkit._claims import WORKERS_MOST
@@ -49,7 +50,7 @@ class Executor(futures.Executor):
     ) -> None:
         if max_workers is None:
             max_workers = _processors()
-        elif max_workers <= 0:
+        elif index(max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
         elif max_workers > WORKERS_MOST:
             raise ValueError(f"max_workers must be <= {WORKERS_MOST}")

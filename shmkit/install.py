@@ -37,7 +37,7 @@ def install(only: Iterable[str] | None = None) -> None:
     reached too, as the classes themselves are changed.  Objects
     that exist stay what they are.  Raises ValueError for a word that is none of these.
     """
-    asked = groups() if only is None else frozenset([only] if isinstance(only, str) else only)
+    asked = groups() if only is None else frozenset([only] if isinstance(only, (str, bytes)) else only)
     if unknown := asked - groups():
         raise ValueError(f"only takes {', '.join(map(repr, sorted(groups())))}: got {', '.join(map(repr, unknown))}")
     with _State.lock:

@@ -7,6 +7,7 @@ They take the arguments, and answer and raise what those of ``multiprocessing`` 
 from __future__ import annotations
 
 from functools import partial
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     _InLoops = WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting]
 
 __all__ = ["Backpressure", "JoinableQueue", "Queue", "SimpleQueue"]
+
+ITEMS_MOST = 2**31 - 1  # what the standard library counts to
 
 Backpressure = Literal["block", "raise", "drop_oldest", "drop_newest"]
 
@@ -87,6 +90,8 @@ class Queue(_Awaited):
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None, backpressure: Backpressure = "block") -> None:
+        if index(maxsize) > ITEMS_MOST:
+            raise OverflowError(f"a queue's maxsize is at most {ITEMS_MOST}: got {maxsize}")
         self._make(maxsize, backpressure, None)
 
     @classmethod

@@ -34,14 +34,14 @@ class _Beneath(Primitive):
 class LockBeneath(Lock, _Beneath):
     """A lock; what a killed process held goes on to the next."""
 
+    _called = "Lock"
+
     def __init__(self) -> None:
         super().__init__(on_owner_death="recover")
 
     _is_mine = Lock._is_owned
     _is_zero = Lock.locked
-
-    def _count(self) -> int:
-        return int(self._is_owned())
+    _count = Lock._times_here
 
     def _get_value(self) -> int:
         return int(not self.locked())
@@ -50,15 +50,14 @@ class LockBeneath(Lock, _Beneath):
 class RLockBeneath(RLock, LockBeneath):
     """A lock that its thread may acquire again."""
 
+    _called = "RLock"
     kind = MUTEX
-
-    def _count(self) -> int:
-        return self._recursion_count()
 
 
 class SemaphoreBeneath(Semaphore, _Beneath):
     """A number of permits."""
 
+    _called = "Semaphore"
     maxvalue = 2**31 - 1
     _get_value = Semaphore.get_value
     _is_zero = Semaphore.locked
@@ -73,6 +72,7 @@ class SemaphoreBeneath(Semaphore, _Beneath):
 class BoundedBeneath(BoundedSemaphore, SemaphoreBeneath):
     """A number of permits that cannot grow."""
 
+    _called = "BoundedSemaphore"
     maxvalue: int
 
     def __init__(self, value: int = 1) -> None:

@@ -18,15 +18,21 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from shmkit.multiprocessing._same import attributes_of
+from shmkit.multiprocessing.shared_memory import ShareableList, SharedMemory
 from shmkit.signals import ProcessHandle
 from shmkit.waiting import Deadline
 
-__all__ = ["SyncManager"]
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 __getattr__, __dir__ = attributes_of(_theirs)
+
+BaseManager = _theirs.BaseManager
+BaseProxy = _theirs.BaseProxy
+Token = _theirs.Token
 
 LOOK_EVERY = 0.05  # seconds between two looks whether the holder of a lock lives
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -115,6 +121,9 @@ class _Lock:
     def locked(self) -> bool:
         return self._held
 
+    def __repr__(self) -> str:  # as of what it stands for: it is what str() of a proxy is
+        return f"<{'locked' if self._held else 'unlocked'} _thread.lock object at {id(self):#x}>"
+
     def __enter__(self) -> bool:
         return self.acquire()
 
@@ -146,6 +155,11 @@ class _RLock(_Lock):
         if self._count == 0:
             self._owner = None
             super().release()
+
+    def __repr__(self) -> str:
+        owner, state = self._owner, "locked" if self._held else "unlocked"
+        number = 0 if owner is None else owner.ident
+        return f"<{state} _thread.RLock object owner={number} count={self._count} at {id(self):#x}>"
 
     # What threading.Condition asks of a lock.
 
@@ -180,6 +194,9 @@ class _Queue(queue.Queue):  # type: ignore[type-arg]
             raise EOFError("the client that waited for an item has ended")
         return super()._get()
 
+    def __repr__(self) -> str:
+        return f"<queue.Queue object at {id(self):#x}>"
+
 
 class SyncManager(_theirs.SyncManager):
     """A manager of the usual shared objects, in a process of its own."""
@@ -189,6 +206,34 @@ class SyncManager(_theirs.SyncManager):
     @classmethod
     def _stands_for(cls, kind: type) -> bool:
         return kind is _theirs.SyncManager  # what is derived has a registry, and is passed to its server by its name
+
+
+class SharedMemoryManager(_theirs.SharedMemoryManager):
+    """A manager, in a process of its own, that removes the shared memory which it was asked for when it ends."""
+
+    _address: Any
+    _authkey: Any
+    _Client: Any
+
+    def SharedMemory(self, size: int) -> SharedMemory:  # noqa: N802
+        """A new block of that size."""
+        made = SharedMemory(create=True, size=size)
+        self._track(made)
+        return made
+
+    def ShareableList(self, sequence: Iterable[Any] | None) -> ShareableList:  # noqa: N802
+        """A new list of these."""
+        made = ShareableList(sequence)
+        self._track(made.shm)
+        return made
+
+    def _track(self, memory: Any) -> None:
+        try:
+            with self._Client(self._address, authkey=self._authkey) as conn:
+                _theirs.dispatch(conn, None, "track_segment", (memory.name,))  # type: ignore[attr-defined]
+        except BaseException:
+            memory.unlink()
+            raise
 
 
 _made: Any

@@ -36,6 +36,7 @@ PATIENCE = 0.5  # seconds until it is tried again to start a worker
 class Pool(_theirs.Pool):
     """A pool of worker processes; see ``multiprocessing.pool.Pool``, which it is."""
 
+    _state: str = _theirs.INIT  # for __del__, whatever becomes of __init__
     _wrap_exception: bool
     _initializer: Any
     _initargs: Any
@@ -53,9 +54,7 @@ class Pool(_theirs.Pool):
         maxtasksperchild: Any = None,
         context: Any = None,
     ) -> None:
-        # First of all, for __del__.
         self._pool: list[Any] = []
-        self._state: str = _theirs.INIT
         if processes is None:
             processes = _processors()
         if processes < 1:

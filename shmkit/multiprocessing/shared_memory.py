@@ -6,6 +6,7 @@ these to theirs.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing.shared_memory as _theirs
 import struct
 import zlib
@@ -19,6 +20,7 @@ from shmkit.multiprocessing import _tracking
 from shmkit.multiprocessing._same import attributes_of
 from shmkit.segment import Segment
 from shmkit.segment.base import create_raw
+from shmkit.segment.posix import path_of
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -36,6 +38,18 @@ _their_name = _theirs._make_filename  # type: ignore[attr-defined]
 def _new_name() -> str:
     make = _theirs._make_filename  # type: ignore[attr-defined]
     return f"psm_{_header.token() & 0xFFFFFFFF:08x}" if make is _their_name else make()
+
+
+def _check_name(name: Any) -> None:
+    """TypeError, and OSError for what can be no name, where the standard library has them."""
+    if not isinstance(name, str):
+        raise TypeError(f"'name' must be a str: got {name!r}")
+    try:
+        path_of(name)
+    except ValueError as error:
+        if "\0" in name:
+            raise
+        raise OSError(errno.ENAMETOOLONG if len(name) > 63 else errno.EINVAL, str(error)) from None
 
 
 class SharedMemory(_theirs.SharedMemory):
@@ -58,10 +72,12 @@ class SharedMemory(_theirs.SharedMemory):
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
+        if name is not None:
+            _check_name(name)
         self._track = track
-        segment = self._made(name, size) if create else Segment.attach(str(name), raw=True)
+        segment = self._made(name, size) if create or name is None else Segment.attach(name, raw=True)
         self._segment = segment
-        self._name = f"/{segment.name}"
+        self._name = f"/{segment.name if name is None else name}"
         self._size = segment.size
         self._mmap = mapping = segment.mapping
         self._buf = memoryview(mapping)

@@ -204,6 +204,9 @@ class Event(_theirs.Event):
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self._ours.is_set() else 'unset'}>"
 
 
+PARTIES_MOST = 4096
+
+
 class Barrier(_theirs.Barrier):
     """A point that nobody passes until all have come.  It breaks when one of those who came is killed."""
 
@@ -211,15 +214,19 @@ class Barrier(_theirs.Barrier):
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None, *, ctx: Any
     ) -> None:
         self._is_fork_ctx = is_for_forks(ctx)
-        self._ours = _Barrier(parties, action, timeout)
+        self._parties = parties
+        if parties < 1:
+            # Where the standard library makes one, as before Python 3.14, nobody ever passes it.
+            threading.Barrier(parties)
+        self._ours = _Barrier(parties if parties >= 1 else PARTIES_MOST, action, timeout)
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
-        return self._ours
+        return self._ours, self._parties
 
-    def __setstate__(self, ours: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
         self._is_fork_ctx = False
-        self._ours = ours
+        self._ours, self._parties = state
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the others; a number from 0 to parties - 1, another one for each."""
@@ -236,7 +243,7 @@ class Barrier(_theirs.Barrier):
     @property
     def parties(self) -> int:
         """How many have to come."""
-        return self._ours.parties
+        return self._parties
 
     @property
     def n_waiting(self) -> int:

@@ -125,7 +125,7 @@ print("fine")
 
 
 def test_what_needs_a_name_says_what_to_do(face: str) -> None:
-    """Locks and queues that a child has not used before; used before, they go on."""
+    """Queues that a child has not used before; used before, they go on, and locks in any case."""
     run(
         face,
         BARE
@@ -141,8 +141,8 @@ def refused(call):
     else:
         raise AssertionError("it can")
 def child():
-    refused(lock.acquire)
-    refused(event.set)
+    with lock: pass
+    assert not event.is_set()
     refused(queue.get)
     assert array.sum() == 1000
 assert bare(child) == 0

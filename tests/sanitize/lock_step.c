@@ -130,7 +130,7 @@ static void check_rlock(void) {
         return;
     have(&survivor.rlock);
     if (!mine) {
-        EXPECT(!rlock_mine(&survivor.rlock), "the dead one's thread passes for one of the heir's");
+        EXPECT(!lock_thread_mine(&survivor.rlock), "the dead one's thread passes for one of the heir's");
         EXPECT(rlock_give(&survivor.rlock) == NOT_HELD, "a thread that has not entered can leave");
         rlock_enter(&survivor.rlock, 1);
     }

@@ -32,7 +32,7 @@ static status_t lock_release(worker_t *worker) { return lock_give(&worker->party
 
 static status_t rlock_entered(worker_t *worker, status_t status) {
     if (status == OK || status == INHERITED) {
-        EXPECT(!rlock_mine(&worker->party->rlock), "another one's depth");
+        EXPECT(!lock_thread_mine(&worker->party->rlock), "another one's depth");
         rlock_enter(&worker->party->rlock, 1);
         EXPECT(rlock_again(&worker->party->rlock) == OK && rlock_give(&worker->party->rlock) == OK, "a second level");
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import gc
+import multiprocessing
+import multiprocessing.managers
 import os
 import pickle
 import struct
@@ -19,6 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import shmkit
+from shmkit.multiprocessing import managers
 from shmkit.multiprocessing import shared_memory as ours
 from support import Processes
 
@@ -304,3 +308,49 @@ def test_what_a_list_refuses() -> None:
         ours.ShareableList([object()])
     assert list(made) == ["text", 1]
     closed(made)
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_what_a_manager_of_memory_makes(installed: bool) -> None:
+    """Ours, which go with the manager, in a program that has installed them too."""
+    if installed:
+        shmkit.install()
+    package = multiprocessing.managers if installed else managers
+    try:
+        with package.SharedMemoryManager() as manager:
+            memory, items = manager.SharedMemory(8), manager.ShareableList(["a\0", b"b\0", 3])
+            for made in (memory, items.shm, items):
+                assert type(made).__module__ == "shmkit.multiprocessing.shared_memory"
+            assert list(items) == ["a\0", b"b\0", 3]
+            names = memory.name, items.shm.name
+            memory.close()
+            items.shm.close()
+        for name in names:
+            with pytest.raises(FileNotFoundError):
+                ours.SharedMemory(name)
+    finally:
+        shmkit.uninstall()
+
+
+VALUES = """
+import multiprocessing as theirs, multiprocessing.sharedctypes
+import shmkit, shmkit.multiprocessing as ours, shmkit.multiprocessing.sharedctypes
+if sys.argv[1] == "install":
+    shmkit.install()
+package = theirs if sys.argv[1] == "install" else ours
+own, types = package.Lock(), package.sharedctypes
+for value in (
+    types.Value("i", 7), types.Array("i", 3), types.synchronized(types.RawValue("i")), package.Value("i"),
+    package.Array("i", 3), types.Value("i", lock=own),
+):
+    assert type(value.get_lock()).__module__ == "shmkit.multiprocessing.synchronize"
+assert types.Value("i", 7).value == 7 and value.get_lock() is own
+assert not hasattr(types.Value("i", lock=False), "get_lock")
+"""
+
+
+@pytest.mark.parametrize("face", ["drop-in", "install"])
+def test_the_locks_of_values(face: str) -> None:
+    """Wherever they are made."""
+    done = in_child(VALUES, face)
+    assert (done.returncode, done.stderr) == (0, "")
