@@ -201,6 +201,8 @@ class Event(_theirs.Event):
         self._take(ours)
 
     def __repr__(self) -> str:
+        if _theirs.Event.__repr__ is object.__repr__:  # Python 3.10
+            return object.__repr__(self)
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self._ours.is_set() else 'unset'}>"
 
 
@@ -256,6 +258,8 @@ class Barrier(_theirs.Barrier):
         return self._ours.broken
 
     def __repr__(self) -> str:
+        if threading.Barrier.__repr__ is object.__repr__:  # Python 3.10
+            return object.__repr__(self)
         state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
         return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {state}>"
 

@@ -122,6 +122,26 @@ def test_workers_are_killed_at_random_instants(context: Any, trials: int) -> Non
                     assert "was killed by SIGKILL" in str(error)
 
 
+def test_the_standard_librarys_says_less() -> None:
+    """It breaks too, and names neither who died nor of what."""
+    with futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        future = executor.submit(children.kill_itself, signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool) as caught:
+            future.result(WATCHDOG)
+    assert "SIGKILL" not in str(caught.value)
+
+
+def test_under_install() -> None:
+    shmkit.install(only={"executor"})
+    try:
+        with futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+            future = executor.submit(children.kill_itself, signal.SIGKILL)
+            with pytest.raises(BrokenProcessPool, match="was killed by SIGKILL"):
+                future.result(WATCHDOG)
+    finally:
+        shmkit.uninstall()
+
+
 PROGRAM = """
 import multiprocessing, os, sys, time
 import shmkit

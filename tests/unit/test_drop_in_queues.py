@@ -263,10 +263,21 @@ def consume_for_ever(queue: Any, got: Log) -> None:
         got[0] = queue.get() + 1
 
 
-@pytest.mark.parametrize("face", ["stdlib", "drop-in"])
-def test_a_consumer_that_is_killed_while_it_waits(face: str, process: Processes) -> None:
+@pytest.fixture(params=["stdlib", "drop-in", "install"])
+def face(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "install":
+        shmkit.install()
+    yield request.param
+    shmkit.uninstall()
+
+
+@pytest.fixture
+def package(face: str) -> Any:
+    return mp if face == "drop-in" else multiprocessing
+
+
+def test_a_consumer_that_is_killed_while_it_waits(face: str, package: Any, process: Processes) -> None:
     """The standard library's holds the readers' lock, and nobody ever gets again; here the others go on."""
-    package: Any = multiprocessing if face == "stdlib" else mp
     queue = package.Queue()
     got = Log()
     child = process(consume_for_ever, queue, got, context="fork")
@@ -286,6 +297,54 @@ def test_a_consumer_that_is_killed_while_it_waits(face: str, process: Processes)
         queue.join_thread()
     else:
         assert queue.get(timeout=WATCHDOG) == 2
+
+
+def consume(queue: Any, got: Log) -> None:
+    while True:
+        queue.get()
+        got[0] += 1
+
+
+def test_producers_of_a_full_queue_go_on(face: str, package: Any, process: Processes) -> None:
+    """However many consumers were killed; the standard library's wait for room for ever, for want of a consumer."""
+    queue = package.Queue(2)
+    waited = 0
+    for _ in range(5):
+        got = Log()
+        child = process(consume, queue, got, context="fork")
+        try:
+            for number in range(20):
+                queue.put(number, timeout=1.0 if face == "stdlib" else WATCHDOG)
+        except stdlib_queue.Full:
+            waited += 1
+        else:
+            wait_until(lambda: got[0] >= 18)  # noqa: B023
+            if face == "stdlib":
+                wait_until(lambda: not queue._rlock.acquire(False) or queue._rlock.release())
+        child.kill()
+        child.join()
+        if waited:
+            break
+    assert waited == (face == "stdlib")
+    queue.cancel_join_thread()
+    queue.close()
+
+
+def _put_and_forget(queue: Any, put: Any) -> None:
+    for _ in range(100):
+        queue.put(b"x" * 100_000)
+    queue.cancel_join_thread()
+    put.set()
+
+
+def test_cancel_join_thread(package: Any, process: Processes) -> None:
+    """A process that has put more than anybody reads ends all the same."""
+    queue, put = package.Queue(), package.Event()
+    child = process(_put_and_forget, queue, put, context="fork")
+    assert put.wait(WATCHDOG)
+    child.join(WATCHDOG)
+    assert child.exitcode == 0
+    queue.close()
 
 
 def test_exit_waits_for_no_reader(process: Processes) -> None:
