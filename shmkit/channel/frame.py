@@ -53,6 +53,7 @@ __all__ = [
     "note",
     "open_header",
     "parse",
+    "too_large",
 ]
 
 HEADER = struct.Struct("<BBHIQ")
@@ -261,11 +262,16 @@ def open_header(header: bytes | bytearray | memoryview, limit: int, where: str) 
     if meta > META_MOST or (kind in (GREETING, FAREWELL) and (meta or nbytes != NOTE_SIZE)):
         raise RecordCorrupt(f"a message from {where} contradicts itself: kind {kind}, {meta} and {nbytes} bytes")
     if nbytes > limit:
-        raise RecordTooLarge(
-            f"a message of {nbytes} bytes ({format_size(nbytes)}) came through {where}, and this end takes at most "
-            f"{format_size(limit)}: see max_message"
-        )
+        raise too_large(nbytes, limit, where)
     return kind, meta, nbytes
+
+
+def too_large(nbytes: int, limit: int, where: str) -> RecordTooLarge:
+    """What is raised for a message that came and that is more than this end takes."""
+    return RecordTooLarge(
+        f"a message of {nbytes} bytes ({format_size(nbytes)}) came through {where}, and this end takes at most "
+        f"{format_size(limit)}: see max_message"
+    )
 
 
 class Incoming:

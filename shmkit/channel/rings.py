@@ -13,12 +13,12 @@ import numpy as np
 
 from shmkit._ring import Ring
 from shmkit.channel.base import Channel
-from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse
+from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse, too_large
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
 from shmkit.files.watching import Hint
 from shmkit.segment.posix import path_of
-from shmkit.waiting import Deadline
+from shmkit.waiting import Deadline, seconds_of
 
 __all__ = ["RingChannel", "connect_ring", "listen_ring", "pair_ring"]
 
@@ -49,7 +49,7 @@ class RingChannel(Channel):
         self._may_send()
         self._check_size(Frame(ARRAY, b"", [], array.nbytes))
         try:
-            self._ring.send(array, timeout)
+            self._put(array, timeout)
         except TypeError:
             return False  # no dtype that a record can have, or no time-out: the long way says which
         self._count(array.nbytes)
@@ -67,13 +67,31 @@ class RingChannel(Channel):
                 if not ring.try_send(frame.buffers[0]):
                     return False
             else:
-                ring.send(frame.buffers[0], timeout)
-        elif wait:
-            self._fill(frame, timeout)
-        elif not self._try_fill(frame):
-            return False
+                self._put(frame.buffers[0], timeout)
+        elif not wait:
+            if not self._try_fill(frame):
+                return False
+        else:
+            seconds_of(timeout)
+            if not self._try_fill(frame):
+                self._send_waits += 1
+                self._fill(frame, timeout)
         self._count(frame.nbytes)
         return True
+
+    def _put(self, record: Any, timeout: float | None) -> None:
+        seconds_of(timeout)
+        if not self._ring.try_send(record):
+            self._send_waits += 1
+            self._ring.send(record, timeout)
+
+    def _take(self, timeout: float | None) -> Any:
+        seconds_of(timeout)
+        record = self._ring.try_recv()
+        if record is None:
+            self._recv_waits += 1
+            record = self._ring.recv(timeout)
+        return record
 
     def _fill(self, frame: Frame, timeout: float | None) -> None:
         with self._ring.reserve((frame.size,), _MESSAGE, timeout) as array:
@@ -116,7 +134,7 @@ class RingChannel(Channel):
         if self._held:
             return self._counted(self._held.pop())
         if wait:
-            return self._counted(self._opened(self._ring.recv(timeout)))
+            return self._counted(self._opened(self._take(timeout)))
         record = self._ring.try_recv()
         return None if record is None else self._counted(self._opened(record))
 
@@ -124,18 +142,26 @@ class RingChannel(Channel):
         # Bytes and arrays are what the ring has, and pass through.
         if self._closed or not self._receives or self._held:
             return super().recv(timeout)
-        record = self._ring.recv(timeout)
+        record = self._take(timeout)
         if type(record) is np.ndarray and record.dtype.names is not None and record.dtype == _MESSAGE:
             return self._counted(self._opened(record)).finish()
+        nbytes = len(record) if type(record) is bytes else record.nbytes
+        self._check_came(nbytes)
         self._received += 1
-        self._bytes_received += len(record) if type(record) is bytes else record.nbytes
+        self._bytes_received += nbytes
         return record
+
+    def _check_came(self, nbytes: int) -> None:
+        if nbytes > self._limit:
+            raise too_large(nbytes, self._limit, self._where)
 
     def _opened(self, record: Any) -> Incoming:
         if type(record) is bytes:
+            self._check_came(len(record))
             return Incoming(BYTES, len(record), [memoryview(record)] if record else [], lambda: record)
         if record.dtype.names is not None and record.dtype == _MESSAGE:
             return parse(memoryview(record.view(np.uint8)), self._limit, self._where)
+        self._check_came(record.nbytes)
         rows = record if record.flags.c_contiguous else record.T
         flat = [memoryview(rows.reshape(-1).view(np.uint8))] if record.nbytes else []
         return Incoming(ARRAY, record.nbytes, flat, lambda: record)

@@ -455,6 +455,33 @@ def test_a_message_beyond_the_limit_is_refused(kind: Kind, tmp_path: Path, name:
         assert receiver.recv(WATCHDOG) == bytes(1000)
 
 
+@pytest.mark.parametrize("call", ["recv", "recv_bytes", "try_recv"])
+@pytest.mark.parametrize("value", [bytes(1001), np.zeros(1001, "u1"), [bytes(1001)]], ids=["bytes", "array", "object"])
+def test_a_ring_refuses_what_is_beyond_its_receivers_limit(name: str, value: Any, call: str) -> None:
+    """Whatever it is, and however it is received; what comes next is received."""
+    url = f"ring://{name}"
+    with shmkit.listen(url, max_message=1000) as receiver, shmkit.connect(url) as sender:
+        sender.send(value, timeout=WATCHDOG)
+        sender.send(b"next", timeout=WATCHDOG)
+        with pytest.raises(shmkit.RecordTooLarge, match="at most 1000 B"):
+            getattr(receiver, call)()
+        assert receiver.recv(WATCHDOG) == b"next"
+
+
+@every_kind
+def test_waits_are_counted(kind: Kind, tmp_path: Path, name: str) -> None:
+    with both(kind, tmp_path, name) as (receiver, sender):
+        before = receiver.statistics().recv_waits
+        with pytest.raises(TimeoutError):
+            receiver.recv(0.01)
+        assert receiver.statistics().recv_waits > before
+        sender.send(b"there")
+        wait_until(lambda: receiver.poll(0))
+        before = receiver.statistics().recv_waits
+        assert receiver.recv(WATCHDOG) == b"there"
+        assert receiver.statistics().recv_waits == before
+
+
 # ── coroutines ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
