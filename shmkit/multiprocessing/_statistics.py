@@ -44,21 +44,29 @@ def enabled() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _counters() -> AtomicArray:
+def _counters() -> AtomicArray | None:
+    """None: the run is over, which this process has outlived."""
     from shmkit._atomic_array import AtomicArray  # which imports NumPy
+    from shmkit.errors import SegmentNotFound
     from shmkit.segment import Segment
 
-    return AtomicArray.attach_at(Segment.attach(os.environ[ENVIRONMENT]))
+    try:
+        return AtomicArray.attach_at(Segment.attach(os.environ[ENVIRONMENT]))
+    except SegmentNotFound:
+        return None
 
 
 def add(name: str, amount: int = 1) -> None:
     """Counts."""
-    _counters().add(_PLACES[name], amount, "relaxed")
+    counters = _counters()
+    if counters is not None:
+        counters.add(_PLACES[name], amount, "relaxed")
 
 
 def report() -> str:
     """What was counted, a line for each thing that there was."""
     counters = _counters()
+    assert counters is not None
     lines = [f"{counters[_PLACES[name]]:>12} {words}" for name, words in TRAFFIC.items() if counters[_PLACES[name]]]
     made = [(counters[_PLACES[entry.name]], entry.name) for entry in REPLACED]
     lines += [f"{count:>12} {name}" for count, name in made if count]

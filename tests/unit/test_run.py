@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support import wait_until
+
 PROGRAM = """
 import multiprocessing as mp, os, sys
 
@@ -93,3 +95,27 @@ def test_nothing_to_run(words: list[str]) -> None:
     done = python("-m", "shmkit", "run", *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_who_outlives_the_run_goes_on_uncounted(tmp_path: Path) -> None:
+    """The counters have gone by then."""
+    late = tmp_path / "late.py"
+    late.write_text(
+        "import os, sys\n"
+        "sys.stdin.read()\n"  # ends with the run
+        "import shmkit.multiprocessing as mp\n"
+        "queue = mp.Queue(); queue.put(7); print(queue.get(), mp.Lock().acquire())\n"
+    )
+    first = tmp_path / "first.py"
+    first.write_text(
+        "import os, subprocess, sys\n"
+        "ends, keeps = os.pipe()\n"
+        "os.set_inheritable(keeps, False)\n"
+        "said = open(sys.argv[2], 'w')\n"
+        "subprocess.Popen([sys.executable, sys.argv[1]], stdin=ends, stdout=said, stderr=said)\n"
+    )
+    said = tmp_path / "said"
+    done = python("-m", "shmkit", "run", "--stats", first, late, said)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: said.read_text().endswith("\n"))
+    assert said.read_text() == "7 True\n"
