@@ -26,7 +26,9 @@ __all__ = ["connect_fifo", "listen_fifo", "pair_pipe"]
 CAPACITY = 2**20
 FIFO_OPTIONS = ("capacity", "mode", "trust", "writers")
 PIPE_OPTIONS = ("capacity", "duplex")
-_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+# Who sends alone has all bytes of the FIFO locked, each of several one byte of its own: the kernel lets no two of them
+# go together that must not, and lets go of the locks of who dies.  (A shared lock takes a descriptor that reads.)
+_LOCK = struct.Struct("hhqqi4x")
 
 
 def _widen(fd: int, capacity: Any) -> None:
@@ -179,8 +181,7 @@ def connect_fifo(
     try:
         if not take_option(options, "trust", False, bool) and os.fstat(fd).st_uid not in (os.geteuid(), 0):
             raise Refused(f"FIFO {path!r} belongs to user {os.fstat(fd).st_uid}, and this process to {os.geteuid()}")
-        if not many:
-            _be_the_writer(fd, path)
+        _be_a_writer(fd, path, many)
     except BaseException:
         os.close(fd)
         raise
@@ -193,16 +194,44 @@ def connect_fifo(
     return made
 
 
-def _be_the_writer(fd: int, path: str) -> None:
+def _be_a_writer(fd: int, path: str, many: bool) -> None:
+    """Locks what a writer of that kind has locked; RoleTaken: one that is there does not go with it."""
+    while not _locked(fd, int.from_bytes(os.urandom(7), "little") if many else None):
+        there = _alone(fd)
+        # Of several, two may have hit upon one byte; or who was there has left.
+        if there is None or (many and not there):
+            continue
+        most = PIPE_BUF - HEADER.size - 1
+        if not there:
+            raise RoleTaken(
+                f"other processes, which say writers=many, send to FIFO {path!r}, until they close it or end: say "
+                f"writers=many here too, with messages of up to {most} bytes"
+            )
+        say = "it does not say writers=many, as all senders have to" if many else "say writers=many at all senders"
+        raise RoleTaken(
+            f"another process sends to FIFO {path!r}, until it closes it or ends: {say} to have several, with messages "
+            f"of up to {most} bytes"
+        )
+
+
+def _locked(fd: int, byte: int | None) -> bool:
+    """Whether that byte (None: each) is this end's now."""
+    start, length = (0, 0) if byte is None else (byte, 1)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
-        raise RoleTaken(
-            f"another process sends to FIFO {path!r}, until it closes it or ends: say writers=many at all senders to "
-            f"have several, with messages of up to {PIPE_BUF - HEADER.size - 1} bytes"
-        ) from None
+        return False
+    return True
+
+
+def _alone(fd: int) -> bool | None:
+    """Whether who sends has all bytes locked; None: nobody sends."""
+    kind, _, _, length, _ = _LOCK.unpack(
+        fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    )
+    return None if kind == fcntl.F_UNLCK else length == 0
 
 
 def _path(address: Address) -> str:

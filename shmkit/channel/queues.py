@@ -7,18 +7,18 @@ what nobody has received waits for the next end that listens, if the last one wa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from shmkit._small import POSIX_QUEUE, SYSV_QUEUE
+from shmkit._small import POSIX_QUEUE
 from shmkit.channel.base import Channel, generation
 from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, message_of, note, parse
-from shmkit.channel.presence import Presence, lives
+from shmkit.channel.kernel_queues import PosixEnd, SysVEnd
+from shmkit.channel.presence import Presence
 from shmkit.channel.quick import QuickChannel
+from shmkit.channel.receivers import Receivers
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
 from shmkit.channel.url import Address, take_option
 from shmkit.errors import (
@@ -29,13 +29,12 @@ from shmkit.errors import (
     PeerDied,
     RecordTooLarge,
     Refused,
-    RoleTaken,
     SegmentNotFound,
 )
 from shmkit.files.watching import Hint
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
-from shmkit.mqueue.limits import sysv_limit
 from shmkit.mqueue.posix import MOST_PRIORITY, folder_of_queues
+from shmkit.segment.sysv import key_of
 from shmkit.waiting import Deadline, readable
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
@@ -43,105 +42,8 @@ __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
 POSIX_OPTIONS = ("keep", "max_message_size", "max_messages", "priority")
 SYSV_OPTIONS = ("capacity", "keep", "type")
 
-# The byte of a POSIX queue's descriptor that the receiving end has locked.  Nobody else sees such locks.
-_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
-# The type of what a receiver of a System V queue sends to itself, for the kernel to note who receives.
-_MINE = 2**31 - 1
 # Several ends of one process are known apart.
 _numbers = itertools.count(1)
-
-
-class _Posix:
-    """A POSIX queue, without waiting."""
-
-    room = "with max_messages and max_message_size"
-    quick = POSIX_QUEUE
-
-    def __init__(self, queue: PosixMessageQueue, priority: int = 0) -> None:
-        self.queue = queue
-        self.most = queue.max_message_size
-        self.fd = self.short = queue.fileno()
-        self.how = priority
-
-    def put(self, message: bytes) -> bool:
-        """Whether there was room."""
-        return self.queue.try_send(message, self.how)
-
-    def take(self) -> bytes | None:
-        """The next message; None: there is none."""
-        return self.queue.try_recv()
-
-    def claim(self) -> bytes | None:
-        """Becomes the receiver, until it is closed; RoleTaken."""
-        try:
-            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _LOCK)
-        except BlockingIOError:
-            raise RoleTaken(
-                f"another process receives from message queue {self.queue.name!r}, until it closes it or ends"
-            ) from None
-        return None
-
-    def receiver_gone(self) -> int | None:
-        """Whether nobody receives any more: its pid, as far as it is known, or 0; None: somebody does."""
-        answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _LOCK)
-        return 0 if struct.unpack_from("h", answer)[0] == fcntl.F_UNLCK else None
-
-    def again(self) -> tuple[Any, ...]:
-        """What makes it in another process."""
-        return self.queue, self.how
-
-
-class _SysV:
-    """A System V queue, without waiting."""
-
-    room = "by kernel.msgmax and its capacity"
-    quick = SYSV_QUEUE
-    fd = -1
-
-    def __init__(self, queue: SysVMessageQueue, mtype: int = 0) -> None:
-        self.queue = queue
-        self.most = min(queue.capacity, sysv_limit("msgmax"))
-        self.short = queue.id
-        self.how = mtype
-
-    def put(self, message: bytes) -> bool:
-        """Whether there was room; SegmentNotFound: it was removed."""
-        return self.queue.try_send(message, self.how or 1)
-
-    def put_within(self, message: bytes, seconds: float) -> bool:
-        """The same, and waits for room."""
-        try:
-            self.queue.send(message, seconds, self.how or 1)
-        except TimeoutError:
-            return False
-        return True
-
-    def take(self) -> bytes | None:
-        """The next message; None: there is none."""
-        return self.queue.try_recv(self.how)
-
-    def take_within(self, seconds: float) -> bytes | None:
-        """The same, and waits for it."""
-        try:
-            return self.queue.recv(seconds, self.how)
-        except TimeoutError:
-            return None
-
-    def claim(self) -> bytes | None:
-        """Has the kernel note that this process receives; the first message, if that was in the way."""
-        found = self.take()
-        if found is None and self.queue.try_send(b"", _MINE):
-            self.queue.try_recv(_MINE)
-        return found
-
-    def receiver_gone(self) -> int | None:
-        """The pid of the process that received last, if there is none of that number any more; None."""
-        pid = self.queue.statistics().last_receive_pid
-        return pid if pid and not lives(pid) else None
-
-    def again(self) -> tuple[Any, ...]:
-        """What makes it in another process."""
-        return self.queue, self.how
 
 
 class _Receiver:
@@ -150,7 +52,7 @@ class _Receiver:
     watched = True
     abandoned = False
 
-    def __init__(self, queue: _Posix | _SysV) -> None:
+    def __init__(self, queue: PosixEnd | SysVEnd) -> None:
         self._queue = queue
 
     def check(self) -> bool:
@@ -162,7 +64,7 @@ class _Receiver:
 class _QueueChannel(QuickChannel):
     """What both ends have in common."""
 
-    def __init__(self, queue: _Posix | _SysV, url: str, **options: Any) -> None:
+    def __init__(self, queue: PosixEnd | SysVEnd, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._queue = queue
 
@@ -194,7 +96,7 @@ class _QueueChannel(QuickChannel):
 class QueueSender(_QueueChannel):
     """An end that sends."""
 
-    def __init__(self, queue: _Posix | _SysV, url: str, **options: Any) -> None:
+    def __init__(self, queue: PosixEnd | SysVEnd, url: str, **options: Any) -> None:
         super().__init__(queue, url, sends=True, receives=False, **options)
         self._presence: Any = _Receiver(queue)
         self._number = next(_numbers)
@@ -258,7 +160,7 @@ class QueueSender(_QueueChannel):
 
     def _wait_out(self, deadline: Deadline) -> bool:
         queue = self._queue
-        if isinstance(queue, _Posix):
+        if isinstance(queue, PosixEnd):
             return super()._wait_out(deadline)
 
         def attempt(seconds: float) -> bool:
@@ -316,7 +218,7 @@ def _sender_again(kind: Callable[..., Any], again: tuple[Any, ...], url: str, li
 class QueueReceiver(_QueueChannel):
     """The end that receives, and removes the queue when it is closed, unless told to keep it."""
 
-    def __init__(self, queue: _Posix | _SysV, url: str, keep: bool, **options: Any) -> None:
+    def __init__(self, queue: PosixEnd | SysVEnd, url: str, keep: bool, **options: Any) -> None:
         # First of all: an end that is refused removes nothing.
         came = queue.claim()
         super().__init__(queue, url, sends=False, receives=True, **options)
@@ -340,7 +242,8 @@ class QueueReceiver(_QueueChannel):
             else:
                 message, self._came = self._came, None
             if message is None:
-                message = self._queue.take()
+                with self._removed():
+                    message = self._queue.take()
             if message is None:
                 if self._presence.abandoned or self._presence.left:
                     raise self._ended()
@@ -351,6 +254,13 @@ class QueueReceiver(_QueueChannel):
             if incoming is not None:
                 return incoming
 
+    @contextlib.contextmanager
+    def _removed(self) -> Iterator[None]:
+        try:
+            yield
+        except SegmentNotFound:
+            raise Broken(f"somebody removed the message queue of {self._where}, with what was in it") from None
+
     def _ended(self) -> Exception:
         if self._presence.anybody:
             pid = self._presence.pid
@@ -359,11 +269,12 @@ class QueueReceiver(_QueueChannel):
 
     def _wait_in(self, deadline: Deadline) -> bool:
         queue = self._queue
-        if isinstance(queue, _Posix):
+        if isinstance(queue, PosixEnd):
             return super()._wait_in(deadline)
 
         def attempt(seconds: float) -> bool:
-            self._came = queue.take_within(seconds)
+            with self._removed():
+                self._came = queue.take_within(seconds)
             return self._came is not None
 
         return self._without_descriptor(attempt, deadline)
@@ -374,15 +285,13 @@ class QueueReceiver(_QueueChannel):
         return known or (fd >= 0 and readable(fd, Deadline(0)))
 
     def _after_fork(self) -> None:
-        if isinstance(self._queue, _SysV):
-            self._came = self._queue.claim()
+        if isinstance(self._queue, SysVEnd):
+            with self._removed():
+                self._came = self._queue.claim()
 
     def _close(self, linger: float) -> None:
         # A forked child leaves the queue to who made it.
-        if not self._keep and self._pid == os.getpid():
-            with contextlib.suppress(SegmentNotFound):
-                self._queue.queue.unlink()
-        self._queue.queue.close()
+        self._queue.leave(self._keep, self._pid == os.getpid())
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise ChannelError(f"{self._where} has one receiver, this process: another one can listen when this is closed")
@@ -413,22 +322,34 @@ def _refuse_what_others_write(mode: int, address: Address) -> None:
 def listen_queue(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a message queue, which is made if there is none."""
     keep = take_option(options, "keep", False, bool)
-    queue: Any
-    raw: Any
+    queue: PosixEnd | SysVEnd
     if address.scheme == "mq":
         size = options.get("max_message_size")
-        raw = PosixMessageQueue.create_or_attach(
-            str(_key(address)), _number(options, "max_messages"), _sized(size, "max_message_size")
+        queue = PosixEnd(
+            PosixMessageQueue.create_or_attach(
+                str(_key(address)), _number(options, "max_messages"), _sized(size, "max_message_size")
+            )
         )
-        queue = _Posix(raw)
     else:
-        raw = SysVMessageQueue.create_or_attach(_key(address), _sized(options.get("capacity"), "capacity"))
-        queue = _SysV(raw, _number(options, "type") or 0)
+        queue = _joined(address, options)
     try:
-        _refuse_what_others_write(raw.mode, address)
+        _refuse_what_others_write(queue.queue.mode, address)
         return QueueReceiver(queue, address.url, keep, **common)
     except BaseException:
-        raw.close()
+        queue.leave(keep=True, ours=True)
+        raise
+
+
+def _joined(address: Address, options: dict[str, Any]) -> SysVEnd:
+    """A System V queue that this end receives from: its place is taken first, so that nobody removes the queue."""
+    key, mtype = _key(address), _number(options, "type") or 0
+    receivers = Receivers(key_of(key))
+    receivers.join(mtype, address.url)
+    try:
+        made = SysVMessageQueue.create_or_attach(key, _sized(options.get("capacity"), "capacity"))
+        return SysVEnd(made, mtype, receivers)
+    except BaseException:
+        receivers.leave()
         raise
 
 
@@ -473,7 +394,8 @@ def _hint(key: str | int, address: Address) -> Hint:
 def _sender(key: str | int, address: Address, options: dict[str, Any], common: dict[str, Any]) -> QueueSender:
     queue: Any
     if address.scheme == "mq":
-        queue = _Posix(PosixMessageQueue.attach(str(key)), _number(options, "priority", 0, MOST_PRIORITY) or 0)
+        queue = PosixEnd(PosixMessageQueue.attach(str(key)), _number(options, "priority", 0, MOST_PRIORITY) or 0)
     else:
-        queue = _SysV(SysVMessageQueue.attach(key), _number(options, "type") or 0)
+        queue = SysVEnd(SysVMessageQueue.attach(key), _number(options, "type") or 0)
+        queue.meet()
     return QueueSender(queue, address.url, **common)

@@ -14,13 +14,25 @@ from shmkit._map import Mapping
 from shmkit.segment import file
 from shmkit.segment.trouble import check_room, explain
 
-__all__ = ["COMPANION", "FOLDER", "attach", "create", "create_raw", "generated_name", "path_of", "unlink"]
+__all__ = [
+    "COMPANION",
+    "FOLDER",
+    "QUEUE_COMPANION",
+    "attach",
+    "create",
+    "create_raw",
+    "generated_name",
+    "path_of",
+    "unlink",
+]
 
 FOLDER = "/dev/shm"
 # What most names look like, and nothing that would need a closer look.
 _ORDINARY = re.compile(r"(?!shmkit\.lease\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
 # How the names of the companions of SysV segments begin.
 COMPANION = "shmkit.lease."
+# And of System V queues that channels receive from.
+QUEUE_COMPANION = f"{COMPANION}queue-"
 
 
 def path_of(name: object) -> str:

@@ -353,7 +353,7 @@ def unlink_id(shmid: int, name: Name, path: str | None) -> None:
 def collect(wanted: int | None = None) -> list[str]:
     """Removes what crashes left, and returns what that was; of the key ``wanted`` only, if one is given.
 
-    That is half-made segments, leased ones without users, and companions without segments.
+    That is half-made segments, leased ones without users, and companions without segments or receivers.
     """
     removed: list[str] = []
     try:
@@ -368,11 +368,15 @@ def collect(wanted: int | None = None) -> list[str]:
             continue
         try:
             words = os.read(fd, 200).split()
-            key, pid, _, identity = (int(word) for word in words[:4])
+            # A queue's says nothing but who uses it.
+            queue = name.startswith(posix.QUEUE_COMPANION)
+            key, pid, _, identity = (int(word) for word in ([0] * 4 if queue else words[:4]))
             if wanted not in (None, key):
                 continue
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _make.is_at(os.fsencode(path), status.st_dev, status.st_ino) and _abandoned(key, pid, identity, removed):
+            if _make.is_at(os.fsencode(path), status.st_dev, status.st_ino) and (
+                queue or _abandoned(key, pid, identity, removed)
+            ):
                 os.unlink(path)
                 removed.append(path)
         except (OSError, ValueError):

@@ -83,6 +83,8 @@ def _sysv(survey: Survey) -> Iterator[Leftover]:
             except OSError:
                 continue
             why = "the SysV segment that it was for has gone"
+            if name.startswith(posix.QUEUE_COMPANION):
+                why = "nobody receives from the SysV message queue that it was for"
             if path in goes_with:
                 why = f"it bears the leases of {goes_with[path]}, which goes too"
             yield Leftover(path, path, status.st_uid, status.st_blocks * 512, why)

@@ -188,6 +188,43 @@ def test_a_fifo_has_one_receiver_and_one_sender(tmp_path: Path) -> None:
         channel.connect(url).close()
 
 
+def test_one_that_sends_alone_and_several_do_not_mix(tmp_path: Path, process: Processes) -> None:
+    """RoleTaken says who is there, and what to say; several go together, and who was killed is in nobody's way."""
+    url = f"fifo://{tmp_path / 'fifo'}"
+    many = f"{url}?writers=many"
+    with channel.listen(url) as receiver:
+        with channel.connect(url), pytest.raises(shmkit.RoleTaken, match="does not say writers=many, as all"):
+            channel.connect(many)
+        with channel.connect(many) as first:
+            with pytest.raises(shmkit.RoleTaken, match=r"which say writers=many, .*say writers=many here too"):
+                channel.connect(url)
+            with channel.connect(many) as second:
+                first.close()
+                with pytest.raises(shmkit.RoleTaken, match="which say writers=many"):
+                    channel.connect(url)
+                second.send("together")
+                assert receiver.recv(WATCHDOG) == "together"
+    for mine, other in ((url, many), (many, url)):
+        with channel.listen(url) as receiver:
+            child = process(ends.connect_and_vanish, Kind("fifo", ""), mine, 1)
+            assert receiver.recv(WATCHDOG) == 0
+            child.join(WATCHDOG)
+            channel.connect(other).close()
+
+
+def test_two_of_several_that_hit_upon_one_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second takes another one."""
+    url = f"fifo://{tmp_path / 'fifo'}?writers=many"
+    with channel.listen(url):
+        found = iter([b"1234567", b"1234567", b"7654321"])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "urandom", lambda size: next(found))
+            ends_of_many = [channel.connect(url), channel.connect(url)]
+        assert not list(found)
+        for end in ends_of_many:
+            end.close()
+
+
 def test_a_fifo_that_nobody_reads_blocks_nobody(tmp_path: Path) -> None:
     """NoPeer at once, or when the time is up; the standard open would wait for ever."""
     path = tmp_path / "fifo"
