@@ -16,11 +16,12 @@ from shmkit._small import POSIX_QUEUE
 from shmkit.channel.base import Channel, generation
 from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, message_of, note, parse
 from shmkit.channel.kernel_queues import PosixEnd, SysVEnd
+from shmkit.channel.options import Rules, number, size, yes_no
 from shmkit.channel.presence import Presence
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.receivers import Receivers
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
-from shmkit.channel.url import Address, take_option
+from shmkit.channel.url import Address
 from shmkit.errors import (
     Broken,
     ChannelError,
@@ -33,14 +34,20 @@ from shmkit.errors import (
 )
 from shmkit.files.watching import Hint
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
+from shmkit.mqueue.limits import HARD_MESSAGES, HARD_SIZE
 from shmkit.mqueue.posix import MOST_PRIORITY, folder_of_queues
 from shmkit.segment.sysv import key_of
 from shmkit.waiting import Deadline
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
 
-POSIX_OPTIONS = ("keep", "max_message_size", "max_messages", "priority")
-SYSV_OPTIONS = ("capacity", "keep", "type")
+POSIX_OPTIONS: Rules = {
+    "keep": yes_no,
+    "max_message_size": size(1, HARD_SIZE),
+    "max_messages": number(1, HARD_MESSAGES),
+    "priority": number(0, MOST_PRIORITY),
+}
+SYSV_OPTIONS: Rules = {"capacity": size(1, 2**31 - 1), "keep": yes_no, "type": number(1, 2**31 - 2)}
 
 # Several ends of one process are known apart.
 _numbers = itertools.count(1)
@@ -292,13 +299,6 @@ class QueueReceiver(_QueueChannel):
         raise ChannelError(f"{self._where} has one receiver, this process: another one can listen when this is closed")
 
 
-def _number(options: dict[str, Any], name: str, least: int = 1, most: int = 2**31 - 2) -> int | None:
-    number: int | None = take_option(options, name, None, int)
-    if number is not None and not least <= number <= most:
-        raise ValueError(f"option {name!r} is a number from {least} to {most}: got {number}")
-    return number
-
-
 def _key(address: Address) -> str | int:
     """The name, or the key that it is written as."""
     if not address.place:
@@ -316,13 +316,12 @@ def _refuse_what_others_write(mode: int, address: Address) -> None:
 
 def listen_queue(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a message queue, which is made if there is none."""
-    keep = take_option(options, "keep", False, bool)
+    keep = options.get("keep", False)
     queue: PosixEnd | SysVEnd
     if address.scheme == "mq":
-        size = options.get("max_message_size")
         queue = PosixEnd(
             PosixMessageQueue.create_or_attach(
-                str(_key(address)), _number(options, "max_messages"), _sized(size, "max_message_size")
+                str(_key(address)), options.get("max_messages"), options.get("max_message_size")
             )
         )
     else:
@@ -337,22 +336,15 @@ def listen_queue(address: Address, options: dict[str, Any], common: dict[str, An
 
 def _joined(address: Address, options: dict[str, Any]) -> SysVEnd:
     """A System V queue that this end receives from: its place is taken first, so that nobody removes the queue."""
-    key, mtype = _key(address), _number(options, "type") or 0
+    key, mtype = _key(address), options.get("type", 0)
     receivers = Receivers(key_of(key))
     receivers.join(mtype, address.url)
     try:
-        made = SysVMessageQueue.create_or_attach(key, _sized(options.get("capacity"), "capacity"))
+        made = SysVMessageQueue.create_or_attach(key, options.get("capacity"))
         return SysVEnd(made, mtype, receivers)
     except BaseException:
         receivers.leave()
         raise
-
-
-def _sized(size: Any, name: str) -> Any:
-    """A size as text or a number: what an address says is text."""
-    if isinstance(size, str) and size.isdigit():
-        return int(size)
-    return size
 
 
 def connect_queue(
@@ -389,8 +381,8 @@ def _hint(key: str | int, address: Address) -> Hint:
 def _sender(key: str | int, address: Address, options: dict[str, Any], common: dict[str, Any]) -> QueueSender:
     queue: Any
     if address.scheme == "mq":
-        queue = PosixEnd(PosixMessageQueue.attach(str(key)), _number(options, "priority", 0, MOST_PRIORITY) or 0)
+        queue = PosixEnd(PosixMessageQueue.attach(str(key)), options.get("priority", 0))
     else:
-        queue = SysVEnd(SysVMessageQueue.attach(key), _number(options, "type") or 0)
+        queue = SysVEnd(SysVMessageQueue.attach(key), options.get("type", 0))
         queue.meet()
     return QueueSender(queue, address.url, **common)

@@ -9,11 +9,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["EXAMPLES", "Address", "parse_url", "take_option"]
+__all__ = ["EXAMPLES", "Address", "parse_url"]
 
 # Scheme → what its addresses look like.
 EXAMPLES = {
@@ -77,34 +76,3 @@ def parse_url(url: str) -> Address:
     if parts.scheme == "pipe" and place:
         raise _wrong(url, "a pipe has no name")
     return Address(url, parts.scheme, place, "", 0, options)
-
-
-def take_option(options: Mapping[str, Any], name: str, default: Any, kind: type | tuple[str, ...]) -> Any:
-    """The option of that name, which may have been written in an address: a number, yes or no, or one of some words."""
-    value = options.get(name, default)
-    if value is default:
-        return value
-    if isinstance(kind, tuple):
-        if value not in kind:
-            raise ValueError(f"option {name!r} is one of {', '.join(kind)}: got {value!r}")
-        return value
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        words = {
-            "yes": True,
-            "true": True,
-            "1": True,
-            "on": True,
-            "no": False,
-            "false": False,
-            "0": False,
-            "off": False,
-        }
-        if str(value).lower() not in words:
-            raise ValueError(f"option {name!r} is yes or no: got {value!r}")
-        return words[str(value).lower()]
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"option {name!r} is a {kind.__name__}: got {value!r}") from None
