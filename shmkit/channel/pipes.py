@@ -17,7 +17,7 @@ from shmkit.channel.options import Rules, file_mode, one_of, size, yes_no
 from shmkit.channel.stream import StreamChannel
 from shmkit.channel.transport import PipeStream
 from shmkit.channel.url import Address
-from shmkit.errors import NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
+from shmkit.errors import NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentExists, SegmentNotFound
 from shmkit.pipe import PIPE_BUF, set_capacity
 from shmkit.waiting import Deadline, readable
 
@@ -133,29 +133,43 @@ class _SharedFifo(StreamChannel):
 def listen_fifo(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a FIFO, which is made if there is none."""
     path = _path(address)
-    fifo.create(path, options.get("mode", 0o600), exist_ok=True)
+    made_here = _made(path, options.get("mode", 0o600))
     reader = fifo.open_reader(path)
     try:
         fd = os.dup(reader.fileno())
     finally:
         reader.close()
     try:
-        if not options.get("trust", False):
-            fifo.check_owner(fd, path)
         # Two receivers would tear messages apart.
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            made_here = False
             raise RoleTaken(f"another process receives from FIFO {path!r}, until it closes it or ends") from None
+        if not options.get("trust", False):
+            fifo.check_owner(fd, path)
         _widen(fd, options.get("capacity"))
         status = os.fstat(fd)
     except BaseException:
+        if made_here:
+            fifo.unlink(path, missing_ok=True)
         os.close(fd)
         raise
     made = _FifoReceiver(_FifoStream(fd, -1), address.url, sends=False, receives=True, **common)
     made._own(path, (status.st_dev, status.st_ino))
     made._pid = os.getpid()
     return made
+
+
+def _made(path: str, mode: int) -> bool:
+    """Whether there was no FIFO, and is one now."""
+    try:
+        fifo.create(path, mode)
+    except SegmentExists:
+        if not fifo.is_fifo(path):
+            raise
+        return False
+    return True
 
 
 def connect_fifo(

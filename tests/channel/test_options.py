@@ -133,3 +133,19 @@ def test_what_a_pair_does_not_take(url: str, what: str) -> None:
     """ValueError says what it takes."""
     with pytest.raises(ValueError, match=what):
         channel.pair(url)
+
+
+def test_a_fifo_of_a_listen_that_fails_goes(tmp_path: Path) -> None:
+    """One that this call made; one that was there stays."""
+    path = tmp_path / "fifo"
+    with pytest.raises(shmkit.Refused):
+        channel.listen(f"fifo://{path}?mode=666")
+    assert not path.exists()
+    os.mkfifo(path)
+    path.chmod(0o666)
+    with pytest.raises(shmkit.Refused):
+        channel.listen(f"fifo://{path}")
+    assert path.exists()
+    path.chmod(0o600)
+    with channel.listen(f"fifo://{path}"), pytest.raises(shmkit.RoleTaken):
+        channel.listen(f"fifo://{path}")
