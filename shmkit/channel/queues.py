@@ -14,10 +14,10 @@ from typing import Any
 
 from shmkit._small import POSIX_QUEUE
 from shmkit.channel.base import Channel, generation
-from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, message_of, note, parse
+from shmkit.channel.frame import FAREWELL, GREETING, HEADER, Frame, Incoming, message_of, note, parse
 from shmkit.channel.kernel_queues import PosixEnd, SysVEnd
 from shmkit.channel.options import Rules, number, size, yes_no
-from shmkit.channel.presence import Presence
+from shmkit.channel.presence import NOTE_SIZE, Presence
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.receivers import Receivers
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
@@ -41,13 +41,15 @@ from shmkit.waiting import Deadline
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
 
+# What an end sends before its first message.
+_LEAST = HEADER.size + NOTE_SIZE
 POSIX_OPTIONS: Rules = {
     "keep": yes_no,
-    "max_message_size": size(1, HARD_SIZE),
+    "max_message_size": size(_LEAST, HARD_SIZE),
     "max_messages": number(1, HARD_MESSAGES),
     "priority": number(0, MOST_PRIORITY),
 }
-SYSV_OPTIONS: Rules = {"capacity": size(1, 2**31 - 1), "keep": yes_no, "type": number(1, 2**31 - 2)}
+SYSV_OPTIONS: Rules = {"capacity": size(_LEAST, 2**31 - 1), "keep": yes_no, "type": number(1, 2**31 - 2)}
 
 # Several ends of one process are known apart.
 _numbers = itertools.count(1)
@@ -201,7 +203,7 @@ class QueueSender(_QueueChannel):
             self._notes.append(note(FAREWELL, self._number))
             self._message = b""
             deadline = Deadline(linger)
-            with contextlib.suppress(Broken, OSError):
+            with contextlib.suppress(Broken, OSError, RecordTooLarge):
                 while not self._take_leave():
                     if not self._wait_out(deadline):
                         break
@@ -314,6 +316,14 @@ def _refuse_what_others_write(mode: int, address: Address) -> None:
         raise Refused(f"{address.url!r}: others than its owner may send to that message queue (mode {mode:04o})")
 
 
+def _refuse_a_small_one(queue: PosixEnd | SysVEnd, address: Address) -> None:
+    if queue.most < _LEAST:
+        raise ValueError(
+            f"{address.url!r}: a message of that queue has at most {queue.most} bytes, which is set {queue.room} when "
+            f"it is made, and what the ends of a channel say to each other has {_LEAST}"
+        )
+
+
 def listen_queue(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a message queue, which is made if there is none."""
     keep = options.get("keep", False)
@@ -328,6 +338,7 @@ def listen_queue(address: Address, options: dict[str, Any], common: dict[str, An
         queue = _joined(address, options)
     try:
         _refuse_what_others_write(queue.queue.mode, address)
+        _refuse_a_small_one(queue, address)
         return QueueReceiver(queue, address.url, keep, **common)
     except BaseException:
         queue.leave(keep=True, ours=True)
@@ -385,4 +396,9 @@ def _sender(key: str | int, address: Address, options: dict[str, Any], common: d
     else:
         queue = SysVEnd(SysVMessageQueue.attach(key), options.get("type", 0))
         queue.meet()
+    try:
+        _refuse_a_small_one(queue, address)
+    except BaseException:
+        queue.queue.close()
+        raise
     return QueueSender(queue, address.url, **common)
