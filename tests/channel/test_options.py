@@ -149,3 +149,36 @@ def test_a_fifo_of_a_listen_that_fails_goes(tmp_path: Path) -> None:
     path.chmod(0o600)
     with channel.listen(f"fifo://{path}"), pytest.raises(shmkit.RoleTaken):
         channel.listen(f"fifo://{path}")
+
+
+@pytest.mark.parametrize(
+    "url", ["ring://{}:x", "mq://{}:1", "sysvmq://{}:b:c", "unix://@{}:b", "mq://{}[x", "file://{}:7"]
+)
+def test_a_name_with_a_colon(url: str, name: str, tmp_path: Path) -> None:
+    """It is a part of the name: only TCP has ports."""
+    url = url.format(tmp_path / "log" if url.startswith("file") else name)
+    with channel.listen(url) as receiver, running(receiver.meet, WATCHDOG):
+        with channel.connect(url, timeout=WATCHDOG) as sender:
+            sender.send("over")
+            assert receiver.recv(WATCHDOG) == "over"
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("unix://@", "a name comes after the @"),
+        ("unix:///x?type=stream&type=seqpacket", "it says twice what option 'type' is"),
+        ("ring://x?capacity=1KiB&max_message=1&capacity=1KiB", "twice what option 'capacity' is"),
+        ("ring://a#b", "after the # .'b'. means nothing"),
+        ("ring", "it has no scheme"),
+        ("bogus://x", "there is no scheme 'bogus'"),
+        ("tcp://host:x", "Port could not be cast"),
+        ("tcp://[host:1", "Invalid IPv6 URL"),
+        ("ring://a\nb?capacity=1KiB#c", "means nothing"),
+    ],
+)
+def test_an_address_that_is_none(url: str, what: str) -> None:
+    """ValueError says why, and what there is."""
+    for call in (channel.listen, channel.connect):
+        with pytest.raises(ValueError, match=f"is no address of a channel: .*{what}.* Known are ring://name"):
+            call(url)
