@@ -122,6 +122,7 @@ def listen(url: str, **options: Any) -> Channel:
     * ``type`` (unix): "stream" or "seqpacket"; ``users`` (unix): who may connect, this user and root if not given;
     * ``max_messages`` and ``max_message_size`` (mq), ``capacity`` (sysvmq): what the queue holds, if it is made;
       ``keep``: it stays, with its messages, when this end is closed; ``type`` (sysvmq): receive only those;
+    * ``project`` (sysvmq, for a path): the number that ``ftok`` is given with it, 1;
     * ``start``, ``skip_corrupt`` (file): where to begin ("first", "end", or a number), and whether to pass over what is
       spoilt;
     * ``key`` (tcp): what both sides have to know, at least 8 bytes; children of one program know one already.

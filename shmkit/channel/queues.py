@@ -49,7 +49,12 @@ POSIX_OPTIONS: Rules = {
     "max_messages": number(1, HARD_MESSAGES),
     "priority": number(0, MOST_PRIORITY),
 }
-SYSV_OPTIONS: Rules = {"capacity": size(_LEAST, 2**31 - 1), "keep": yes_no, "type": number(1, 2**31 - 2)}
+SYSV_OPTIONS: Rules = {
+    "capacity": size(_LEAST, 2**31 - 1),
+    "keep": yes_no,
+    "project": number(1, 127),
+    "type": number(1, 2**31 - 2),
+}
 
 # Several ends of one process are known apart.
 _numbers = itertools.count(1)
@@ -301,14 +306,29 @@ class QueueReceiver(_QueueChannel):
         raise ChannelError(f"{self._where} has one receiver, this process: another one can listen when this is closed")
 
 
-def _key(address: Address) -> str | int:
-    """The name, or the key that it is written as."""
+def _key(address: Address, options: dict[str, Any]) -> str | int:
+    """The name, or the key: what it is written as, or what ``ftok`` gives for a path."""
     if not address.place:
         raise ValueError(f"{address.url!r} has no name: it is written {address.scheme}://name")
     if address.scheme == "sysvmq":
+        if address.place.startswith("/"):
+            return _ftok(address, options.get("project", 1))
+        if "project" in options:
+            raise ValueError(f"{address.url!r}: a project goes with the path of a file, as in sysvmq:///path?project=1")
         with contextlib.suppress(ValueError):
             return int(address.place, 0)
     return address.place
+
+
+def _ftok(address: Address, project: int) -> int:
+    """The key of a file, as the C library's ``ftok`` makes it of its number, its device and a project's."""
+    try:
+        status = os.stat(address.place)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SegmentNotFound(
+            f"{address.url!r}: there is no file {address.place!r}, whose key is that of the message queue (ftok)"
+        ) from None
+    return status.st_ino & 0xFFFF | (status.st_dev & 0xFF) << 16 | project << 24
 
 
 def _refuse_what_others_write(mode: int, address: Address) -> None:
@@ -331,7 +351,7 @@ def listen_queue(address: Address, options: dict[str, Any], common: dict[str, An
     if address.scheme == "mq":
         queue = PosixEnd(
             PosixMessageQueue.create_or_attach(
-                str(_key(address)), options.get("max_messages"), options.get("max_message_size")
+                str(_key(address, options)), options.get("max_messages"), options.get("max_message_size")
             )
         )
     else:
@@ -347,7 +367,7 @@ def listen_queue(address: Address, options: dict[str, Any], common: dict[str, An
 
 def _joined(address: Address, options: dict[str, Any]) -> SysVEnd:
     """A System V queue that this end receives from: its place is taken first, so that nobody removes the queue."""
-    key, mtype = _key(address), options.get("type", 0)
+    key, mtype = _key(address, options), options.get("type", 0)
     receivers = Receivers(key_of(key))
     receivers.join(mtype, address.url)
     try:
@@ -363,7 +383,7 @@ def connect_queue(
 ) -> Channel:
     """An end that sends to a message queue that somebody has made."""
     deadline = Deadline(timeout)
-    key = _key(address)
+    key = _key(address, options)
     hint: Hint | None = None
     with contextlib.ExitStack() as stack:
         while True:

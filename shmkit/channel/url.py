@@ -23,7 +23,7 @@ EXAMPLES = {
     "unix": "unix:///path or unix://@name",
     "tcp": "tcp://host:port",
     "mq": "mq://name",
-    "sysvmq": "sysvmq://name-or-key",
+    "sysvmq": "sysvmq://name-or-key or sysvmq:///path",
     "file": "file:///path",
 }
 

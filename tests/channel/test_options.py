@@ -41,6 +41,7 @@ WRONG: list[tuple[str, str, list[Any], str]] = [
     ("mq", "keep", ["perhaps"], "yes or no"),
     ("sysvmq", "type", ["-1", "0", "x", 2**31 - 1], "a number from 1"),
     ("sysvmq", "capacity", ["x", "-1", "4GiB", "1", 47], "size"),
+    ("sysvmq", "project", ["0", "128", "x", 256], "a number from 1 to 127"),
     ("file", "start", ["abc", "-1", "banana", -1, 1.5], "'first', 'end' or a number from 0"),
     ("file", "skip_corrupt", ["x"], "yes or no"),
     ("file", "sync", ["banana", "nan", "-1", -1, float("nan"), "-inf", b"x"], "a number of seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import signal
@@ -35,7 +36,7 @@ def raw(scheme: str, name: str, **options: Any) -> Any:
 @contextmanager
 def ends(url: str, senders: int = 1, **options: Any) -> Iterator[list[channel.Channel]]:
     with channel.listen(url, **options) as receiver:
-        sending = [channel.connect(url) for _ in range(senders)]
+        sending = [channel.connect(url, **options) for _ in range(senders)]
         yield [receiver, *sending]
         for sender in sending:
             sender.close()
@@ -286,6 +287,29 @@ def test_a_key_is_a_number() -> None:
         assert receiver.queue.key == key  # type: ignore[attr-defined]
         sender.send(1)
         assert receiver.recv(WATCHDOG) == 1
+
+
+@pytest.mark.parametrize("project", [None, 1, 7, 127])
+def test_a_path_is_the_key_that_ftok_gives(project: int | None, tmp_path: Path) -> None:
+    """So a C program meets it."""
+    path = tmp_path / "a file"
+    path.touch()
+    key = ctypes.CDLL(None).ftok(os.fsencode(path), project or 1)
+    with ends(f"sysvmq://{path}".replace(" ", "%20"), project=project) as (receiver, sender):
+        assert receiver.queue.key == key  # type: ignore[attr-defined]
+        theirs = mqueue.SysVMessageQueue.attach(key)
+        sender.send(1)
+        assert receiver.recv(WATCHDOG) == 1
+        theirs.close()
+
+
+def test_a_path_of_no_file(tmp_path: Path, name: str) -> None:
+    """SegmentNotFound says so, and a project without a path is ValueError."""
+    for call in (channel.listen, channel.connect):
+        with pytest.raises(shmkit.SegmentNotFound, match=r"there is no file '.*none'.*ftok"):
+            call(f"sysvmq://{tmp_path}/none")
+        with pytest.raises(ValueError, match="goes with the path of a file"):
+            call(f"sysvmq://{name}?project=1")
 
 
 @pytest.mark.parametrize("url", ["mq:", "mq://", "sysvmq:", "mq://a/b", "mq://a?priority=1&size=3"])
