@@ -42,6 +42,7 @@ __all__ = [
     "FAREWELL",
     "GREETING",
     "HEADER",
+    "MARK",
     "TAKEN_BACK",
     "WHOLE",
     "Frame",
