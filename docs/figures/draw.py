@@ -380,7 +380,7 @@ which:
 - **Another machine**: `tcp://`. Nothing else gets there.
 - **Something that has to be there after a reboot**, or is read again: `file://`.
 - **Messages that wait for a program that is not running yet**, or that overtake by priority: `mq://`, `sysvmq://`.
-- **A shell script at the other end**: `fifo://`.
+- **Bytes as they are, to or from a shell script**: `shmkit.fifo` (what goes through `fifo://` is messages).
 - **Only that something has happened**: [`Event`, `Semaphore`](locks.md), or a [signal](signals-and-files.md), if the other program is not
   yours.
 

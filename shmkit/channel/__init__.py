@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from shmkit.channel.base import LINGER, MAX_MESSAGE, Channel, ChannelStatistics
 from shmkit.channel.logs import LOG_OPTIONS, LogReceiver, LogSender, connect_log, listen_log
+from shmkit.channel.options import Rules, checked, size
 from shmkit.channel.pipes import FIFO_OPTIONS, PIPE_OPTIONS, connect_fifo, listen_fifo, pair_pipe
 from shmkit.channel.queues import POSIX_OPTIONS, SYSV_OPTIONS, QueueReceiver, QueueSender, connect_queue, listen_queue
 from shmkit.channel.rings import RING_OPTIONS, RingChannel, connect_ring, listen_ring, pair_ring
@@ -45,6 +46,7 @@ from shmkit.channel.sockets import (
 from shmkit.channel.sockets import serve as serve_socket
 from shmkit.channel.stream import StreamChannel
 from shmkit.channel.url import Address, parse_url
+from shmkit.waiting import seconds_of
 
 __all__ = [
     "LINGER",
@@ -67,18 +69,20 @@ __all__ = [
 
 
 class _Mechanism(NamedTuple):
-    options: tuple[str, ...]
+    options: Rules
     listen: Callable[..., Channel] | None
     connect: Callable[..., Channel] | None
     pair: Callable[..., tuple[Channel, Channel]] | None
     serve: Callable[..., Server] | None = None
+    paired: tuple[str, ...] = ()
+    """The options of ``pair``."""
 
 
 _MECHANISMS = {
-    "ring": _Mechanism(RING_OPTIONS, listen_ring, connect_ring, pair_ring),
-    "pipe": _Mechanism(PIPE_OPTIONS, None, None, pair_pipe),
+    "ring": _Mechanism(RING_OPTIONS, listen_ring, connect_ring, pair_ring, paired=("capacity",)),
+    "pipe": _Mechanism(PIPE_OPTIONS, None, None, pair_pipe, paired=tuple(PIPE_OPTIONS)),
     "fifo": _Mechanism(FIFO_OPTIONS, listen_fifo, connect_fifo, None),
-    "unix": _Mechanism(UNIX_OPTIONS, listen_socket, connect_socket, pair_sockets, serve_socket),
+    "unix": _Mechanism(UNIX_OPTIONS, listen_socket, connect_socket, pair_sockets, serve_socket, ("type",)),
     "tcp": _Mechanism(TCP_OPTIONS, listen_socket, connect_socket, None, serve_socket),
     "mq": _Mechanism(POSIX_OPTIONS, listen_queue, connect_queue, None),
     "sysvmq": _Mechanism(SYSV_OPTIONS, listen_queue, connect_queue, None),
@@ -89,19 +93,21 @@ _MECHANISMS = {
 def _prepared(
     url: str, how: str, options: dict[str, Any]
 ) -> tuple[Callable[..., Any], Address, dict[str, Any], dict[str, Any]]:
-    """What makes it, and what from: the options of an address, and those of a call, which come first."""
+    """What makes it, and what from: the options that are its own, and those that every channel has."""
     address = parse_url(url)
     mechanism = _MECHANISMS[address.scheme]
     make = getattr(mechanism, how)
     if make is None:
         able = [scheme for scheme, other in _MECHANISMS.items() if getattr(other, how) is not None]
         raise ValueError(f"{how}({url!r}) does not go: {', '.join(able)} can")
-    given = {**address.options, **options}
-    unknown = set(given) - {*mechanism.options, "max_message"}
-    if unknown:
-        known = ", ".join(sorted([*mechanism.options, "max_message"]))
-        raise ValueError(f"{url!r} has no option {', '.join(map(repr, sorted(unknown)))}: there are {known}")
+    given = checked(address, options, {**mechanism.options, "max_message": size()})
     common = {"max_message": given.pop("max_message", MAX_MESSAGE)}
+    if how == "pair":
+        takes = f"it is written {address.scheme}: and takes {', '.join([*mechanism.paired, 'max_message'])}"
+        if address.place:
+            raise ValueError(f"pair({url!r}): two ends without a name have no place {address.place!r}; {takes}")
+        for name in given.keys() - mechanism.paired:
+            raise ValueError(f"pair({url!r}): two ends without a name have no option {name!r}; {takes}")
     return make, address, given, common
 
 
@@ -116,6 +122,7 @@ def listen(url: str, **options: Any) -> Channel:
     * ``type`` (unix): "stream" or "seqpacket"; ``users`` (unix): who may connect, this user and root if not given;
     * ``max_messages`` and ``max_message_size`` (mq), ``capacity`` (sysvmq): what the queue holds, if it is made;
       ``keep``: it stays, with its messages, when this end is closed; ``type`` (sysvmq): receive only those;
+    * ``project`` (sysvmq, for a path): the number that ``ftok`` is given with it, 1;
     * ``start``, ``skip_corrupt`` (file): where to begin ("first", "end", or a number), and whether to pass over what is
       spoilt;
     * ``key`` (tcp): what both sides have to know, at least 8 bytes; children of one program know one already.
@@ -136,6 +143,7 @@ def connect(url: str, *, timeout: float | None = 0.0, **options: Any) -> Channel
     NoPeer: nobody listens there; TimeoutError: who does says nothing (tcp); RoleTaken: somebody else sends already;
     Refused: it is another user, or does not know the key; ValueError: the address or an option is none.
     """
+    seconds_of(timeout)
     make, address, given, common = _prepared(url, "connect", options)
     made: Channel = make(address, given, common, timeout)
     return made

@@ -43,6 +43,7 @@ __all__ = [
     "FAREWELL",
     "GREETING",
     "HEADER",
+    "MARK",
     "TAKEN_BACK",
     "WHOLE",
     "Frame",

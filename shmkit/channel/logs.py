@@ -8,14 +8,21 @@ from typing import Any
 
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import HEADER, META_MOST, Frame, Incoming, parse
-from shmkit.channel.url import Address, take_option
+from shmkit.channel.options import Rules, file_mode, number_or, seconds, yes_no
+from shmkit.channel.url import Address
 from shmkit.errors import ChannelError, RoleTaken
 from shmkit.log import LogReader, LogWriter
 from shmkit.waiting import Deadline
 
 __all__ = ["LogReceiver", "LogSender", "connect_log", "listen_log"]
 
-LOG_OPTIONS = ("mode", "skip_corrupt", "start", "sync", "trust")
+LOG_OPTIONS: Rules = {
+    "mode": file_mode,
+    "skip_corrupt": yes_no,
+    "start": number_or(0, "first", "end"),
+    "sync": seconds,
+    "trust": yes_no,
+}
 
 
 class LogSender(Channel):
@@ -104,27 +111,22 @@ def _path(address: Address) -> str:
     return address.place
 
 
-def _mode(options: dict[str, Any]) -> int:
-    mode = options.get("mode", 0o600)
-    return int(mode, 8) if isinstance(mode, str) else int(mode)
-
-
 def listen_log(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """An end that replays a log and follows it; any number of them may do so."""
     path = _path(address)
-    trust = take_option(options, "trust", False, bool)
+    trust = options.get("trust", False)
     if not os.path.exists(path):
         # It is there for the writer that will come; if one comes right now, it makes it.
         with contextlib.suppress(RoleTaken):
-            LogWriter.create(path, mode=_mode(options), trust=trust)
+            LogWriter.create(path, mode=options.get("mode", 0o600), trust=trust)
     start = options.get("start", "first")
-    reader = LogReader(path, skip_corrupt=take_option(options, "skip_corrupt", False, bool), trust=trust)
+    reader = LogReader(path, skip_corrupt=options.get("skip_corrupt", False), trust=trust)
     made = LogReceiver(reader, address.url, **common)
     reader.max_record = HEADER.size + META_MOST + made.max_message
     if start == "end":
         reader.seek(2**62)
     elif start != "first":
-        reader.seek(take_option(options, "start", 0, int))
+        reader.seek(start)
     return made
 
 
@@ -132,10 +134,10 @@ def connect_log(
     address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
 ) -> Channel:
     """The end that appends to a log, which is made if there is none: nobody need listen."""
-    sync = options.get("sync", False)
-    if isinstance(sync, str) and sync.lower() not in ("yes", "true", "on", "no", "false", "off"):
-        sync = take_option(options, "sync", 0.0, float)
-    elif not isinstance(sync, (int, float)) or isinstance(sync, bool):
-        sync = take_option(options, "sync", False, bool)
-    writer = LogWriter(_path(address), sync=sync, mode=_mode(options), trust=take_option(options, "trust", False, bool))
+    writer = LogWriter(
+        _path(address),
+        sync=options.get("sync", False),
+        mode=options.get("mode", 0o600),
+        trust=options.get("trust", False),
+    )
     return LogSender(writer, address.url, **common)

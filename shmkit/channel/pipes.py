@@ -13,10 +13,11 @@ from shmkit import fifo
 from shmkit._small import PIPE
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import HEADER, Frame
+from shmkit.channel.options import Rules, file_mode, one_of, size, yes_no
 from shmkit.channel.stream import StreamChannel
 from shmkit.channel.transport import PipeStream
-from shmkit.channel.url import Address, take_option
-from shmkit.errors import Broken, NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentNotFound
+from shmkit.channel.url import Address
+from shmkit.errors import Broken, NoPeer, RecordTooLarge, Refused, RoleTaken, SegmentExists, SegmentNotFound
 from shmkit.pipe import PIPE_BUF, set_capacity
 from shmkit.waiting import Deadline, readable
 
@@ -24,14 +25,15 @@ __all__ = ["connect_fifo", "listen_fifo", "pair_pipe"]
 
 # The kernel's default of 64 KiB makes a large message a hundred switches between two processes.
 CAPACITY = 2**20
-FIFO_OPTIONS = ("capacity", "mode", "trust", "writers")
-PIPE_OPTIONS = ("capacity", "duplex")
+_SIZE = size(1, 2**31)
+FIFO_OPTIONS: Rules = {"capacity": _SIZE, "mode": file_mode, "trust": yes_no, "writers": one_of("one", "many")}
+PIPE_OPTIONS: Rules = {"capacity": _SIZE, "duplex": yes_no}
 # Who sends alone has all bytes of the FIFO locked, each of several one byte of its own: the kernel lets no two of them
 # go together that must not, and lets go of the locks of who dies.  (A shared lock takes a descriptor that reads.)
 _LOCK = struct.Struct("hhqqi4x")
 
 
-def _widen(fd: int, capacity: Any) -> None:
+def _widen(fd: int, capacity: int | None) -> None:
     if capacity is not None:
         set_capacity(fd, capacity)
         return
@@ -42,7 +44,7 @@ def _widen(fd: int, capacity: Any) -> None:
 
 def pair_pipe(address: Address, options: dict[str, Any], common: dict[str, Any]) -> tuple[Channel, Channel]:
     """The end that receives and the end that sends; with ``duplex``, two ends that do both."""
-    duplex = take_option(options, "duplex", False, bool)
+    duplex = options.get("duplex", False)
     receiving, sending = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     fds = [receiving, sending]
     try:
@@ -135,24 +137,26 @@ class _SharedFifo(StreamChannel):
 def listen_fifo(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a FIFO, which is made if there is none."""
     path = _path(address)
-    mode = options.get("mode", 0o600)
-    fifo.create(path, int(str(mode), 8) if isinstance(mode, str) else mode, exist_ok=True)
+    made_here = _made(path, options.get("mode", 0o600))
     reader = fifo.open_reader(path)
     try:
         fd = os.dup(reader.fileno())
     finally:
         reader.close()
     try:
-        if not take_option(options, "trust", False, bool):
-            fifo.check_owner(fd, path)
         # Two receivers would tear messages apart.
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            made_here = False
             raise RoleTaken(f"another process receives from FIFO {path!r}, until it closes it or ends") from None
+        if not options.get("trust", False):
+            fifo.check_owner(fd, path)
         _widen(fd, options.get("capacity"))
         status = os.fstat(fd)
     except BaseException:
+        if made_here:
+            fifo.unlink(path, missing_ok=True)
         os.close(fd)
         raise
     made = _FifoReceiver(_FifoStream(fd, -1), address.url, sends=False, receives=True, **common)
@@ -161,12 +165,23 @@ def listen_fifo(address: Address, options: dict[str, Any], common: dict[str, Any
     return made
 
 
+def _made(path: str, mode: int) -> bool:
+    """Whether there was no FIFO, and is one now."""
+    try:
+        fifo.create(path, mode)
+    except SegmentExists:
+        if not fifo.is_fifo(path):
+            raise
+        return False
+    return True
+
+
 def connect_fifo(
     address: Address, options: dict[str, Any], common: dict[str, Any], timeout: float | None = 0.0
 ) -> Channel:
     """The sending end of a FIFO that somebody receives from."""
     path = _path(address)
-    many = take_option(options, "writers", "one", ("one", "many")) == "many"
+    many = options.get("writers") == "many"
     try:
         writer = fifo.open_writer(path, timeout)
     except SegmentNotFound:
@@ -179,7 +194,7 @@ def connect_fifo(
         writer.close()
     os.set_inheritable(fd, False)
     try:
-        if not take_option(options, "trust", False, bool) and os.fstat(fd).st_uid not in (os.geteuid(), 0):
+        if not options.get("trust", False) and os.fstat(fd).st_uid not in (os.geteuid(), 0):
             raise Refused(f"FIFO {path!r} belongs to user {os.fstat(fd).st_uid}, and this process to {os.geteuid()}")
         _be_a_writer(fd, path, many)
     except BaseException:

@@ -14,13 +14,14 @@ from typing import Any
 
 from shmkit._small import POSIX_QUEUE
 from shmkit.channel.base import Channel, generation
-from shmkit.channel.frame import FAREWELL, GREETING, Frame, Incoming, message_of, note, parse
+from shmkit.channel.frame import FAREWELL, GREETING, HEADER, Frame, Incoming, message_of, note, parse
 from shmkit.channel.kernel_queues import PosixEnd, SysVEnd
-from shmkit.channel.presence import Presence
+from shmkit.channel.options import Rules, number, size, yes_no
+from shmkit.channel.presence import NOTE_SIZE, Presence
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.receivers import Receivers
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
-from shmkit.channel.url import Address, take_option
+from shmkit.channel.url import Address
 from shmkit.errors import (
     Broken,
     ChannelError,
@@ -33,14 +34,27 @@ from shmkit.errors import (
 )
 from shmkit.files.watching import Hint
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
+from shmkit.mqueue.limits import HARD_MESSAGES, HARD_SIZE
 from shmkit.mqueue.posix import MOST_PRIORITY, folder_of_queues
 from shmkit.segment.sysv import key_of
 from shmkit.waiting import Deadline, readable
 
 __all__ = ["QueueReceiver", "QueueSender", "connect_queue", "listen_queue"]
 
-POSIX_OPTIONS = ("keep", "max_message_size", "max_messages", "priority")
-SYSV_OPTIONS = ("capacity", "keep", "type")
+# What an end sends before its first message.
+_LEAST = HEADER.size + NOTE_SIZE
+POSIX_OPTIONS: Rules = {
+    "keep": yes_no,
+    "max_message_size": size(_LEAST, HARD_SIZE),
+    "max_messages": number(1, HARD_MESSAGES),
+    "priority": number(0, MOST_PRIORITY),
+}
+SYSV_OPTIONS: Rules = {
+    "capacity": size(_LEAST, 2**31 - 1),
+    "keep": yes_no,
+    "project": number(1, 127),
+    "type": number(1, 2**31 - 2),
+}
 
 # Several ends of one process are known apart.
 _numbers = itertools.count(1)
@@ -194,7 +208,7 @@ class QueueSender(_QueueChannel):
             self._notes.append(note(FAREWELL, self._number))
             self._message = b""
             deadline = Deadline(linger)
-            with contextlib.suppress(Broken, OSError):
+            with contextlib.suppress(Broken, OSError, RecordTooLarge):
                 while not self._take_leave():
                     if not self._wait_out(deadline):
                         break
@@ -297,21 +311,29 @@ class QueueReceiver(_QueueChannel):
         raise ChannelError(f"{self._where} has one receiver, this process: another one can listen when this is closed")
 
 
-def _number(options: dict[str, Any], name: str, least: int = 1, most: int = 2**31 - 2) -> int | None:
-    number: int | None = take_option(options, name, None, int)
-    if number is not None and not least <= number <= most:
-        raise ValueError(f"option {name!r} is a number from {least} to {most}: got {number}")
-    return number
-
-
-def _key(address: Address) -> str | int:
-    """The name, or the key that it is written as."""
+def _key(address: Address, options: dict[str, Any]) -> str | int:
+    """The name, or the key: what it is written as, or what ``ftok`` gives for a path."""
     if not address.place:
         raise ValueError(f"{address.url!r} has no name: it is written {address.scheme}://name")
     if address.scheme == "sysvmq":
+        if address.place.startswith("/"):
+            return _ftok(address, options.get("project", 1))
+        if "project" in options:
+            raise ValueError(f"{address.url!r}: a project goes with the path of a file, as in sysvmq:///path?project=1")
         with contextlib.suppress(ValueError):
             return int(address.place, 0)
     return address.place
+
+
+def _ftok(address: Address, project: int) -> int:
+    """The key of a file, as the C library's ``ftok`` makes it of its number, its device and a project's."""
+    try:
+        status = os.stat(address.place)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SegmentNotFound(
+            f"{address.url!r}: there is no file {address.place!r}, whose key is that of the message queue (ftok)"
+        ) from None
+    return status.st_ino & 0xFFFF | (status.st_dev & 0xFF) << 16 | project << 24
 
 
 def _refuse_what_others_write(mode: int, address: Address) -> None:
@@ -319,21 +341,29 @@ def _refuse_what_others_write(mode: int, address: Address) -> None:
         raise Refused(f"{address.url!r}: others than its owner may send to that message queue (mode {mode:04o})")
 
 
+def _refuse_a_small_one(queue: PosixEnd | SysVEnd, address: Address) -> None:
+    if queue.most < _LEAST:
+        raise ValueError(
+            f"{address.url!r}: a message of that queue has at most {queue.most} bytes, which is set {queue.room} when "
+            f"it is made, and what the ends of a channel say to each other has {_LEAST}"
+        )
+
+
 def listen_queue(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
     """The receiving end of a message queue, which is made if there is none."""
-    keep = take_option(options, "keep", False, bool)
+    keep = options.get("keep", False)
     queue: PosixEnd | SysVEnd
     if address.scheme == "mq":
-        size = options.get("max_message_size")
         queue = PosixEnd(
             PosixMessageQueue.create_or_attach(
-                str(_key(address)), _number(options, "max_messages"), _sized(size, "max_message_size")
+                str(_key(address, options)), options.get("max_messages"), options.get("max_message_size")
             )
         )
     else:
         queue = _joined(address, options)
     try:
         _refuse_what_others_write(queue.queue.mode, address)
+        _refuse_a_small_one(queue, address)
         return QueueReceiver(queue, address.url, keep, **common)
     except BaseException:
         queue.leave(keep=True, ours=True)
@@ -342,22 +372,15 @@ def listen_queue(address: Address, options: dict[str, Any], common: dict[str, An
 
 def _joined(address: Address, options: dict[str, Any]) -> SysVEnd:
     """A System V queue that this end receives from: its place is taken first, so that nobody removes the queue."""
-    key, mtype = _key(address), _number(options, "type") or 0
+    key, mtype = _key(address, options), options.get("type", 0)
     receivers = Receivers(key_of(key))
     receivers.join(mtype, address.url)
     try:
-        made = SysVMessageQueue.create_or_attach(key, _sized(options.get("capacity"), "capacity"))
+        made = SysVMessageQueue.create_or_attach(key, options.get("capacity"))
         return SysVEnd(made, mtype, receivers)
     except BaseException:
         receivers.leave()
         raise
-
-
-def _sized(size: Any, name: str) -> Any:
-    """A size as text or a number: what an address says is text."""
-    if isinstance(size, str) and size.isdigit():
-        return int(size)
-    return size
 
 
 def connect_queue(
@@ -365,7 +388,7 @@ def connect_queue(
 ) -> Channel:
     """An end that sends to a message queue that somebody has made."""
     deadline = Deadline(timeout)
-    key = _key(address)
+    key = _key(address, options)
     hint: Hint | None = None
     with contextlib.ExitStack() as stack:
         while True:
@@ -394,8 +417,13 @@ def _hint(key: str | int, address: Address) -> Hint:
 def _sender(key: str | int, address: Address, options: dict[str, Any], common: dict[str, Any]) -> QueueSender:
     queue: Any
     if address.scheme == "mq":
-        queue = PosixEnd(PosixMessageQueue.attach(str(key)), _number(options, "priority", 0, MOST_PRIORITY) or 0)
+        queue = PosixEnd(PosixMessageQueue.attach(str(key)), options.get("priority", 0))
     else:
-        queue = SysVEnd(SysVMessageQueue.attach(key), _number(options, "type") or 0)
+        queue = SysVEnd(SysVMessageQueue.attach(key), options.get("type", 0))
         queue.meet()
+    try:
+        _refuse_a_small_one(queue, address)
+    except BaseException:
+        queue.queue.close()
+        raise
     return QueueSender(queue, address.url, **common)

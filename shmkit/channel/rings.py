@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shmkit._fields import RING_MIN
 from shmkit._ring import Ring
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse, too_large
+from shmkit.channel.options import Rules, size
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
 from shmkit.files.watching import Hint
@@ -22,7 +24,7 @@ from shmkit.waiting import Deadline, seconds_of
 
 __all__ = ["RingChannel", "connect_ring", "listen_ring", "pair_ring"]
 
-RING_OPTIONS = ("capacity",)
+RING_OPTIONS: Rules = {"capacity": size(RING_MIN, 2**46, power=True)}
 CAPACITY = "64 MiB"
 _MESSAGE = np.dtype([("shmkit.message", "u1")])
 

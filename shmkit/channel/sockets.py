@@ -25,13 +25,15 @@ from shmkit.channel.frame import (
     open_header,
     parse,
 )
+from shmkit.channel.options import Rules, file_mode, one_of, users
 from shmkit.channel.presence import Presence
 from shmkit.channel.quick import QuickChannel
 from shmkit.channel.stream import StreamChannel
 from shmkit.channel.transport import SocketStream
-from shmkit.channel.url import Address, take_option
+from shmkit.channel.url import Address
 from shmkit.errors import Broken, ChannelError, EndOfStream, PeerDied, RecordCorrupt, RecordTooLarge
 from shmkit.socket import Listener, connect_tcp, connect_unix, listen_tcp, listen_unix, pair
+from shmkit.socket.authentication import KEY_LEAST
 from shmkit.waiting import Deadline, writable
 
 if TYPE_CHECKING:
@@ -39,10 +41,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "connect_socket", "listen_socket", "pair_sockets", "serve"]
 
-UNIX_OPTIONS = ("mode", "type", "users")
-TCP_OPTIONS = ("key",)
 # Asked for in each direction; the kernel gives up to net.core.wmem_max.
 BUFFER = 2**20
+
+
+def _key_of(value: Any) -> bytes:
+    """A key: bytes, or text that is encoded."""
+    if not isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a key is bytes, or text: got {type(value).__name__}")
+    found = value.encode() if isinstance(value, str) else bytes(value)
+    if len(found) < KEY_LEAST:
+        raise ValueError(f"a key has at least {KEY_LEAST} bytes: got {len(found)}")
+    return found
+
+
+UNIX_OPTIONS: Rules = {"mode": file_mode, "type": one_of("stream", "seqpacket"), "users": users}
+TCP_OPTIONS: Rules = {"key": _key_of}
 
 
 class _Door:
@@ -421,14 +435,12 @@ def _end_of(sock: socket.socket, url: str, packets: bool, common: dict[str, Any]
 
 def _key(options: dict[str, Any]) -> bytes:
     """The key that both sides have to know: children of a program have the one that multiprocessing gives them."""
-    key = options.get("key")
-    if key is None:
-        return bytes(multiprocessing.current_process().authkey)
-    return key.encode() if isinstance(key, str) else bytes(key)
+    key: bytes | None = options.get("key")
+    return bytes(multiprocessing.current_process().authkey) if key is None else key
 
 
 def _packets(options: dict[str, Any]) -> bool:
-    return bool(take_option(options, "type", "stream", ("stream", "seqpacket")) == "seqpacket")
+    return options.get("type") == "seqpacket"
 
 
 def _listener(address: Address, options: dict[str, Any]) -> tuple[Listener, str]:
@@ -439,16 +451,8 @@ def _listener(address: Address, options: dict[str, Any]) -> tuple[Listener, str]
     if not address.place:
         raise ValueError(f"{address.url!r} has no path and no name: it is written unix:///path or unix://@name")
     mode = options.get("mode", 0o600)
-    mode = int(mode, 8) if isinstance(mode, str) else mode
     kind = "seqpacket" if _packets(options) else "stream"
-    return listen_unix(address.place, kind, mode=mode, users=_users(options)), address.url  # type: ignore[arg-type]
-
-
-def _users(options: dict[str, Any]) -> tuple[int, ...] | None:
-    users = options.get("users")
-    if users is None:
-        return None
-    return tuple(int(user) for user in (users.split(",") if isinstance(users, str) else users))
+    return listen_unix(address.place, kind, mode=mode, users=options.get("users")), address.url  # type: ignore[arg-type]
 
 
 def listen_socket(address: Address, options: dict[str, Any], common: dict[str, Any]) -> Channel:
@@ -476,7 +480,7 @@ def connect_socket(
         sock = connect_tcp(address.host, address.port, key=_key(options), timeout=timeout)
     else:
         kind = "seqpacket" if packets else "stream"
-        sock = connect_unix(address.place, kind, timeout=timeout, users=_users(options))  # type: ignore[arg-type]
+        sock = connect_unix(address.place, kind, timeout=timeout, users=options.get("users"))  # type: ignore[arg-type]
     return _end_of(sock, address.url, packets, common)
 
 

@@ -25,6 +25,7 @@ from shmkit.channel.frame import (
     FAREWELL,
     GREETING,
     HEADER,
+    MARK,
     TAKEN_BACK,
     WHOLE,
     Frame,
@@ -224,6 +225,12 @@ class StreamChannel(QuickChannel):
                     raise self._ended()
                 self._partial = True
                 _advance(want, count)
+                if want and self._sizes is None and self._head[0] != MARK:
+                    came = bytes(self._head[: HEADER.size - len(want[0])])
+                    self._fault = RecordCorrupt(
+                        f"what came through {self._where} is no message: it begins with {came!r}"
+                    )
+                    raise self._again(self._fault)
             try:
                 incoming = self._next_stage(into)
             except (RecordCorrupt, RecordTooLarge) as error:

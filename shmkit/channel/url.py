@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import re
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["EXAMPLES", "Address", "parse_url", "take_option"]
+__all__ = ["EXAMPLES", "Address", "parse_url"]
 
 # Scheme → what its addresses look like.
 EXAMPLES = {
@@ -23,9 +23,16 @@ EXAMPLES = {
     "unix": "unix:///path or unix://@name",
     "tcp": "tcp://host:port",
     "mq": "mq://name",
-    "sysvmq": "sysvmq://name-or-key",
+    "sysvmq": "sysvmq://name-or-key or sysvmq:///path",
     "file": "file:///path",
 }
+
+
+# Only TCP has ports: a colon is a part of a name, or of a path.
+_SHAPE = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*):(?://)?(?P<place>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
 
 
 class Address(NamedTuple):
@@ -48,18 +55,24 @@ def parse_url(url: str) -> Address:
     """The parts of an address; ValueError says what is wrong with it, and what there is."""
     if not isinstance(url, str):
         raise TypeError(f"the address of a channel is text such as 'ring://name': got {url!r}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise _wrong(url, str(error)) from None
-    if parts.scheme not in EXAMPLES:
-        raise _wrong(url, f"there is no scheme {parts.scheme!r}" if parts.scheme else "it has no scheme")
-    if parts.fragment:
-        raise _wrong(url, f"what comes after the # ({parts.fragment!r}) means nothing")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    example = EXAMPLES[parts.scheme]
-    if parts.scheme == "tcp":
+    shape = _SHAPE.fullmatch(url)
+    scheme = shape["scheme"].lower() if shape else ""
+    if shape is None or scheme not in EXAMPLES:
+        raise _wrong(url, f"there is no scheme {scheme!r}" if scheme else "it has no scheme")
+    if shape["fragment"]:
+        raise _wrong(url, f"what comes after the # ({shape['fragment']!r}) means nothing")
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(shape["query"] or "", keep_blank_values=True):
+        if name in options:
+            raise _wrong(url, f"it says twice what option {name!r} is")
+        options[name] = value
+    example = EXAMPLES[scheme]
+    if scheme == "tcp":
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise _wrong(url, str(error)) from None
         if parts.path not in ("", "/") or parts.username is not None:
             raise _wrong(url, f"it is written {example}")
         if port is None or not parts.hostname:
@@ -67,44 +80,15 @@ def parse_url(url: str) -> Address:
         return Address(url, "tcp", "", parts.hostname, port, options)
     if "%00" in url or "\0" in url:
         raise _wrong(url, "it has a zero byte")
-    place = unquote(parts.netloc + parts.path)
-    if parts.scheme in ("fifo", "file") and place and not place.startswith("/"):
+    place = unquote(shape["place"])
+    if scheme in ("fifo", "file") and place and not place.startswith("/"):
         raise _wrong(url, f"the path is absolute, after two more slashes: {example}")
-    if parts.scheme == "unix" and place and not place.startswith(("/", "@")):
+    if scheme == "unix" and place and not place.startswith(("/", "@")):
         raise _wrong(url, f"the path is absolute, after two more slashes, or a name comes after an @: {example}")
-    if parts.scheme in ("ring", "mq") and "/" in place:
+    if place == "@":
+        raise _wrong(url, f"a name comes after the @: {example}")
+    if scheme in ("ring", "mq") and "/" in place:
         raise _wrong(url, f"a name has no slash: {example}")
-    if parts.scheme == "pipe" and place:
+    if scheme == "pipe" and place:
         raise _wrong(url, "a pipe has no name")
-    return Address(url, parts.scheme, place, "", 0, options)
-
-
-def take_option(options: Mapping[str, Any], name: str, default: Any, kind: type | tuple[str, ...]) -> Any:
-    """The option of that name, which may have been written in an address: a number, yes or no, or one of some words."""
-    value = options.get(name, default)
-    if value is default:
-        return value
-    if isinstance(kind, tuple):
-        if value not in kind:
-            raise ValueError(f"option {name!r} is one of {', '.join(kind)}: got {value!r}")
-        return value
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        words = {
-            "yes": True,
-            "true": True,
-            "1": True,
-            "on": True,
-            "no": False,
-            "false": False,
-            "0": False,
-            "off": False,
-        }
-        if str(value).lower() not in words:
-            raise ValueError(f"option {name!r} is yes or no: got {value!r}")
-        return words[str(value).lower()]
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"option {name!r} is a {kind.__name__}: got {value!r}") from None
+    return Address(url, scheme, place, "", 0, options)

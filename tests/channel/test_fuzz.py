@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import socket
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -269,6 +270,28 @@ def test_a_contradiction_is_corrupt(data: bytes, tmp_path: Path) -> None:
             for _ in range(2):
                 with pytest.raises(shmkit.RecordCorrupt):
                     receiver.recv(WATCHDOG)
+
+
+@pytest.mark.parametrize("junk", [b"x", b"hello\n", b"0123456789abcde"])
+@pytest.mark.parametrize("before", [b"", whole(b"well")])
+def test_a_first_byte_that_begins_no_message(junk: bytes, before: bytes) -> None:
+    """RecordCorrupt at once, though a header would have more bytes; and again."""
+    one, other = socket.socketpair()
+    with StreamChannel(SocketStream(one), "unix:", sends=False, receives=True) as receiver, other:
+        if before:
+            other.sendall(before * 3)
+            assert [receiver.recv(WATCHDOG) for _ in range(3)] == [b"well"] * 3
+        other.sendall(junk)
+        for _ in range(2):
+            with pytest.raises(shmkit.RecordCorrupt, match=f"begins with {re.escape(repr(junk))}"):
+                receiver.recv(WATCHDOG)
+    one, other = socket.socketpair()
+    with StreamChannel(SocketStream(one), "unix:", sends=False, receives=True) as receiver:
+        other.sendall(whole(b"half")[:5])
+        assert receiver.try_recv() is None
+        other.close()
+        with pytest.raises(shmkit.PeerDied, match="middle of a message"):
+            receiver.recv(WATCHDOG)
 
 
 def test_a_message_taken_back_is_no_message(tmp_path: Path) -> None:

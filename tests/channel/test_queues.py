@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import signal
@@ -21,7 +22,6 @@ from channel.ends import WATCHDOG, running
 from shmkit import channel, mqueue
 from shmkit.channel import queues
 from shmkit.mqueue import posix
-from shmkit.survey.leftovers import leftovers
 from support import Processes, wait_until
 
 SCHEMES = ["mq", "sysvmq"]
@@ -36,7 +36,7 @@ def raw(scheme: str, name: str, **options: Any) -> Any:
 @contextmanager
 def ends(url: str, senders: int = 1, **options: Any) -> Iterator[list[channel.Channel]]:
     with channel.listen(url, **options) as receiver:
-        sending = [channel.connect(url) for _ in range(senders)]
+        sending = [channel.connect(url, **options) for _ in range(senders)]
         yield [receiver, *sending]
         for sender in sending:
             sender.close()
@@ -63,112 +63,6 @@ def test_a_priority_that_is_none(priority: str, name: str) -> None:
     """ValueError says what there is."""
     with channel.listen(f"mq://{name}"), pytest.raises(ValueError, match="priority"):
         channel.connect(f"mq://{name}", priority=priority)
-
-
-def test_the_queue_goes_with_its_last_receiver(name: str) -> None:
-    """Whoever made it, and in whatever order they close."""
-    url = f"sysvmq://{name}"
-    for first in (1, 2):
-        with channel.listen(f"{url}?type=1") as one, channel.listen(f"{url}?type=2") as two:
-            closes, stays = (one, two) if first == 1 else (two, one)
-            with channel.connect(f"{url}?type={3 - first}") as sender:
-                closes.close()
-                sender.send("still there")
-                assert stays.recv(WATCHDOG) == "still there"
-        with pytest.raises(shmkit.NoPeer):
-            channel.connect(url)
-
-
-def test_each_type_has_one_receiver(name: str, process: Processes) -> None:
-    """RoleTaken for a second of one type, or of all beside any; one that was killed is in nobody's way."""
-    url = f"sysvmq://{name}"
-    with channel.listen(f"{url}?type=1"):
-        with pytest.raises(shmkit.RoleTaken, match=r"messages of type 1 from sysvmq://.*type="):
-            channel.listen(f"{url}?type=1")
-        with pytest.raises(shmkit.RoleTaken, match="messages of type 1 from"):
-            channel.listen(url)
-    with channel.listen(url), pytest.raises(shmkit.RoleTaken, match="another end receives from"):
-        channel.listen(f"{url}?type=7")
-    program = process.python(
-        dedent(f"""
-        import time, shmkit
-        receiver = shmkit.listen("{url}?type=3")
-        print("listening", flush=True)
-        time.sleep(3600)
-        """),
-        text=True,
-    )
-    assert program.stdout is not None
-    assert program.stdout.readline().strip() == "listening"
-    with pytest.raises(shmkit.RoleTaken):
-        channel.listen(f"{url}?type=3")
-    with channel.listen(f"{url}?type=4"), channel.connect(f"{url}?type=3") as sender:
-        sender.send("waits")
-        program.send_signal(signal.SIGKILL)
-        program.wait()
-        with channel.listen(f"{url}?type=3") as receiver:
-            assert receiver.recv(WATCHDOG) == "waits"
-
-
-def test_what_a_killed_receiver_left_is_found(name: str, process: Processes) -> None:
-    """Its companion in /dev/shm is nobody's; that of one that lives is not listed, nor removed."""
-    with channel.listen(f"sysvmq://{name}?type=2"):
-        program = f"import os, shmkit; end = shmkit.listen('sysvmq://{name}-dead'); os.kill(os.getpid(), 9)"
-        process.python(program).wait()
-        (found,) = [left for left in leftovers() if "queue-" in left.address]
-        assert "nobody receives from the SysV message queue" in found.why
-        assert found.label in shmkit.collect()
-        assert not [left for left in leftovers() if "queue-" in left.address]
-        with pytest.raises(shmkit.RoleTaken):
-            channel.listen(f"sysvmq://{name}?type=2")
-    mqueue.unlink_sysv(f"{name}-dead")
-
-
-def test_one_that_cannot_listen_leaves_nothing(name: str) -> None:
-    """Neither its place among the receivers, nor the queue that it was refused."""
-    queue = raw("sysvmq", name, mode=0o622)
-    with pytest.raises(shmkit.Refused):
-        channel.listen(f"sysvmq://{name}")
-    queue.mode = 0o600
-    queue.send(b"x")
-    with pytest.raises(shmkit.RoleTaken), channel.listen(f"sysvmq://{name}?keep=yes"):
-        channel.listen(f"sysvmq://{name}")
-    assert len(queue) == 1  # of a queue that is kept
-    queue.unlink()
-    queue.close()
-
-
-def test_one_of_several_that_lives_is_not_mistaken_for_one_that_died(name: str, process: Processes) -> None:
-    """Another receiver was the last to receive, and was killed: who sends to the one that lives, waits for room."""
-    url = f"sysvmq://{name}"
-    with channel.listen(f"{url}?type=1") as receiver, channel.connect(f"{url}?type=1") as sender:
-        child = process.python(f"import os, shmkit; end = shmkit.listen('{url}?type=2'); os.kill(os.getpid(), 9)")
-        child.wait()
-        sender.send("first")
-        with pytest.raises(TimeoutError):
-            for _ in range(1000):
-                sender.send(bytes(4000), timeout=0.2)
-        assert receiver.recv(WATCHDOG) == "first"
-        receiver.close()
-        with pytest.raises(shmkit.Broken):
-            sender.send(1)
-
-
-def test_a_queue_that_somebody_removes(name: str) -> None:
-    """Broken, which names the address, whatever way it is received from; a wait ends."""
-    url = f"sysvmq://{name}"
-    calls = [lambda end: end.recv(WATCHDOG), lambda end: end.try_recv(), lambda end: end.recv_bytes(WATCHDOG)]
-    for call in calls:
-        with channel.listen(url) as receiver:
-            mqueue.unlink_sysv(name)
-            with pytest.raises(shmkit.Broken, match=f"somebody removed the message queue of {url}"):
-                call(receiver)
-    with channel.listen(url) as receiver:
-        waits = receiver.statistics().recv_waits
-        with running(receiver.recv, WATCHDOG) as result:
-            wait_until(lambda: receiver.statistics().recv_waits > waits)
-            mqueue.unlink_sysv(name)
-        assert isinstance(result[0], shmkit.Broken)
 
 
 def test_types_share_one_queue(name: str) -> None:
@@ -351,6 +245,41 @@ def test_limits_are_explained(name: str) -> None:
         assert receiver.recv(WATCHDOG) == bytes(900)
 
 
+@schemes
+def test_a_queue_that_no_greeting_fits(scheme: str, name: str) -> None:
+    """Somebody else made it: ValueError says what it would have to hold, at either end; it is left alone."""
+    options = {"max_message_size": 47} if scheme == "mq" else {"capacity": 47}
+    queue = raw(scheme, name, **options)
+    for call in (channel.listen, channel.connect):
+        with pytest.raises(ValueError, match=rf"{name}'.* at most 47 bytes.* has 48"):
+            call(f"{scheme}://{name}")
+    queue.unlink()
+    queue.close()
+
+
+@schemes
+def test_the_smallest_queue(scheme: str, name: str) -> None:
+    """What the ends say to each other fits, and so does a small message."""
+    option = "max_message_size" if scheme == "mq" else "capacity"
+    with channel.listen(f"{scheme}://{name}?{option}=48") as receiver:
+        with channel.connect(f"{scheme}://{name}") as sender:
+            with pytest.raises(TimeoutError):
+                receiver.recv(0.01)
+            sender.send(bytes(32))
+            assert receiver.recv(WATCHDOG) == bytes(32)
+        with pytest.raises(shmkit.EndOfStream):
+            receiver.recv(WATCHDOG)
+
+
+def test_a_farewell_that_no_longer_fits(name: str) -> None:
+    """The queue was made smaller meanwhile: the end closes all the same."""
+    with channel.listen(f"sysvmq://{name}") as receiver:
+        sender = channel.connect(f"sysvmq://{name}")
+        receiver.queue.capacity = 10  # type: ignore[attr-defined]
+        assert receiver.try_recv() is None
+        sender.close()
+
+
 def test_a_key_is_a_number() -> None:
     """As C programs have it."""
     key = 0x53480000 + os.getpid() % 65536
@@ -358,6 +287,29 @@ def test_a_key_is_a_number() -> None:
         assert receiver.queue.key == key  # type: ignore[attr-defined]
         sender.send(1)
         assert receiver.recv(WATCHDOG) == 1
+
+
+@pytest.mark.parametrize("project", [None, 1, 7, 127])
+def test_a_path_is_the_key_that_ftok_gives(project: int | None, tmp_path: Path) -> None:
+    """So a C program meets it."""
+    path = tmp_path / "a file"
+    path.touch()
+    key = ctypes.CDLL(None).ftok(os.fsencode(path), project or 1)
+    with ends(f"sysvmq://{path}".replace(" ", "%20"), project=project) as (receiver, sender):
+        assert receiver.queue.key == key  # type: ignore[attr-defined]
+        theirs = mqueue.SysVMessageQueue.attach(key)
+        sender.send(1)
+        assert receiver.recv(WATCHDOG) == 1
+        theirs.close()
+
+
+def test_a_path_of_no_file(tmp_path: Path, name: str) -> None:
+    """SegmentNotFound says so, and a project without a path is ValueError."""
+    for call in (channel.listen, channel.connect):
+        with pytest.raises(shmkit.SegmentNotFound, match=r"there is no file '.*none'.*ftok"):
+            call(f"sysvmq://{tmp_path}/none")
+        with pytest.raises(ValueError, match="goes with the path of a file"):
+            call(f"sysvmq://{name}?project=1")
 
 
 @pytest.mark.parametrize("url", ["mq:", "mq://", "sysvmq:", "mq://a/b", "mq://a?priority=1&size=3"])
