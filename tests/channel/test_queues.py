@@ -275,7 +275,7 @@ def test_a_farewell_that_no_longer_fits(name: str) -> None:
     """The queue was made smaller meanwhile: the end closes all the same."""
     with channel.listen(f"sysvmq://{name}") as receiver:
         sender = channel.connect(f"sysvmq://{name}")
-        receiver.queue.capacity = 10  # type: ignore[attr-defined]
+        sender.queue.capacity = 10  # type: ignore[attr-defined]
         assert receiver.try_recv() is None
         sender.close()
 
