@@ -31,6 +31,7 @@ cdef class Heap:
     cdef uint64_t generation  # of the process that all this is of
     cdef uint64_t looked_ns   # when the dead were last looked for
     cdef uint64_t swept_ns    # and when there was last a sweep
+    cdef int trust            # 1: nobody but this user may have written to it; -1; 0: not looked at yet
     cdef object __weakref__
 
     cdef int enter(self) except -1

@@ -28,6 +28,7 @@ import time
 from shmkit import errors
 from shmkit._heap import adopt
 from shmkit.segment import Segment
+from shmkit.segment.trust import is_trusted
 
 cdef const uint64_t *generation = fork_generation()
 
@@ -133,7 +134,7 @@ cdef class QueueEnd:
         self.heap = share.heap
         self.share = share
         self.policy = header.flags & POLICIES
-        self.pickles = True
+        self.pickles = believed(share.heap)
         self.shut = False
         self.generation = NEVER
         return self.enter()
@@ -439,6 +440,13 @@ def _restore(kind, name, segment, block, id):
     return made
 
 
+cdef bint believed(Heap heap) except -1:
+    """Whether pickles are, that lie in it: nobody else may have written them."""
+    if heap.trust == 0 and heap.segment is not None:  # None: it is just being made
+        heap.trust = 1 if is_trusted(heap.segment) else -1
+    return heap.trust > 0
+
+
 def create_named(QueueEnd made, name, maxsize, capacity, backpressure, backing, mode, lifetime):
     """Makes a queue in a heap of its own."""
     if name is None:
@@ -448,8 +456,7 @@ def create_named(QueueEnd made, name, maxsize, capacity, backpressure, backing, 
         heap.enter()
         heap.c.header.queue = made._make(maxsize, backpressure, heap)
 
-    made.pickles = True
-    make_heap(capacity, name, mode, lifetime, backing, {"queue": type(made).__name__}, init)
+    made.pickles = believed(make_heap(capacity, name, mode, lifetime, backing, {"queue": type(made).__name__}, init))
 
 
 def find_named(QueueEnd found, name, backing, owner):

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from shmkit import errors
 from shmkit._topic_end import find_segment
+from shmkit.segment.trust import is_trusted
 
 cnp.import_array()
 
@@ -49,6 +50,7 @@ cdef class Subscriber(TopicEnd):
     cdef uint64_t overtaken     # values that were overwritten before they were received
     cdef uint64_t spin_ns
     cdef uint64_t received      # the position of the value that was received last
+    cdef bint pickles           # nobody but this user may have written to it
 
     def __init__(self):
         raise TypeError("a Subscriber is made by Subscriber.attach, or Publisher.subscriber")
@@ -62,6 +64,7 @@ cdef class Subscriber(TopicEnd):
     def _of(cls, segment, replay):
         cdef Subscriber made = cls.__new__(cls)
         made.bind(segment)
+        made.pickles = is_trusted(segment)
         made.ahead.topic = &made.c
         made.ahead.next = topic_published(&made.c)
         if replay:
@@ -100,7 +103,7 @@ cdef class Subscriber(TopicEnd):
             there[0] = status == OK
             if status != OK:
                 return None
-        return unpack(found.head, found.head_size, at, found.body_size, body, True)
+        return unpack(found.head, found.head_size, at, found.body_size, body, self.pickles)
 
     cdef object corrupt(self, uint64_t position):
         return errors.RecordCorrupt(f"value {position} of {self._label()} contradicts itself; it is lost")
