@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -44,8 +45,13 @@ def by_pipe(stack: ExitStack) -> Way:
     stack.callback(sender.close)
 
     def through(item: Any) -> Any:
-        sender.send(item)
-        return receiver.recv()
+        # Where no memory can be had for it, it goes through the pipe, which holds less.
+        sending = threading.Thread(target=sender.send, args=(item,))
+        sending.start()
+        try:
+            return receiver.recv()
+        finally:
+            sending.join(WATCHDOG)
 
     return through
 
