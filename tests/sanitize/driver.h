@@ -13,6 +13,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_THREAD__)
+#include <fcntl.h>
+/* What the dead have stored is there for who asks the kernel after them, as it lets go of a lock only then: ThreadSanitizer, which
+ * knows nothing of such locks, is told so. */
+void __tsan_acquire(void *);
+void __tsan_release(void *);
+static char kernel_locks;
+#define munmap(...) (__tsan_release(&kernel_locks), munmap(__VA_ARGS__))
+#define fcntl(...)                                                                                                     \
+    __extension__({                                                                                                    \
+        const int answer = fcntl(__VA_ARGS__);                                                                         \
+        __tsan_acquire(&kernel_locks);                                                                                 \
+        answer;                                                                                                        \
+    })
+#endif
+
 #include "_lease.h"
 
 #define DRIVER_MINUTE 60000000000u
