@@ -12,7 +12,7 @@ STRIPES = 4
 
 def brighten(memory: MemoryFile, work: EventCounter, done: EventCounter) -> None:
     memory.require("shrink")  # who sent it cannot make it shorter under our hands
-    picture = np.frombuffer(memory.map(), "uint8").reshape(STRIPES, -1)
+    picture = np.ndarray((STRIPES, SHAPE[0] * SHAPE[1] // STRIPES), "uint8", memory.map())
     while True:
         stripe = work.wait(timeout=10) - 1  # a counter gives all that was added, at once
         if stripe == STRIPES:
@@ -25,7 +25,7 @@ def main() -> None:
     work, done = EventCounter(), EventCounter(semaphore=True)  # of a semaphore wait() takes 1
     with MemoryFile("picture", SHAPE[0] * SHAPE[1]) as memory, work, done:
         memory.seal("shrink", "grow")
-        picture = np.frombuffer(memory.map(), "uint8").reshape(STRIPES, -1)
+        picture = np.ndarray((STRIPES, SHAPE[0] * SHAPE[1] // STRIPES), "uint8", memory.map())
         worker = Process(target=brighten, args=(memory, work, done))
         worker.start()
         for stripe in range(STRIPES):
