@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import struct
+import threading
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -223,13 +224,7 @@ class collecting:  # noqa: N801 (read as a statement)
     def __enter__(self) -> Self:
         if self._fd >= 0:
             raise RuntimeError("these signals are being collected already")
-        mask = _SigSet()
-        for number in self._numbers:
-            mask[(number - 1) // 64] |= 1 << (number - 1) % 64
-        waiting = _libc.signalfd(-1, mask, _SFD_FLAGS)
-        if waiting < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"signalfd: {os.strerror(code)}")
+        waiting = _listen(-1, self._numbers)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
         elsewhere = None
         try:
@@ -242,14 +237,14 @@ class collecting:  # noqa: N801 (read as a statement)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise
         self._mask, self._waiting, self._elsewhere = before, waiting, elsewhere
-        _active.add(self)
+        _share_out(enters=self)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._elsewhere is not None
-        _active.discard(self)
+        _share_out(leaves=self)
         fds = self._fd, self._waiting
         self._fd = self._waiting = -1
         self._elsewhere.stop()
@@ -331,7 +326,34 @@ def _name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
-_active: set[collecting] = set()
+# In the order in which they were entered, and what keeps that order.
+_active: list[collecting] = []
+_turn = threading.RLock()
+
+
+def _listen(fd: int, numbers: set[int]) -> int:
+    """Has a descriptor (-1: a new one) be readable when a thread that blocks one of these signals has it waiting."""
+    mask = _SigSet()
+    for number in numbers:
+        mask[(number - 1) // 64] |= 1 << (number - 1) % 64
+    made: int = _libc.signalfd(fd, mask, _SFD_FLAGS)
+    if made < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"signalfd: {os.strerror(code)}")
+    return made
+
+
+def _share_out(enters: collecting | None = None, leaves: collecting | None = None) -> None:
+    """The newest that wants a signal has it, also where it waits for a thread that blocks it; the others do not."""
+    with _turn:
+        if enters is not None:
+            _active.append(enters)
+        if leaves is not None:
+            _active.remove(leaves)
+        taken: set[int] = set()
+        for one in reversed(_active):
+            _listen(one._waiting, one._numbers - taken)
+            taken |= one._numbers
 
 
 def _either(one: int, other: int) -> int:
@@ -347,6 +369,8 @@ def _either(one: int, other: int) -> int:
 
 def _renew() -> None:
     """In a forked child: the kernel tells the parent's descriptor of what comes to the parent."""
+    global _turn  # noqa: PLW0603
+    _turn = threading.RLock()
     for one in _active:
         assert one._elsewhere is not None
         made = _either(one._waiting, one._elsewhere.fileno())
