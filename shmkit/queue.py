@@ -108,9 +108,15 @@ class Queue(_Awaited):
     ) -> Self:
         """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
 
-        SegmentExists, NoSpace.  Whoever may write to it (``mode``) can have those run any code who get from it, as
-        items may be pickles: so these are refused where others than the owner may.
+        SegmentExists, NoSpace; ValueError: ``backing`` is "sysv", whose room is taken at once.  Whoever may write to it
+        (``mode``) can have those run any code who get from it, as items may be pickles: so these are refused where
+        others than the owner may.
         """
+        if backing == "sysv":
+            raise ValueError(
+                f"queue {name!r}: its heap takes memory as it needs it, which a System V segment cannot: backing is "
+                "'posix' or 'file', or None: got 'sysv'"
+            )
         made = cls.__new__(cls)
         create_named(made, name, maxsize, capacity, backpressure, backing, mode, lifetime)
         return made

@@ -431,6 +431,14 @@ def test_threads(process: Processes) -> None:
 # -------------------------------------------------------------------------------------------------------------- names
 
 
+def test_a_system_v_segment_is_none_for_a_queue(name: str) -> None:
+    """Refused before anything is made."""
+    with pytest.raises(ValueError, match=f"queue '{name}'.*'sysv'"):
+        shmkit.Queue.create(name, backing="sysv")
+    with pytest.raises(shmkit.SegmentNotFound):
+        shmkit.Queue.attach(name, backing="sysv")
+
+
 def test_by_name(name: str, process: Processes) -> None:
     """Unrelated processes meet at a name; its memory has a limit of its own."""
     with_name = shmkit.Queue.create(name, maxsize=5, capacity="8 MiB")
