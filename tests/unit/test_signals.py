@@ -280,6 +280,21 @@ def test_collectors_may_be_within_each_other() -> None:
     assert action_of(number) == 0
 
 
+def test_the_newest_has_what_waits_for_its_own_thread() -> None:
+    """Where all threads block it, and whichever asks first."""
+    with collecting(signal.SIGUSR1, signal.SIGUSR2) as outer:
+        with collecting(signal.SIGUSR1) as inner:
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            assert outer.try_wait() is None
+            assert not select.select([outer], [], [], 0)[0]
+            assert inner.wait(WATCHDOG).number == signal.SIGUSR1
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
+            assert inner.try_wait() is None
+            assert outer.wait(WATCHDOG).number == signal.SIGUSR2
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        assert outer.wait(WATCHDOG).number == signal.SIGUSR1
+
+
 def action_of(number: int) -> int:
     """The address of what handles it; 0: SIG_DFL."""
     found = (ctypes.c_ulong * 32)()
