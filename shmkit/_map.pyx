@@ -21,6 +21,7 @@ cimport cython
 from shmkit._core cimport *
 
 import os
+import sys
 import weakref
 from atexit import register as at_exit
 
@@ -28,6 +29,7 @@ from atexit import register as at_exit
 cdef enum:
     WITHOUT_GIL = 1 << 18
     UNPARK_LOOKS = 8
+    BEHIND_CHILDREN = -1000  # among multiprocessing's finalizers: those below 0 come after children were waited for
 
 # Data in flight is worth memory, but not all of it.
 kept_parked.bytes_limit = max(1 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
@@ -312,6 +314,18 @@ cdef int hold_lease(Mapping mapping, bytes path, int shmid) except -1:
 
 
 def _leave_all():
+    """Has all names go whose last process this is; after multiprocessing has waited for children, if it will.
+
+    One that is spawned attaches when it has come that far, which may be after the program's last line.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is None or util._exiting:
+        _leave_now()
+    else:
+        util.Finalize(None, _leave_now, exitpriority=BEHIND_CHILDREN)
+
+
+def _leave_now():
     for mapping in list(_leased):
         mapping.leave_early()
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,31 @@ def test_an_exit_leaves_a_leased_segment_to_the_others(place: tuple[str, str], p
         assert process.python(code).wait() == 0
         assert exists(place)
         assert segment.buf[0] == 3
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("first", ["import multiprocessing.util", "pass"])
+def test_a_child_that_is_waited_for_at_exit_finds_a_leased_segment(
+    name: str, tmp_path: Path, first: str, method: str
+) -> None:
+    """However late it attaches, and whichever was imported first; then the name goes."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"{first}\n"
+        "import multiprocessing, shmkit\n"
+        "def late(at_its_end, number):\n"
+        "    at_its_end.recv()\n"
+        "    print(shmkit.Segment.attach(number).size, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        f"    segment = shmkit.Segment.create({name!r}, 100, lifetime='leased')\n"
+        f"    context = multiprocessing.get_context({method!r})\n"
+        "    at_its_end, say = context.Pipe(False)\n"
+        "    multiprocessing.util.Finalize(None, say.send, (1,), exitpriority=0)\n"  # called before children are joined
+        f"    context.Process(target=late, args=(at_its_end, {name!r})).start()\n"
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "100\n", "")
+    assert not exists((name, "posix"))
 
 
 def test_what_a_killed_process_leased_is_collected(place: tuple[str, str], process: Processes) -> None:
