@@ -23,6 +23,8 @@ from typing import Any, cast
 from shmkit._claims import WORKERS_MOST, Claims
 from shmkit._future import Future, finish
 from shmkit._lock import Lock
+from shmkit._queue_put import uncount
+from shmkit._tally import ANSWERS
 from shmkit._tasks import Pace, how_it_ended, refer
 from shmkit._working import GONE, LEAVES, SUCCEEDED, UNFIT, work
 from shmkit.errors import Full
@@ -113,6 +115,7 @@ class Core:
         self.home = _Here.process
         self.lock = threading.RLock()
         self.calls, self.results = Queue(), Queue()
+        self.results._role = ANSWERS  # the collector has nothing else to do
         self.claims = Claims(ON_THE_WAY)
         self.lives = Lock(on_owner_death="recover")  # held as long as this process lives
         self.bell = Bell()
@@ -280,8 +283,11 @@ class Core:
         with self.lock:
             for message in messages:
                 if message is None:
+                    uncount(message)
                     continue
                 ticket, status, value = message
+                if status < 0:
+                    uncount(message)
                 if status == GONE:
                     gone.append(value)
                     continue

@@ -17,6 +17,7 @@ from shmkit._tasks cimport perform, refer
 
 from multiprocessing.pool import mapstar, starmapstar
 
+from shmkit._queue_put import uncount
 from shmkit._tasks import CALL as _CALL, EACH as _EACH, EACH_STAR as _EACH_STAR
 from shmkit.errors import Empty
 
@@ -130,10 +131,12 @@ cdef class LineBase:
         cdef bint ended = False
         for message in messages:
             if message is None:
+                uncount(message)
                 ended = True
                 continue
             ticket, status, value = message
             if status < 0:
+                uncount(message)
                 self.hear(status, value, cache)
                 continue
             task = self.tasks.pop(ticket, None)
@@ -182,6 +185,7 @@ def work_through(
         ticket, how, module, function, args, options = task
         if not claims.claim(ticket, number):
             continue  # it stood in the queue twice
+        calls._count_got()
         status = SUCCEEDED
         try:
             value = perform(how, module, function, args, options)

@@ -25,6 +25,7 @@ from shmkit._pair_end cimport PairEnd, untied
 from shmkit._pair_tie cimport find_tie
 from shmkit._pickling cimport pickle_item
 from shmkit._record cimport copy
+from shmkit._tally cimport tally_message, tally_of_run, wait_begins, wait_ends
 from shmkit._wire cimport get_all, get_body, get_size, refused
 
 import copyreg
@@ -38,6 +39,8 @@ from shmkit import errors
 from shmkit._heap import heap_by_key
 
 cnp.import_array()
+
+cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     LARGE_LEAST = 16385        # bytes of a message that is worth a block: the standard library writes it in two calls
@@ -201,7 +204,10 @@ def recv_noted(int fd):
     cdef Block block
     read_note(fd, &note)
     block = take_note(None, &note)
-    return recv(fd, 0, None) if block is None else opened(block, &note)
+    if block is None:
+        return recv(fd, 0, None)
+    tally_message(tally, note.size, note.size)
+    return opened(block, &note)
 
 
 def recv_noted_bytes(int fd, most=None):
@@ -210,7 +216,10 @@ def recv_noted_bytes(int fd, most=None):
     cdef Block block
     read_note(fd, &note)
     block = take_note(None, &note)
-    return recv_bytes(fd, 0, None, most) if block is None else at_most(read_out(block, &note), most)
+    if block is None:
+        return recv_bytes(fd, 0, None, most)
+    tally_message(tally, note.size, note.size)
+    return at_most(read_out(block, &note), most)
 
 
 cdef object at_most(bytes data, object most):
@@ -227,8 +236,18 @@ cdef struct Letter:
 
 cdef int await_letter(int fd, int side, Pair pair, Letter *letter) except -1:
     """Waits for a message."""
+    cdef uint64_t since = 0
     letter.handed = False
-    letter.size = get_size(fd, 0, 0) if pair is None else pair.get(fd, side, letter.bytes, &letter.handed)
+    if pair is None:
+        letter.size = get_size(fd, 0, 0)
+    elif tally[0] == NULL:
+        letter.size = pair.get(fd, side, letter.bytes, &letter.handed)
+    else:
+        since = 0 if wire_poll(fd, 0) > 0 else wait_begins(tally)
+        try:
+            letter.size = pair.get(fd, side, letter.bytes, &letter.handed)
+        finally:
+            wait_ends(tally, since)
     if letter.size == WIRE_NOTE:
         if letter.handed:
             memcpy(&letter.note, letter.bytes, sizeof(pair_note_t))
@@ -271,8 +290,11 @@ cdef object recv(int fd, int side, Pair pair):
     while True:
         found = next_letter(fd, side, pair, &letter, None)
         if letter.size != WIRE_NOTE:
+            if pair is not None:
+                tally_message(tally, letter.size, 0)
             return _loads(found)
         if found is not None:
+            tally_message(tally, letter.note.size, letter.note.size)
             return opened(found, &letter.note)
 
 
@@ -281,8 +303,11 @@ cdef object recv_bytes(int fd, int side, Pair pair, object most):
     while True:
         found = next_letter(fd, side, pair, &letter, most)
         if letter.size != WIRE_NOTE:
+            if pair is not None and found is not None:
+                tally_message(tally, letter.size, 0)
             return found
         if found is not None:
+            tally_message(tally, letter.note.size, letter.note.size)
             return at_most(read_out(found, &letter.note), most)
 
 

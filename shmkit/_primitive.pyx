@@ -20,11 +20,13 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._map cimport Mapping, fork_generation, forks_seen
 from shmkit._membership cimport Member, member_of
+from shmkit._tally cimport tally_of_run, wait_begins, wait_ends
 
 from shmkit import errors
 from shmkit.segment import Segment
 
 cdef const uint64_t *generation = fork_generation()
+cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     UNIT = LINE              # what cells are rounded up to
@@ -304,12 +306,15 @@ cdef class Primitive:
         """Waits, round by round, until one says more than that a signal came or a slice is over."""
         cdef waiter_t waiter
         cdef status_t status
+        cdef uint64_t since
         waiter_init(&waiter)
         if self.spin_ns:
             waiter.spin_ns = self.spin_ns
         while True:
+            since = wait_begins(tally)
             with nogil:
                 status = round(of, &waiter, deadline_ns)
+            wait_ends(tally, since)
             if status != INTERRUPTED and status != SLICE_OVER:
                 self.spin_ns = waiter.spin_ns
                 return status

@@ -14,3 +14,4 @@ cdef class QueueBase(QueuePut):
     cdef int found_empty(self) except -1
     cdef Hold fetch(self, item_t *item, uint64_t deadline, bint block)
     cdef object open_item(self, item_t *item, Hold hold)
+    cdef void count_item(self, item_t *item) noexcept

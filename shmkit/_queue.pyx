@@ -24,11 +24,13 @@ from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._queue_end cimport LOOK_EVERY_NS, POLICY_BLOCK, Share
 from shmkit._queue_put cimport QueuePut
+from shmkit._tally cimport *
 from shmkit._watch cimport Watch, coming_t, new_watch
 
 from shmkit import errors
 
 cdef const uint64_t *generation = fork_generation()
+cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     LOOK_EVERY = 4096            # gets, between two looks for the dead
@@ -99,7 +101,7 @@ cdef class QueueBase(QueuePut):
         cdef waiter_t waiter
         cdef queue_habit_t habit = self.items_habit
         cdef status_t status = SLICE_OVER
-        cdef uint64_t deadline = deadline_of(timeout)
+        cdef uint64_t deadline = deadline_of(timeout), began
         cdef Share _kept = self.kept()
         waiter_init(&waiter)
         while True:
@@ -111,8 +113,10 @@ cdef class QueueBase(QueuePut):
                 return True
             if status == TIMED_OUT or clock_ns() >= deadline:
                 return False
+            began = wait_begins(tally)
             with nogil:
                 status = queue_items_round(&self.c, &waiter, &habit, deadline)
+            wait_ends(tally, began)
             PyErr_CheckSignals()
             if status == SLICE_OVER:
                 self.heap.look_for_dead(LOOK_EVERY_NS)
@@ -188,6 +192,8 @@ cdef class QueueBase(QueuePut):
         """The object that an item is; its block, if it has one, is this process's."""
         cdef Block owner
         self.operations += 1
+        if tally[0] != NULL:
+            self.count_item(item)
         if self.items_watch is not None:
             self.settle_items()
         if self.operations % LOOK_EVERY == 0:
@@ -206,6 +212,17 @@ cdef class QueueBase(QueuePut):
         owner.shape = item.body_size
         return unpack(item.head, item.head_size, <unsigned char *>owner.at, item.body_size, owner, self.pickles)
 
+    cdef void count_item(self, item_t *item) noexcept:
+        cdef uint64_t in_block = item.body_size if item.block != 0 else 0
+        if self._role == ROLE_TASKS:
+            self.got_size, self.got_in_block = item.head_size + item.body_size, in_block
+        else:
+            tally_message(tally, item.head_size + item.body_size, in_block)
+
+    def _count_got(self) -> None:
+        """Counts what this worker got last: it is a task, and this worker's."""
+        tally_message(tally, self.got_size, self.got_in_block)
+
     cdef int found_empty(self) except -1:
         """Raises Empty; whoever watches the descriptor is told when that changes."""
         if self.items_watch is not None:
@@ -220,7 +237,7 @@ cdef class QueueBase(QueuePut):
         cdef waiter_t waiter
         cdef status_t status
         cdef bint trimmed = False, waited = False, came = False
-        cdef uint64_t begun = 0
+        cdef uint64_t begun = 0, began
         cdef queue_habit_t habit = self.items_habit
         waiter_init(&waiter)
         cdef uint64_t since = clock_ns()
@@ -258,8 +275,10 @@ cdef class QueueBase(QueuePut):
                 queue_was_late(&waiter)
             came = False
             while True:
+                began = 0 if self._role == ROLE_ANSWERS else wait_begins(tally)
                 with nogil:
                     status = queue_items_round(&self.c, &waiter, &habit, deadline)
+                wait_ends(tally, began, TALLY_IDLE_NS if self._role == ROLE_TASKS else TALLY_WAITED_NS)
                 if status == OK:
                     came = True
                     break

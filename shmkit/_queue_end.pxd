@@ -36,6 +36,8 @@ cdef class QueueEnd:
     cdef uint32_t operations
     cdef queue_habit_t items_habit
     cdef public bint _sleeps  # a get that finds nothing sleeps at once, and leaves its core to others
+    cdef public int _role     # who gets: what is counted of that (_tally.pxd)
+    cdef uint64_t got_size, got_in_block  # of what a worker got last, where that is counted
     cdef queue_habit_t room_habit
     cdef Watch items_watch    # None: nobody has asked for a descriptor
     cdef Watch room_watch

@@ -20,6 +20,7 @@ from shmkit._deadline cimport deadline_of
 from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of, make_heap
 from shmkit._map cimport fork_generation
 from shmkit._membership cimport why_no_lease
+from shmkit._tally cimport tally_of_run, wait_begins, wait_ends
 from shmkit._watch cimport Watch
 
 import os
@@ -31,6 +32,7 @@ from shmkit.segment import Segment
 from shmkit.segment.trust import is_trusted
 
 cdef const uint64_t *generation = fork_generation()
+cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     POLICIES = 0xf
@@ -335,7 +337,7 @@ cdef class QueueEnd:
     def _join(self, timeout=None):
         cdef waiter_t waiter
         cdef status_t status
-        cdef uint64_t deadline = deadline_of(timeout)
+        cdef uint64_t deadline = deadline_of(timeout), since
         cdef Share _kept = self.kept()
         waiter_init(&waiter)
         while not queue_is_done(&self.c):
@@ -344,8 +346,10 @@ cdef class QueueEnd:
                 self.drain()
                 if queue_is_done(&self.c):
                     break
+            since = wait_begins(tally)
             with nogil:
                 status = queue_done_round(&self.c, &waiter, deadline)
+            wait_ends(tally, since)
             if status == OK or status == TIMED_OUT:
                 return status == OK
             PyErr_CheckSignals()

@@ -22,6 +22,7 @@ from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._queue_end cimport *
 from shmkit._queue_end cimport QueueEnd, Share
+from shmkit._tally cimport tally_of_run, untally_message, wait_begins, wait_ends
 
 import sys
 from weakref import getweakrefcount, ref
@@ -31,6 +32,7 @@ from shmkit import errors
 cnp.import_array()
 
 cdef const uint64_t *generation = fork_generation()
+cdef uint64_t **tally = tally_of_run()
 
 # Whether the count of references says who can see an object: not without a GIL, nor where the interpreter borrows
 # references.
@@ -152,6 +154,7 @@ cdef class QueuePut(QueueEnd):
         cdef status_t status
         cdef int error = 0
         cdef bint waited = False
+        cdef uint64_t since
         cdef queue_habit_t habit = self.room_habit
         cdef Share _kept = self.kept()  # while this waits, what it waits at is the queue's, whoever closes the handle
         cdef Hold now
@@ -192,8 +195,10 @@ cdef class QueuePut(QueueEnd):
                 continue
             waited = True
             while True:
+                since = wait_begins(tally)
                 with nogil:
                     status = queue_room_round(&self.c, &waiter, &habit, deadline)
+                wait_ends(tally, since)
                 if status == OK:
                     break
                 if status == TIMED_OUT:
@@ -297,14 +302,17 @@ cdef class QueuePut(QueueEnd):
         """Waits until there is room, perhaps: before memory is taken for what has to wait.  Full."""
         cdef waiter_t waiter
         cdef status_t status = TIMED_OUT
+        cdef uint64_t since
         cdef queue_habit_t habit = self.room_habit
         cdef Share _kept = self.kept()
         waiter_init(&waiter)
         if queue_spin_room(&self.c, &habit, SPIN_WITH_GIL_NS):
             return 0
         while block and self.policy == POLICY_BLOCK:
+            since = wait_begins(tally)
             with nogil:
                 status = queue_room_round(&self.c, &waiter, &habit, deadline)
+            wait_ends(tally, since)
             if status == OK:
                 self.room_habit = habit
                 return 0
@@ -364,6 +372,23 @@ cdef class QueuePut(QueueEnd):
     def put_many_nowait(self, items) -> None:
         """`put_many(items, False)`."""
         self.put_many(items, False)
+
+
+def uncount(obj) -> None:
+    """Takes back that this message was counted (_tally.pyx): it is not the program's, but its pool's own."""
+    cdef item_t item
+    cdef Parcel parcel
+    cdef int64_t size
+    cdef uint64_t in_block = 0
+    if tally[0] == NULL:
+        return
+    size = pack_small(obj, item.head, CELL_HEAD)
+    if size <= 0:
+        parcel = Parcel.__new__(Parcel)
+        parcel.pack(obj, item.head, CELL_HEAD)
+        size, in_block = parcel.head_size + <int64_t>parcel.body_size, parcel.body_size
+        parcel.clear()
+    untally_message(tally, size, in_block)
 
 
 cdef object _left(uint64_t deadline):

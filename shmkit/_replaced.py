@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-__all__ = ["REPLACED", "Replaced", "groups"]
+__all__ = ["REPLACED", "STATISTICS", "Replaced", "groups"]
 
+# What the environment calls the segment in which a run counts (multiprocessing/_statistics.py); not there: none does.
+STATISTICS = "SHMKIT_RUN_STATISTICS"
 
 # ``<theirs>.<name>`` has ``shmkit.multiprocessing.<module>.<name>`` in its place; `group` is what install(only={…})
 # calls it.  Not a typing.NamedTuple: a child that is spawned need not import typing for it.

@@ -13,8 +13,11 @@ from libc.string cimport memcpy
 
 from shmkit._core cimport clock_ns
 from shmkit._core_pair cimport WIRE_ENDED, WIRE_LONG, WIRE_NOTE, wire_poll, wire_read, wire_write
+from shmkit._tally cimport tally_of_run, wait_begins, wait_ends
 
 import os
+
+cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     TOGETHER_MOST = 16384      # bytes of a message that is written together with its size: in one call
@@ -125,15 +128,17 @@ def poll(int fd, timeout=0.0) -> bool:
     """Whether there is something to read, or the end; waits for it, at most `timeout` seconds, None: for ever."""
     cdef double seconds = -1.0 if timeout is None else min(max(timeout, 0.0), 1e9)
     cdef uint64_t deadline = clock_ns() + <uint64_t>(seconds * 1e9) if seconds > 0 else 0
-    cdef uint64_t now, left
+    cdef uint64_t now, left, since
     cdef int found, wait_ms = -1 if seconds < 0 else 0
     while True:
         if seconds > 0:
             now = clock_ns()
             left = (deadline - now + 999_999) // 1_000_000 if deadline > now else 0
             wait_ms = <int>min(left, <uint64_t>INT_MAX)
+        since = 0 if wait_ms == 0 else wait_begins(tally)
         with nogil:
             found = wire_poll(fd, wait_ms)
+        wait_ends(tally, since)
         if found > 0:
             return True
         if found == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import _base
 from concurrent.futures import process as _process
 
+from shmkit._tally import TASKS
 from shmkit._tasks import perform
 from shmkit.errors import Empty, HeapFull
 
@@ -51,6 +52,7 @@ def work(
             _report_unfit(results, number, initializer, error)
             return  # which breaks the executor
     left = most or -1
+    calls._role = TASKS
     while True:
         try:
             task = calls.get(True, PATIENCE)
@@ -64,6 +66,7 @@ def work(
         if not claims.claim(ticket, number):
             results.put((ticket, PASSED_OVER, None))
             continue
+        calls._count_got()
         left -= 1
         leaves = 0 if left else number * 4 + LEAVES
         try:

@@ -9,7 +9,7 @@ import threading
 from functools import cache, partial
 from importlib import import_module
 
-from shmkit._replaced import REPLACED, Replaced, groups
+from shmkit._replaced import REPLACED, STATISTICS, Replaced, groups
 
 # Every child that is spawned imports this file, so it has as few imports as it can do with.
 TYPE_CHECKING = False
@@ -43,6 +43,8 @@ def install(only: Iterable[str] | None = None) -> None:
     with _State.lock:
         if not asked - _State.chosen:
             return
+        if STATISTICS in os.environ:
+            import_module("shmkit.multiprocessing._statistics")
         _State.chosen |= asked
         for entry in REPLACED:
             if entry.group in asked and entry.theirs in sys.modules:
@@ -96,7 +98,7 @@ def _adopt(entry: Replaced) -> None:
 
     theirs = _theirs(entry)
     if not isinstance(theirs, type):
-        adopt_pipe(theirs)
+        adopt_pipe(theirs, _statistics.enabled())
         return
 
     # Not before the first is made: an import in a module that is just being imported could run in a circle.

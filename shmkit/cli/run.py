@@ -7,7 +7,6 @@ shmkit.install(), in all of its processes.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import runpy
 import sys
@@ -19,6 +18,8 @@ from shmkit.cli.command import INTERRUPTED, CommandError
 from shmkit.install import install
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+LAST = -1_000_000  # among multiprocessing's finalizers
 
 HELP = "run a program with multiprocessing accelerated"
 
@@ -42,10 +43,13 @@ def run(options: argparse.Namespace) -> int:
     if not words:
         raise CommandError("run takes a script, or -m and a module", usage=True)
     if options.stats:
+        from multiprocessing.util import Finalize
+
         from shmkit.multiprocessing import _statistics
 
         _statistics.start()
-        atexit.register(_say, os.getpid())
+        # Behind all that multiprocessing does at exit: it waits for children, which count.
+        Finalize(None, _say, exitpriority=LAST)
     try:
         install(None if options.only is None else options.only.split(","))
     except ValueError as error:
@@ -108,8 +112,7 @@ def _without_us(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _say(pid: int) -> None:
-    if os.getpid() == pid:
-        from shmkit.multiprocessing import _statistics
+def _say() -> None:
+    from shmkit.multiprocessing import _statistics
 
-        print(_statistics.report(), file=sys.stderr)
+    print(_statistics.report(), file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import multiprocessing as _theirs
 from typing import Any
 
+from shmkit.multiprocessing import _statistics as _statistics  # which counts from here on, if that is asked for
 from shmkit.multiprocessing import context
 from shmkit.multiprocessing import process as process
 from shmkit.multiprocessing import reduction as reduction

@@ -51,17 +51,25 @@ def _for_any(kind: type) -> bool:
     return True
 
 
-def adopt_pipe(theirs: FunctionType) -> None:
-    """Has ``multiprocessing.connection.Pipe``, by whatever name it is called, make ours."""
+def adopt_pipe(theirs: FunctionType, counted: bool = False) -> None:
+    """Has ``multiprocessing.connection.Pipe``, by whatever name it is called, make ours, and perhaps count it."""
     if _KEPT_CODE not in vars(theirs):
         setattr(theirs, _KEPT_CODE, theirs.__code__)
-        theirs.__code__ = _pipe.__code__
+        theirs.__code__ = (_counted_pipe if counted else _pipe).__code__
 
 
 def _pipe(duplex: bool = True) -> Any:
     # In the other function's place: it sees that one's globals.
     from shmkit.multiprocessing.connection import Pipe
 
+    return Pipe(duplex)
+
+
+def _counted_pipe(duplex: bool = True) -> Any:
+    from shmkit.multiprocessing._statistics import add
+    from shmkit.multiprocessing.connection import Pipe
+
+    add("Pipe")
     return Pipe(duplex)
 
 

@@ -24,6 +24,7 @@ from shmkit._claims import WORKERS_MOST, Claims
 from shmkit._line import FAILED, LineBase, work_through
 from shmkit._lock import Lock
 from shmkit._queue import QueueBase
+from shmkit._tally import ANSWERS, TASKS
 from shmkit._tasks import Pace, how_it_ended
 from shmkit.errors import Full, HeapFull, WorkerDied
 
@@ -46,6 +47,7 @@ class Line(LineBase):
 
     def __init__(self, calls: QueueBase, results: QueueBase, workers: int) -> None:
         super().__init__(calls, results, Claims(ON_THE_WAY), Pace(2 * workers, ON_THE_WAY))
+        results._role = ANSWERS  # this process's thread has nothing else to do
         self.workers = workers
         self.lives = Lock(on_owner_death="recover")  # held as long as this process lives
         self.lives.acquire()
@@ -226,6 +228,7 @@ def work(
         except Exception as error:
             return _deliver(results, (message[0], FAILED, MaybeEncodingError(error, message[2])), pool_lives)
 
+    calls._role = TASKS
     calls._sleeps = True  # the others wait for the same, and only one of all will get it
     work_through(calls, results, claims, number, most or -1, PATIENCE, goes_on, failure, deliver)
 

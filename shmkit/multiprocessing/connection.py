@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmkit import _wire
 from shmkit.errors import ShmkitError
-from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._same import attributes_of
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ class Connection(_theirs.Connection):
     _pair: Pair | None = None  # what is known of the other end, if that is ours too
     _side = 0  # which end of the pair this is
     _handle: Any = None
-    _counts = _statistics.enabled()
 
     if TYPE_CHECKING:  # what the standard library's has, and its stubs have not
         _readable: bool
@@ -65,8 +63,6 @@ class Connection(_theirs.Connection):
             self._send_bytes(reduction.ForkingPickler.dumps(obj))
         else:
             pair.send(handle, self._side, obj)
-        if self._counts:
-            _statistics.add("messages")
 
     def recv(self) -> Any:
         """Receive an object."""

@@ -17,6 +17,7 @@ from multiprocessing import get_context, util
 from multiprocessing.connection import wait
 from typing import Any
 
+from shmkit._tally import TASKS
 from shmkit.multiprocessing._pool_line import GONE, Line, work
 from shmkit.multiprocessing._same import attributes_of
 from shmkit.multiprocessing.queues import SimpleQueue
@@ -71,6 +72,7 @@ class Pool(_theirs.Pool):
         self._line = Line(self._inqueue._queue, self._outqueue._queue, processes)
         self._taskqueue: Any = _Tasks()
         self._change_notifier = SimpleQueue()
+        self._change_notifier._queue._role = TASKS  # of which none is counted
         self._cache: Any = _Cache(notifier=self._change_notifier)
         try:
             self._repopulate_pool()

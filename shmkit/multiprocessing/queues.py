@@ -11,7 +11,6 @@ import threading
 from typing import Any
 
 from shmkit._queue_end import new_share
-from shmkit.multiprocessing import _statistics
 from shmkit.multiprocessing._derived import counts_on
 from shmkit.multiprocessing._ends import Reader, Writer
 from shmkit.multiprocessing._same import attributes_of
@@ -57,12 +56,11 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
         self._writer = Writer(queue)
         self._poll = self._reader.poll
         self._closed = False
-        self._counts = _statistics.enabled()
         queue._report_to(self)
-        # Without a step in between, where nobody has other words for it, nor wants it counted.
+        # Without a step in between, where nobody has other words for it.
         if type(self).get is _get_of_queue:
             self.get = queue._get_direct  # type: ignore[method-assign]
-        if type(self).put is _put_of_queue and not self._counts:
+        if type(self).put is _put_of_queue:
             self.put = queue._put_reporting  # type: ignore[method-assign]
 
     def __getstate__(self) -> Any:
@@ -77,8 +75,6 @@ class Queue(_theirs.Queue):  # type: ignore[type-arg]
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put `obj`; queue.Full if there is no room, at once or in time.  ValueError if this handle was closed."""
         self._queue._put_reporting(obj, block, timeout)
-        if self._counts:
-            _statistics.add("messages")
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Remove an item and return it; queue.Empty if there is none, at once or in time.  ValueError if closed."""
@@ -167,7 +163,6 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
         # Pools hold the first while they empty a queue; there is nothing that it would have to keep others from.
         self._rlock, self._wlock = threading.Lock(), threading.Lock()
         self._share = share
-        self._counts = _statistics.enabled()
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
@@ -187,11 +182,9 @@ class SimpleQueue(_theirs.SimpleQueue):  # type: ignore[type-arg]
         if (direct := self.__dict__.get("put")) is not None:  # whoever keeps the method calls this one
             direct(obj)
             return
-        if type(self).put is _put_of_simple and type(self._writer) is Writer and not self._counts:
+        if type(self).put is _put_of_simple and type(self._writer) is Writer:
             self._writer.shorten(self, "put", self._queue._put_simple)
         self._writer.send(obj)
-        if self._counts:
-            _statistics.add("messages")
 
     def get(self) -> Any:
         """Remove an item and return it; wait for one.  OSError if this handle was closed; EOFError (`Reader.recv`)."""

@@ -60,7 +60,7 @@ FLOORS: dict[int, list[list[str]]] = {
         ["array"],  # an array lies in a segment
     ],
     2: [
-        ["_membership", "_deadline"],  # who this process is, and until when it waits
+        ["_membership", "_deadline", "_tally"],  # who this process is, until when it waits, and how long it did
         ["_primitive"],  # what all primitives have in common
         ["_lock", "_sem", "_event", "_atomic"],
         # go with a lock, are recovered like one, have one in them; and many atomics, or words of tasks
