@@ -3,7 +3,8 @@
 ``shmkit.install()`` replaces one method of a class, its ``__init__``: the new one turns the instance, which is still
 empty, into one of the replacement, a subclass, and has that initialise it.  So it does not matter who bound the class,
 or derived from it, and when.  What was made before stays what it is, and so does what was made meanwhile when the
-method is put back: each instance has its own class, and is pickled by that.
+method is put back: each instance has its own class, and is pickled by that.  A derived class that counts on the inside
+of what it is derived from stays what it is, too.
 
 Of a function it is the code that is replaced, for the same reason.
 """
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
 from typing import Any
+
+from shmkit.multiprocessing._derived import calls_by_name
 
 __all__ = ["adopt", "release"]
 
@@ -35,7 +38,7 @@ def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | Non
     def initialise(self: Any, /, *args: Any, **options: Any) -> None:
         replacement: Any = load()
         kind: Any = type(self)
-        if issubclass(kind, replacement) or not getattr(replacement, "_stands_for", _for_any)(kind):
+        if issubclass(kind, replacement) or not _stands_for(replacement, kind, theirs):
             original(self, *args, **options)
             return
         self.__class__ = replacement if kind is theirs else _variant(kind, replacement)
@@ -47,8 +50,11 @@ def adopt(theirs: type, load: Callable[[], type], made: Callable[[], None] | Non
     theirs.__init__ = initialise  # type: ignore[misc]
 
 
-def _for_any(kind: type) -> bool:
-    return True
+def _stands_for(replacement: Any, kind: type, theirs: type) -> bool:
+    """Whether it can be what a class is that is the other, or derived from that."""
+    if kind is not theirs and calls_by_name(kind, theirs, replacement):
+        return False
+    return not hasattr(replacement, "_stands_for") or replacement._stands_for(kind)
 
 
 def adopt_pipe(theirs: FunctionType, counted: bool = False) -> None:

@@ -187,23 +187,47 @@ class Event(_theirs.Event):
 
     def _take(self, ours: _Event) -> None:
         self._ours = ours
-        self.is_set = ours.is_set  # type: ignore[method-assign]
-        self.set = ours.set  # type: ignore[method-assign]
-        self.clear = ours.clear  # type: ignore[method-assign]
-        self.wait = ours.wait  # type: ignore[method-assign]
+        # Without a step in between, where a derived class has no words of its own for it.
+        for name, own in _OF_EVENT.items():
+            if getattr(type(self), name) is own:
+                self.__dict__[name] = getattr(ours, name)
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._ours.is_set()
+
+    def set(self) -> None:
+        """Set it, and wake all who wait."""
+        self._ours.set()
+
+    def clear(self) -> None:
+        """Have whoever comes wait again."""
+        self._ours.clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False if that took `timeout` seconds."""
+        return self._ours.wait(timeout)
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
-        return self._ours
+        # With what a derived class has beside it, as of the standard library's classes this one's goes along.
+        return self._ours, {name: v for name, v in self.__dict__.items() if name not in _INSIDE_EVENT} or None
 
-    def __setstate__(self, ours: _Event) -> None:
+    def __setstate__(self, state: tuple[_Event, dict[str, Any] | None]) -> None:
+        ours, beside = state
         self._is_fork_ctx = False
+        if beside:
+            self.__dict__.update(beside)
         self._take(ours)
 
     def __repr__(self) -> str:
         if _theirs.Event.__repr__ is object.__repr__:  # Python 3.10
             return object.__repr__(self)
-        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self._ours.is_set() else 'unset'}>"
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
+
+
+_OF_EVENT = {name: getattr(Event, name) for name in ("is_set", "set", "clear", "wait")}
+_INSIDE_EVENT = {"_is_fork_ctx", "_ours", *_OF_EVENT}
 
 
 PARTIES_MOST = 4096

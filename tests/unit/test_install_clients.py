@@ -8,7 +8,7 @@ import io
 import multiprocessing
 import pickle
 from collections.abc import Iterator
-from multiprocessing import connection, queues, resource_sharer
+from multiprocessing import connection, queues, resource_sharer, synchronize
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,118 @@ def test_a_derived_queue(start_method: BaseContext, process: Processes, kind: An
     for queue in (there, back):
         queue.close()
         queue.join_thread()
+
+
+class Ringing(synchronize.Event):
+    """Has words of its own, and something beside."""
+
+    rings = 0
+
+    def is_set(self) -> bool:
+        return self.rings > 0 and super().is_set()
+
+    def set(self) -> None:
+        self.rings += 1
+        super().set()
+
+    def clear(self) -> None:
+        self.rings = -1
+        super().clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) and self.rings > 0
+
+
+def _ring(event: Ringing, other: Ringing) -> None:
+    assert event.wait(30)
+    assert event.rings == 1  # it went along
+    other.set()
+    assert other.rings == 1
+
+
+@pytest.mark.parametrize("installs", [False, True])
+def test_a_derived_event(start_method: BaseContext, process: Processes, installs: bool) -> None:
+    """Its own methods are called, and by them those of what it is derived from; what it has reaches children."""
+    if installs:
+        shmkit.install()
+    event, other = Ringing(ctx=start_method), Ringing(ctx=start_method)
+    assert hasattr(event, "_ours") == installs
+    event.set()
+    assert event.is_set()
+    assert repr(event) in (object.__repr__(event), f"<Ringing at {id(event):#x} set>")
+    child = start_method.Process(target=_ring, args=(event, other))
+    child.start()
+    assert not other.wait(30)  # nobody has rung here
+    child.join(30)
+    assert child.exitcode == 0
+    other.rings = 1
+    assert other.wait(0)
+    event.clear()
+    assert event.rings == -1
+    event.rings = 1
+    assert not event.is_set()
+
+
+class QueueByName(queues.Queue):  # type: ignore[type-arg]
+    def __init__(self, ctx: Any) -> None:
+        queues.Queue.__init__(self, ctx=ctx)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        queues.Queue.put(self, ("named", obj), block, timeout)
+
+
+class JoinableByName(queues.JoinableQueue):  # type: ignore[type-arg]
+    def __init__(self, ctx: Any) -> None:
+        queues.JoinableQueue.__init__(self, ctx=ctx)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        queues.JoinableQueue.put(self, ("named", obj), block, timeout)
+
+
+class EventByName(synchronize.Event):
+    def __init__(self, ctx: Any) -> None:
+        synchronize.Event.__init__(self, ctx=ctx)
+
+    def set(self) -> None:
+        synchronize.Event.set(self)
+
+
+_Base = synchronize.Condition
+
+
+class ConditionByName(_Base):
+    def __init__(self, ctx: Any) -> None:
+        _Base.__init__(self, ctx=ctx)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return _Base.wait(self, timeout)
+
+
+class OnlyItsInit(queues.Queue):  # type: ignore[type-arg]
+    def __init__(self, ctx: Any) -> None:
+        queues.Queue.__init__(self, ctx=ctx)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(("named", obj), block, timeout)
+
+
+def test_a_derived_class_that_calls_by_name_is_left(start_method: BaseContext) -> None:
+    """`Queue.put(self, …)` goes to the standard library's, and so it is that; `super()` and `__init__` go anywhere."""
+    shmkit.install()
+    for kind in (QueueByName, JoinableByName, OnlyItsInit):
+        queue: Any = kind(start_method)
+        assert hasattr(queue, "_queue") == (kind is OnlyItsInit)
+        queue.put(3)
+        assert queue.get(timeout=30) == ("named", 3)
+        queue.close()
+        queue.join_thread()
+    event = EventByName(start_method)
+    event.set()
+    assert event.wait(30)
+    condition = ConditionByName(start_method)
+    with condition:
+        assert not condition.wait(0)
+    assert not [made for made in (event, condition) if type(made).__mro__[2].__module__.startswith("shmkit")]
 
 
 def test_the_usual_ones_are_ours() -> None:
