@@ -9,6 +9,7 @@ library's sends.
 from __future__ import annotations
 
 import _socket
+import copyreg
 import io
 import multiprocessing.connection as _theirs
 import os
@@ -31,6 +32,8 @@ __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 _get, __dir__ = attributes_of(_theirs)
 
 wait = _theirs.wait
+
+_OWN = {"_handle", "_pair", "_side"}
 
 
 def __getattr__(name: str) -> Any:
@@ -141,9 +144,56 @@ class Connection(_theirs.Connection):
             pair.expose(handle, self._side)
         return handle
 
+    # Copies, and pickles, have a descriptor of their own: who closes one closes no other.
+
+    def __copy__(self) -> Any:
+        made = self._copy()
+        made.__dict__.update(self._beside())
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        from copy import deepcopy
+
+        made = memo[id(self)] = self._copy()
+        made.__dict__.update(deepcopy(self._beside(), memo))
+        return made
+
+    def _copy(self) -> Any:
+        made = self.__class__.__new__(self.__class__)
+        given, side = _given(self), self._side
+        if self._handle is not None:
+            made._handle = os.dup(self._number())
+            made._share(given, side)
+        return made
+
+    def _beside(self) -> dict[str, Any]:
+        """What it has but for what is its own alone."""
+        return {name: v for name, v in self.__dict__.items() if name not in _OWN}
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         # To any pickler, also one that knows the standard library's class by its name, as that is in a ForkingPickler.
-        return reduce_connection(self)
+        if type(self) is Connection and self._handle is not None:
+            return reduce_connection(self)
+        given = _given(self)
+        descriptor = None if self._handle is None else reduction.DupFd(self._handle)
+        return copyreg.__newobj__, (type(self),), (descriptor, given, self._side, self._beside())  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: Any) -> None:
+        descriptor, given, side, beside = state
+        self.__dict__.update(beside)
+        if descriptor is not None:
+            self._handle = descriptor.detach()
+            self._share(given, side)
+
+    def _share(self, given: tuple[Any, ...] | None, side: int) -> None:
+        """Has in common with the other end what `_given` says."""
+        if given is not None:
+            from shmkit._pair import find_pair
+
+            try:
+                self._pair, self._side = find_pair(*given), side
+            except (ShmkitError, OSError):
+                pass  # what it sends goes through the pipe; what it is sent it can reach all the same, or says so
 
     def _close(self, _close: Any = os.close) -> None:
         handle = self.__dict__.pop("_handle", None)  # one thread gets it
@@ -206,15 +256,21 @@ def _ours(made: Any) -> Any:
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """What goes into a pickle: the descriptor, and what the ends have in common."""
-    given = None
-    if conn._pair is not None:
-        try:
-            given = conn._pair.give()
-        except (ShmkitError, OSError):
-            given = None
+    given = _given(conn)
     conn._check_closed()
     descriptor = reduction.DupFd(conn._handle)  # a copy, not the number: that stays unknown
     return rebuild_connection, (descriptor, conn.readable, conn.writable, given, conn._side)
+
+
+def _given(conn: Connection) -> tuple[Any, ...] | None:
+    """What the two ends have in common, for another object at this end."""
+    pair = conn._pair
+    if pair is not None:
+        try:
+            return pair.give()
+        except (ShmkitError, OSError):
+            pass
+    return None
 
 
 def rebuild_connection(
@@ -222,13 +278,7 @@ def rebuild_connection(
 ) -> Connection:
     """The connection that a pickle says."""
     made = Connection(descriptor.detach(), readable, writable)
-    if given is not None:
-        from shmkit._pair import find_pair
-
-        try:
-            made._pair, made._side = find_pair(*given), side
-        except (ShmkitError, OSError):
-            pass  # what it sends goes through the pipe; what it is sent it can reach all the same, or says so
+    made._share(given, side)
     return made
 
 

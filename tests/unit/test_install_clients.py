@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import copyreg
 import io
 import multiprocessing
@@ -237,19 +236,17 @@ class Exact(pickle.Pickler):
 
 @pytest.mark.parametrize("duplex", [False, True])
 def test_any_pickler_hands_a_connection_on(duplex: bool) -> None:
-    """As a ForkingPickler does; so does a deep copy."""
+    """As a ForkingPickler does."""
     reader, writer = shmkit_multiprocessing.Pipe(duplex)
     text = io.BytesIO()
     Exact(text).dump(writer)
-    for other in (pickle.loads(text.getvalue()), pickle.loads(pickle.dumps(writer)), copy.deepcopy(writer)):
+    for other in (pickle.loads(text.getvalue()), pickle.loads(pickle.dumps(writer))):
         assert type(other) is type(writer)
         with other:
             other.send(("small", bytes(100_000)))
             assert reader.recv() == ("small", bytes(100_000))
     reader.close()
     writer.close()
-    with pytest.raises(OSError, match="closed"):
-        pickle.dumps(writer)
     resource_sharer.stop(30)
 
 
