@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from conformance import comparing
+from conformance.__main__ import BEGIN, END, with_table
 from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
 from conformance.shared_classes import FAULTS, NAMES
 from conformance.substitutes import EXECUTOR, FACES
@@ -159,3 +160,23 @@ def test_executors_futures_suite(whose: str, method: str) -> None:
 def test_an_executor_futures_suite() -> None:
     """A quick choice of the same."""
     assert_conforms(both("futures_suite", "fork", ["*Wait*", "*AsCompleted*", "*PoolExecutorTest.*"], EXECUTOR), 15)
+
+
+def test_the_page_says_why_rows_are_not_there() -> None:
+    """Of an interpreter that was installed without a suite."""
+    rows = [["fork", 9, 8, 7, 0, 1, 1]]
+    kept = {
+        "3.10.13": {"rows": rows, "absent": []},
+        "3.11.7": {"rows": rows, "absent": ["test.test_concurrent_futures"]},
+        "3.12.1": {"rows": rows, "absent": ["test.test_concurrent_futures"]},
+    }
+    page = with_table(f"before\n{BEGIN}old\n{END}after\n", kept)
+    assert page.splitlines()[4:] == [
+        "| 3.10.13 | fork | 9 | 8 | 7 | 0 | 1 | 1 |",
+        "| 3.11.7 | fork | 9 | 8 | 7 | 0 | 1 | 1 |",
+        "| 3.12.1 | fork | 9 | 8 | 7 | 0 | 1 | 1 |",
+        "",
+        "Python 3.11.7 and 3.12.1 were installed without `test.test_concurrent_futures`: it has no rows for them.",
+        END.rstrip(),
+        "after",
+    ]
