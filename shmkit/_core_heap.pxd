@@ -171,6 +171,7 @@ cdef extern from "_sweep.h" nogil:
         uint64_t deaths
 
     uint64_t heap_member(const heap_t *heap, uint32_t place)
+    bint heap_has_file(const heap_t *heap)
     uint32_t heap_enter(heap_t *heap, uint64_t id)
     void heap_leave(heap_t *heap, uint32_t place, uint64_t id)
     bint heap_bereaved(const heap_t *heap, const member_t *asking)

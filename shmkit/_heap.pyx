@@ -353,11 +353,8 @@ def default_limit() -> int:
     return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, LEAST)
 
 
-cdef object make_heap(
-    object limit, object name, object mode, object lifetime, object backing, object meta, object init
-):
-    """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what is in it from the
-    start."""
+cdef object make_heap(limit, name, mode, lifetime, backing, meta, init):
+    """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what it has from the start."""
     cdef uint64_t most = default_limit() if limit is None else parse_size(limit)
     if most < LEAST:
         raise ValueError(f"a heap has at least {format_size(LEAST)}: got {limit!r}")
@@ -450,12 +447,15 @@ cdef Heap heap_of_process():
 
 
 cdef Heap become_own(Heap heap):
-    """The one that this process has, or from now on `heap` (None: there is none)."""
+    """The one that this process has, or from now on `heap` (None: there is none); not one whose file was closed."""
     global _own
+    cdef Heap known
     with cython.critical_section(_heaps):
-        if heap is not None and (_own is None or _own() is None):
-            _own = ref(heap)
-        return None if _own is None else _own()
+        known = None if _own is None else _own()
+        if known is None or not heap_has_file(&known.c):
+            known = heap
+            _own = None if heap is None else ref(heap)
+        return known
 
 
 def process_heap() -> Heap:

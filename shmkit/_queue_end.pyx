@@ -83,11 +83,13 @@ def new_share(QueueEnd queue, uint64_t number=0) -> Share:
 cdef Share take_share(Heap heap, uint64_t id):
     """A part in keeping the queue of that id; 0: a new one."""
     cdef Share share = Share.__new__(Share)
-    cdef int error
+    cdef int error, _tries
     share.heap = heap
     share.id = id
-    while share.id == 0 or (id == 0 and not member_died(&heap.member.own, share.id)):
-        share.id = member_new_id(os.getpid())  # not one that somebody has: a chance of one in 10^12
+    for _tries in range(8 if id == 0 else 0):
+        share.id = member_new_id(os.getpid())
+        if member_died(&heap.member.own, share.id):
+            break  # not one that somebody has: a chance of one in 10^12; or that the kernel cannot be asked about
     error = lease_take_as(
         &share.lease, heap.member.own.fd, heap.member.own.key, LEASE_MEMBERS + <int64_t>share.id, F_RDLCK, True
     )

@@ -127,3 +127,32 @@ assert in_fork(child) == 0
 print("fine")
 """,
     )
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("where", ["here", "in a daemon"])
+def test_what_is_made_when_all_descriptors_were_closed(face: str, where: str) -> None:
+    """Lies in memory of its own: queues, pipes and pools are made, and reach children, whatever was there before."""
+    run(
+        face,
+        """
+queue = mp.Queue()
+queue.put(bytes(300_000))
+def pass_on(calls, results, end):
+    results.put(calls.get(timeout=60))
+    end.send(bytes(20_000))
+def use():
+    os.closerange(3, 1024)
+    context = mp.get_context("fork")
+    calls, results, (receiver, sender) = context.Queue(), context.SimpleQueue(), context.Pipe(False)
+    child = context.Process(target=pass_on, args=(calls, results, sender))
+    child.start()
+    calls.put(bytes(300_000))
+    assert len(results.get()) == 300_000 and len(receiver.recv()) == 20_000
+    child.join()
+    with context.Pool(2) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+"""
+        + ("use()\nassert len(queue.get(timeout=60)) == 300_000\n" if where == "here" else "assert in_fork(use) == 0\n")
+        + 'print("fine")\n',
+    )
