@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmkit._ending import close_at_end
 from shmkit._owned import exchanged
-from shmkit._plain_view import plain_view
-from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode
+from shmkit.channel.frame import Frame, Incoming, bytes_frame, encode, room_of
 from shmkit.channel.turn import ChannelStatistics, Turn, take_turn
 from shmkit.channel.waits import Waits
 from shmkit.errors import Broken, Closed, EndOfStream, OneWay, RecordCorrupt, RecordTooLarge
@@ -73,7 +72,7 @@ class Channel(Waits):
         self._closed = False
         self._send_turn = Turn()
         self._recv_turn = Turn()
-        self._held: list[Incoming] = []
+        self._held: list[Incoming | RecordCorrupt | RecordTooLarge] = []
         self._generation = _generation
         self._sent = self._received = self._bytes_sent = self._bytes_received = 0
         self._send_waits = self._recv_waits = 0
@@ -229,7 +228,7 @@ class Channel(Waits):
         return self._into(buffer, timeout)
 
     def _into(self, buffer: Buffer | npt.NDArray[Any], timeout: float | None, deadline: Deadline | None = None) -> int:
-        view = _writable(buffer)
+        view = room_of(buffer)
         incoming = self._bytes_only(self._recv(timeout, True, view, deadline))
         if incoming.nbytes > view.nbytes:
             self._put_back(incoming)
@@ -254,7 +253,11 @@ class Channel(Waits):
             incoming = self._recv(timeout, True)
         except TimeoutError:
             return False
-        except (EndOfStream, Broken, RecordCorrupt, RecordTooLarge):
+        except (EndOfStream, Broken):
+            return True
+        except (RecordCorrupt, RecordTooLarge) as error:
+            # What it is about may have gone: the next call says so.
+            self._held.append(error.with_traceback(None))
             return True
         self._put_back(incoming)
         return True
@@ -292,7 +295,7 @@ class Channel(Waits):
         try:
             self._check_open()
             if self._held:
-                return self._counted(self._held.pop())
+                return self._counted(self._take_held())
             while True:
                 incoming = self._recv_step(into)
                 if incoming is not None:
@@ -316,6 +319,12 @@ class Channel(Waits):
         self._received += 1
         self._bytes_received += incoming.nbytes
         return incoming
+
+    def _take_held(self) -> Incoming:
+        found = self._held.pop()
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _put_back(self, incoming: Incoming | None) -> None:
         assert incoming is not None
@@ -366,7 +375,7 @@ class Channel(Waits):
             self._forked()
         await take_turn(self._recv_turn, self._where, deadline, "receiving")
         try:
-            incoming = self._held.pop() if self._held else None
+            incoming = self._take_held() if self._held else None
             if incoming is None:
                 step = lambda: self._recv_step(None)  # noqa: E731
                 incoming = await self._until(step, self._in_fd, False, deadline, lambda: "no message")
@@ -486,11 +495,3 @@ class Channel(Waits):
     def __repr__(self) -> str:
         way = "sends and receives" if self.duplex else "sends" if self._sends else "receives"
         return f"<{type(self).__name__} {self._url}: {way}{', closed' if self._closed else ''}>"
-
-
-def _writable(buffer: Buffer | npt.NDArray[Any]) -> memoryview:
-    given: Any = buffer  # an array is a buffer too, which its stubs say from Python 3.12 on
-    view = plain_view(given)
-    if view.readonly or not view.contiguous:
-        raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
-    return view.cast("B") if view.nbytes else memoryview(bytearray())

@@ -54,6 +54,7 @@ __all__ = [
     "note",
     "open_header",
     "parse",
+    "room_of",
     "too_large",
 ]
 
@@ -273,6 +274,14 @@ def too_large(nbytes: int, limit: int, where: str) -> RecordTooLarge:
         f"a message of {nbytes} bytes ({format_size(nbytes)}) came through {where}, and this end takes at most "
         f"{format_size(limit)}: see max_message"
     )
+
+
+def room_of(buffer: Any) -> memoryview:
+    """The bytes of memory that a message is to be received into.  TypeError."""
+    view = plain_view(buffer)
+    if view.readonly or not view.contiguous:
+        raise TypeError(f"messages are received into writable memory in one piece: got {type(buffer).__name__}")
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 
 class Incoming:

@@ -134,7 +134,7 @@ class RingChannel(Channel):
         if self._closed or not self._receives:
             self._may_recv()
         if self._held:
-            return self._counted(self._held.pop())
+            return self._counted(self._take_held())
         if wait:
             return self._counted(self._opened(self._take(timeout)))
         record = self._ring.try_recv()

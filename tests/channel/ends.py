@@ -40,6 +40,11 @@ class Kind:
     """It becomes full."""
     sees_death: bool = True
 
+    @property
+    def is_stream(self) -> bool:
+        """It carries bytes, in which messages follow each other."""
+        return "seqpacket" not in self.url and not self.url.startswith(("ring", "mq", "sysvmq", "file"))
+
     def __str__(self) -> str:
         return self.name
 

@@ -10,6 +10,7 @@ import select
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -466,6 +467,37 @@ def test_a_ring_refuses_what_is_beyond_its_receivers_limit(name: str, value: Any
         with pytest.raises(shmkit.RecordTooLarge, match="at most 1000 B"):
             getattr(receiver, call)()
         assert receiver.recv(WATCHDOG) == b"next"
+
+
+@every_kind
+@pytest.mark.parametrize("call", ["recv", "recv_bytes", "recv_into", "try_recv", "recv_async"])
+def test_poll_takes_no_refusal_away(kind: Kind, call: str, tmp_path: Path, name: str) -> None:
+    """A message that poll has found to be too large is what the next call is about; then the next message comes."""
+    url = f"{kind.url}{'&' if '?' in kind.url else '?'}max_message=1000"
+    kind = replace(kind, url=url, sender=kind.sender.replace("?", "&"))
+
+    def receive() -> Any:
+        if call == "recv_async":
+            return asyncio.run(receiver.recv_async(WATCHDOG))
+        return getattr(receiver, call)(*([bytearray(3000)] if call == "recv_into" else []))
+
+    with both(kind, tmp_path, name) as (receiver, sender):
+        sender._limit = kind.most
+        for times in (1, 2, 3):
+            sender.send(bytes(2000), WATCHDOG)
+            for _ in range(times):
+                assert receiver.poll(WATCHDOG)
+            with pytest.raises(shmkit.RecordTooLarge, match=r"2000 bytes .* max_message"):
+                receive()
+            if kind.is_stream:
+                # Nobody knows where the next one begins.
+                with pytest.raises(shmkit.RecordTooLarge):
+                    receive()
+                return
+            sender.send(b"after", WATCHDOG)
+            assert receiver.poll(WATCHDOG)
+            assert receiver.recv(WATCHDOG) == b"after"
+        assert receiver.statistics()[:4] == (0, 3, 0, 15)
 
 
 @every_kind
