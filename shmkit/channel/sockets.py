@@ -6,13 +6,13 @@ import contextlib
 import errno
 import multiprocessing
 import socket
-import threading
 from collections.abc import Callable
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
 from shmkit._small import PACKETS
 from shmkit.channel.base import Channel, generation
+from shmkit.channel.door import Door, Listening
 from shmkit.channel.frame import (
     FAREWELL,
     GREETING,
@@ -59,84 +59,11 @@ UNIX_OPTIONS: Rules = {"mode": file_mode, "type": one_of("stream", "seqpacket"),
 TCP_OPTIONS: Rules = {"key": _key_of}
 
 
-class _Door:
-    """Where an end that listens lets its other end in, once, though several of its threads may wait there."""
-
-    def __init__(self, listener: Listener, let_in: Callable[[socket.socket], None]) -> None:
-        self._listener = listener
-        self._let_in = let_in
-        self._turn = threading.Lock()
-        self._generation = generation()
-        self._met = False
-
-    def _alone(self) -> threading.Lock:
-        """The lock; in a forked child another one, as a thread of the parent's may have held it at that moment."""
-        if self._generation != generation():
-            self._turn, self._generation = threading.Lock(), generation()
-        return self._turn
-
-    def look(self) -> bool:
-        """Whether the other end is in by now."""
-        with self._alone():
-            if not self._met:
-                found = self._listener.try_accept()
-                if found is not None:
-                    self._let_in(found)
-                    self._met = True
-                    self._listener.stop(found)
-            return self._met
-
-    def fileno(self) -> int:
-        """Readable when it is worth a look; -1: it was closed."""
-        return -1 if self._listener.closed else self._listener.fileno()
-
-    def close(self) -> None:
-        """Lets nobody in any more."""
-        with self._alone():
-            self._listener.close()
-
-
-class _Listening(Channel):
-    """An end that may listen: the first who connects is the other end."""
-
-    _door: _Door | None = None
-
-    def _link(self) -> object | None:
-        """The connection; None: nobody has connected yet."""
-        raise NotImplementedError
-
-    def _connect_step(self) -> bool:
-        """Whether there is one by now."""
-        return self._link() is not None or (self._door is not None and self._door.look())
-
-    def _meet(self, timeout: float | None) -> None:
-        # Everybody who waits here is told by the same descriptor.
-        deadline = Deadline(timeout)
-        while not self._connect_step():
-            if not self._wait_in(deadline):
-                raise TimeoutError(f"{self._where}: nobody has connected within {timeout} s")
-
-    def _alone(self) -> str:
-        return "nobody has connected" if self._link() is None else ""
-
-    # A listener becomes readable, also for those who want to send.
-
-    def _wait_out(self, deadline: Deadline) -> bool:
-        return self._wait_in(deadline) if self._link() is None else super()._wait_out(deadline)
-
-    async def _until(
-        self, step: Callable[[], Any], descriptor: Callable[[], int], out: bool, deadline: Deadline, *rest: Any
-    ) -> Any:
-        if out and self._link() is None:
-            await super()._until(self._connect_step, self._in_fd, False, deadline, *rest)
-        return await super()._until(step, descriptor, out, deadline, *rest)
-
-
-class _Waiting(_Listening, StreamChannel):
+class _Waiting(Listening, StreamChannel):
     """The end of a stream that listens."""
 
     def _listen(self, listener: Listener) -> None:
-        self._door = _Door(listener, lambda sock: self._take(_tuned(sock)))
+        self._door = Door(listener, lambda sock: self._take(None if sock is None else _tuned(sock)), self._where)
 
     def _link(self) -> object | None:
         return self._stream
@@ -177,13 +104,13 @@ def _received(call: Callable[..., Any], *args: Any) -> Any:
 _PACKET_MOST = 2 * BUFFER
 
 
-class PacketChannel(_Listening, QuickChannel):
+class PacketChannel(Listening, QuickChannel):
     """A channel over a UNIX socket that keeps packets apart (SOCK_SEQPACKET): a message is one packet."""
 
     def __init__(self, sock: socket.socket | None, url: str, listener: Listener | None = None, **options: Any) -> None:
         super().__init__(url, **options)
         self._sock: socket.socket | None = None
-        self._door = _Door(listener, self._take) if listener is not None else None
+        self._door = Door(listener, self._take, url) if listener is not None else None
         self._greeted = False
         self._notes: list[bytes] = []
         self._out: list[Any] = []
@@ -193,8 +120,9 @@ class PacketChannel(_Listening, QuickChannel):
         if sock is not None:
             self._take(sock)
 
-    def _take(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    def _take(self, sock: socket.socket | None) -> None:
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._sock = sock
 
     def _in_fd(self) -> int:
