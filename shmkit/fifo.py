@@ -15,6 +15,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from shmkit._modes import permissions
 from shmkit.errors import NoPeer, Refused, SegmentExists, SegmentNotFound
 from shmkit.files.watching import Hint
 from shmkit.pipe import PIPE_BUF, Reader, Writer
@@ -33,7 +34,9 @@ def create(path: Path, mode: int = 0o600, exist_ok: bool = False) -> None:
 
     SegmentExists (a FileExistsError), unless ``exist_ok`` and there is a FIFO already: one that a dead program left is
     as good as new, since what was in it went with the program.  Whatever else stands there is SegmentExists.
+    ValueError, TypeError: ``mode`` is no number from 0 to 0o777.
     """
+    permissions(mode)
     # Made under another name and linked when it has its mode: the name never shows one that others could open.
     making = f"{os.fspath(path)}.{os.getpid()}.{os.urandom(4).hex()}"
     os.mkfifo(making, mode & 0o600)

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from shmkit._modes import permissions
 from shmkit.channel.url import Address
 from shmkit.sizes import format_size, parse_size
 from shmkit.waiting import seconds_of
@@ -159,12 +160,9 @@ def file_mode(value: Any) -> int:
     """A file's mode: text is octal, as in ``chmod``."""
     rule = "a mode is a number from 0 to 0o777, as text in octal digits"
     try:
-        found = int(value, 8) if isinstance(value, str) else _whole(value, rule)
+        return permissions(int(value, 8) if isinstance(value, str) else _whole(value, rule))
     except ValueError:
-        found = -1
-    if not 0 <= found <= 0o777:
-        raise ValueError(f"{rule}: got {value!r}")
-    return found
+        raise ValueError(f"{rule}: got {value!r}") from None
 
 
 def users(value: Any) -> tuple[int, ...]:

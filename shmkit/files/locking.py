@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from shmkit._modes import permissions
 from shmkit.alarm import blocking
 from shmkit.errors import Closed, NotOwner
 from shmkit.sizes import whole_number
@@ -68,7 +69,7 @@ class FileLock:
             raise ValueError(f"a range ends before byte 2**63: got start {start}, length {length}")
         self._range = start, length
         self._how = how
-        self._mode = mode
+        self._mode = permissions(mode)
         self._held = ""
 
     def _open(self) -> int:

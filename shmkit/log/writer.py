@@ -12,6 +12,7 @@ import zlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from shmkit._modes import permissions
 from shmkit._plain_view import plain_view
 from shmkit.errors import ChannelError, Closed, LayoutMismatch, NoSpace, RecordTooLarge
 from shmkit.log.checks import check_file, sign, take_writer
@@ -82,6 +83,7 @@ class LogWriter:
         self, path: str | os.PathLike[str], *, sync: bool | float = False, mode: int = 0o600, trust: bool = False
     ) -> None:
         self._fd = -1
+        permissions(mode)
         self._path = os.fspath(path)
         self._sync = sync if isinstance(sync, bool) else seconds_of(sync)
         self._synced_at = time.monotonic()

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from shmkit._foreign import posix_ipc
+from shmkit._modes import permissions
 from shmkit.errors import (
     Closed,
     NoSpace,
@@ -115,6 +116,7 @@ class PosixMessageQueue:
         (msg_max, msgsize_max, queues_max, RLIMIT_MSGQUEUE), its value, and how to raise it.
         """
         path = _path_of(name)
+        permissions(mode)
         count = min(10, limits.most_messages()) if max_messages is None else _count_of(max_messages, "max_messages")
         size = min(8192, limits.most_size()) if max_message_size is None else parse_size(max_message_size)
         _count_of(size, "max_message_size")
@@ -347,7 +349,7 @@ class PosixMessageQueue:
     @mode.setter
     def mode(self, mode: int) -> None:
         try:
-            os.fchmod(self.fileno(), mode)
+            os.fchmod(self.fileno(), permissions(mode))
         except PermissionError:
             raise SegmentPermission(f"message queue {self._name!r}: only its owner may change its mode") from None
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from shmkit._foreign import sysv_ipc
+from shmkit._modes import permissions
 from shmkit.alarm import blocking
 from shmkit.errors import Closed, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.mqueue import limits
@@ -83,6 +84,7 @@ class SysVMessageQueue:
         SegmentExists; NoSpace and SegmentPermission name the limit (msgmni, msgmnb), its value, and how to raise it.
         """
         key = key_of(name)
+        permissions(mode)
         nbytes = None if capacity is None else parse_size(capacity)
         try:
             found = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, mode, _largest())
@@ -396,7 +398,7 @@ class SysVMessageQueue:
     def mode(self, mode: int) -> None:
         self._ask("mode")
         try:
-            self._found.mode = mode
+            self._found.mode = permissions(mode)
         except sysv_ipc.PermissionsError:
             raise SegmentPermission(f"message queue {self._name!r}: only its owner may change its mode") from None
 

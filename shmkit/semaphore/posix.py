@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from shmkit._foreign import posix_ipc
+from shmkit._modes import permissions
 from shmkit.errors import NoSpace, ReleasedTooOften, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.semaphore.base import KernelSemaphore, permits_of
 
@@ -77,7 +78,7 @@ class PosixSemaphore(KernelSemaphore):
     @classmethod
     def create(cls, name: str, value: SupportsIndex = 1, *, mode: int = 0o600) -> Self:
         """Make one under a name, with ``value`` permits.  SegmentExists.  The umask takes bits from ``mode``."""
-        return cls._open(name, posix_ipc.O_CREX, mode, permits_of(value, POSIX_MOST))
+        return cls._open(name, posix_ipc.O_CREX, permissions(mode), permits_of(value, POSIX_MOST))
 
     @classmethod
     def attach(cls, name: str) -> Self:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from shmkit._foreign import sysv_ipc
+from shmkit._modes import permissions
 from shmkit.errors import NoSpace, NotReady, ReleasedTooOften, SegmentExists, SegmentNotFound, SegmentPermission
 from shmkit.segment.sysv import key_of
 from shmkit.semaphore.base import KernelSemaphore, permits_of
@@ -86,7 +87,7 @@ class SysVSemaphore(KernelSemaphore):
         """Make one under a name or key, with ``value`` permits.  SegmentExists, NoSpace."""
         key, number = key_of(name), permits_of(value, SYSV_MOST)
         try:
-            found = sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, mode, 0)
+            found = sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, permissions(mode), 0)
         except sysv_ipc.ExistentialError:
             raise SegmentExists(f"semaphore {name!r} exists (SysV key {key:#x}): attach to it or unlink it") from None
         except sysv_ipc.PermissionsError:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
+from shmkit._modes import permissions
 from shmkit.errors import NoPeer, Refused, SegmentExists
 from shmkit.files.watching import Hint
 from shmkit.socket.listener import Listener
@@ -91,9 +92,10 @@ def listen_unix(
 
     A socket file that a dead server left is replaced; where somebody listens, or something else stands, it is
     SegmentExists.  The file has exactly ``mode``, and goes when the listener is closed.  A datagram socket is bound
-    and does not listen: take it as ``.socket``.
+    and does not listen: take it as ``.socket``.  ValueError, TypeError: ``mode`` is no number from 0 to 0o777.
     """
     address = _address(name)
+    permissions(mode)
     sock = socket.socket(socket.AF_UNIX, _type(kind))
     try:
         if address.startswith("\0"):

@@ -22,8 +22,8 @@ FLOORS: dict[int, list[list[str]]] = {
         ],
         ["_awaiting"],  # for an event loop, what a descriptor says
         # a futex word is an atomic word; a file has a layout, and points to fail at; a forked child is a process; what
-        # goes over a wire is laid out; an alarm has a deadline
-        ["_futex.h", "_file.h", "_fork.h", "_catch.h", "_poll.h", "_wire.h", "_owned", "alarm"],
+        # goes over a wire is laid out; an alarm has a deadline; a mode is a whole number
+        ["_futex.h", "_file.h", "_fork.h", "_catch.h", "_poll.h", "_wire.h", "_owned", "alarm", "_modes"],
         ["_wait.h", "_turn.h", "_holding.h"],  # parking is a futex wait; what a mapping owns is a file and a generation
         ["_member.h", "_cell.h"],  # a member's lease is a lease; a cell is laid out
         ["_gate.h", "_word.h"],  # many who wait on one word, or for one
