@@ -100,7 +100,7 @@ def _prepared(
     if make is None:
         able = [scheme for scheme, other in _MECHANISMS.items() if getattr(other, how) is not None]
         raise ValueError(f"{how}({url!r}) does not go: {', '.join(able)} can")
-    given = checked(address, options, {**mechanism.options, "max_message": size()})
+    given = checked(address, options, {**mechanism.options, "max_message": size(1)})
     common = {"max_message": given.pop("max_message", MAX_MESSAGE)}
     if how == "pair":
         takes = f"it is written {address.scheme}: and takes {', '.join([*mechanism.paired, 'max_message'])}"
@@ -116,7 +116,7 @@ def listen(url: str, **options: Any) -> Channel:
 
     Its other end is the first one that connects (``serve`` is for many).  Options may also stand in the address:
 
-    * ``max_message``: the most bytes that a message may have, 1 GiB; it is refused before memory is taken for it;
+    * ``max_message``: the most bytes that a message may have, at least 1, 1 GiB; a larger one takes no memory;
     * ``capacity`` (ring, fifo): how many bytes may be under way;
     * ``mode`` (fifo, unix): of the file, 0600; ``trust`` (fifo): even though others may write to it;
     * ``type`` (unix): "stream" or "seqpacket"; ``users`` (unix): who may connect, this user and root if not given;

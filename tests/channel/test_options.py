@@ -26,7 +26,7 @@ PLACES = {
 # Scheme, option, values that are none, and a part of the rule.
 WRONG: list[tuple[str, str, list[Any], str]] = [
     ("ring", "capacity", ["abc", "-1", "0", "", "1000", 1.5, True], "size|power of two"),
-    ("ring", "max_message", ["abc", "-1", 1.5], "size"),
+    *((scheme, "max_message", ["abc", "-1", "0", 0, -1, 1.5, True, 2**63], "size") for scheme in PLACES),
     ("fifo", "capacity", ["abc", "-5", "1EiB", "4GiB", 2.5], "size"),
     ("fifo", "mode", ["abc", "999", "77777", "-1", "", 0o1777, 1.5, True], "from 0 to 0o777"),
     ("fifo", "writers", ["banana", 2], "'one' or 'many'"),
@@ -128,6 +128,10 @@ def test_a_time_out_that_is_none(scheme: str, timeout: Any, name: str, tmp_path:
         ("ring://name", "no place 'name'; it is written ring: and takes capacity"),
         ("pipe:?trust=yes", "no option 'trust'"),
         ("pipe:?capacity=abc", "option 'capacity'"),
+        *(
+            (f"{url}max_message=0", "'max_message' of .*: it is a size from 1 B")
+            for url in ("pipe:?", "ring:?", "unix:?")
+        ),
     ],
 )
 def test_what_a_pair_does_not_take(url: str, what: str) -> None:
