@@ -8,13 +8,14 @@ of the type that it takes, or all bytes, so that no two take the same.  The kern
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
 import struct
 from collections.abc import Callable
 
-from shmkit.errors import Refused, RoleTaken
+from shmkit.errors import NoSpace, Refused, RoleTaken, SegmentNotFound, SegmentPermission
 from shmkit.segment import posix
 
 __all__ = ["Receivers"]
@@ -46,8 +47,7 @@ class Receivers:
     def join(self, mtype: int, where: str) -> None:
         """Becomes the one that takes messages of that type (0: all that there are); RoleTaken."""
         while True:
-            fd = self._opened(os.O_CREAT)
-            assert fd is not None
+            fd = self._made(where)
             try:
                 # First: one that is refused has never had a share, which would make the last one think that it is not.
                 self._lock(fd, mtype, where)
@@ -76,8 +76,9 @@ class Receivers:
 
     def anybody(self, mtype: int) -> bool:
         """Whether an end takes messages of that type."""
-        fd = self._opened(0)
-        if fd is None:
+        try:
+            fd = self._opened(0)
+        except FileNotFoundError:
             return False
         try:
             return _there(fd, mtype) is not None
@@ -102,14 +103,35 @@ class Receivers:
         if fd >= 0:
             os.close(fd)
 
-    def _opened(self, flags: int) -> int | None:
+    def _made(self, where: str) -> int:
+        """It is open, and was made if it was not there.  SegmentNotFound, SegmentPermission, NoSpace: it cannot be."""
+        need = f"listen({where!r}) makes a file there, which says who receives"
+        try:
+            return self._opened(os.O_CREAT)
+        except FileNotFoundError:
+            raise SegmentNotFound(
+                f"there is no {posix.FOLDER}: {need}.  Mount a tmpfs on it, or use mq:// or unix://, which need none"
+            ) from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(
+                    f"no room for another file in {posix.FOLDER}: {need}.  `shmkit gc` removes what the dead left; "
+                    f"root gives more with `mount -o remount,nr_inodes=0,size=… {posix.FOLDER}`, a container gets it "
+                    "by --shm-size; mq:// and unix:// need none"
+                ) from None
+            if error.errno in (errno.EROFS, errno.EACCES) and not os.path.lexists(self._path):
+                raise SegmentPermission(
+                    f"user {os.geteuid()} may make no files in {posix.FOLDER} ({os.strerror(error.errno)}): {need}.  "
+                    "Mount a tmpfs on it that may be written to (mode 1777), or use mq:// or unix://, which need none"
+                ) from None
+            raise
+
+    def _opened(self, flags: int) -> int:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o600)
-        except FileNotFoundError:
-            if flags:
-                raise
-            return None
         except PermissionError:
+            if not os.path.lexists(self._path):
+                raise
             raise self._foreign() from None
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from textwrap import dedent
 
 import pytest
@@ -118,3 +119,58 @@ def test_a_queue_that_somebody_removes(name: str) -> None:
             wait_until(lambda: receiver.statistics().recv_waits > waits)
             mqueue.unlink_sysv(name)
         assert isinstance(result[0], shmkit.Broken)
+
+
+ALONE = """
+import ctypes, shmkit
+libc = ctypes.CDLL(None, use_errno=True)
+# Mounts and queues of its own.
+if libc.unshare(0x08020000) or libc.mount(b"none", b"/", None, 0x44000, None):
+    raise SystemExit("not allowed")
+"""
+SHM = {
+    "missing": ('libc.mount(b"none", b"/dev", b"tmpfs", 0, None)', shmkit.SegmentNotFound, "there is no /dev/shm"),
+    "read-only": ('libc.mount(b"none", b"/dev/shm", b"tmpfs", 1, None)', shmkit.SegmentPermission, "Read-only"),
+    "full": (
+        'libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, b"nr_inodes=2") or open("/dev/shm/all", "w").close()',
+        shmkit.NoSpace,
+        "no room for another file in /dev/shm",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SHM)
+def test_without_a_place_for_the_companion(how: str, process: Processes) -> None:
+    """Who listens is told what is missing, and what to do; nothing is made.  Who connects needs none."""
+    mount, error, words = SHM[how]
+    program = process.python(
+        ALONE
+        + dedent(f"""
+        if {mount}:
+            raise SystemExit("not allowed")
+        from shmkit.mqueue import SysVMessageQueue
+        for url in ("sysvmq://jobs", "sysvmq://jobs?type=3"):
+            try:
+                shmkit.listen(url)
+            except shmkit.{error.__name__} as caught:
+                text = str(caught)
+                assert {words!r} in text and repr(url) in text and "mq://" in text, text
+            else:
+                raise AssertionError("it listens")
+        try:
+            SysVMessageQueue.attach("jobs")
+        except shmkit.SegmentNotFound:
+            queue = SysVMessageQueue.create("jobs")
+        with shmkit.connect("sysvmq://jobs") as sender:
+            sender.send("no need")
+        assert len(queue) == 3
+        print("fine")
+        """),
+        text=True,
+        stderr=subprocess.STDOUT,
+    )
+    said = program.communicate(timeout=WATCHDOG)[0]
+    if said == "not allowed\n":
+        pytest.skip("only root can mount, and not everywhere")
+    assert said == "fine\n"
+    assert program.returncode == 0
