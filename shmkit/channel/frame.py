@@ -51,6 +51,7 @@ __all__ = [
     "begin",
     "bytes_frame",
     "encode",
+    "into_buffer",
     "note",
     "open_header",
     "parse",
@@ -312,6 +313,13 @@ class Incoming:
     def name(self) -> str:
         """What was sent, in words."""
         return _NAMES.get(self.kind, "a note")
+
+
+def into_buffer(kind: int, nbytes: int, into: memoryview | None) -> Incoming | None:
+    """A message that goes straight into the buffer of ``recv_into``; None: it does not, or there is no buffer."""
+    if into is None or nbytes > into.nbytes or kind not in (BYTES, BYTEARRAY, ARRAY):
+        return None
+    return Incoming(kind, nbytes, [into[:nbytes]] if nbytes else [], lambda: None, direct=True)
 
 
 def begin(kind: int, meta: bytes, nbytes: int, where: str) -> Incoming:

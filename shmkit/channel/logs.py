@@ -7,10 +7,10 @@ import os
 from typing import Any
 
 from shmkit.channel.base import Channel
-from shmkit.channel.frame import HEADER, META_MOST, Frame, Incoming, parse
+from shmkit.channel.frame import HEADER, META_MOST, Frame, Incoming, begin, into_buffer, open_header, parse, too_large
 from shmkit.channel.options import Rules, file_mode, number_or, seconds, yes_no
 from shmkit.channel.url import Address
-from shmkit.errors import ChannelError, RoleTaken
+from shmkit.errors import ChannelError, RecordCorrupt, RecordTooLarge, RoleTaken
 from shmkit.log import LogReader, LogWriter
 from shmkit.waiting import Deadline
 
@@ -73,10 +73,36 @@ class LogReceiver(Channel):
     def __init__(self, log: LogReader, url: str, **options: Any) -> None:
         super().__init__(url, sends=False, receives=True, **options)
         self.log = log
+        log.max_record = HEADER.size + META_MOST + self._limit
 
     def _recv_step(self, into: memoryview | None) -> Incoming | None:
-        data = self.log.next_now()
-        return None if data is None else parse(data, self._limit, self._where)
+        def place(first: memoryview, length: int) -> tuple[int, list[memoryview], Incoming] | None:
+            return self._place(first, length, into)
+
+        try:
+            found = self.log._now_placed(place)
+        except RecordTooLarge:
+            # It is passed over, as what is refused of all mechanisms that keep messages apart.
+            raise too_large(self.log._pass_over() - HEADER.size, self._limit, self._where) from None
+        return found if found is None or isinstance(found, Incoming) else parse(found, self._limit, self._where)
+
+    def _place(
+        self, first: memoryview, length: int, into: memoryview | None
+    ) -> tuple[int, list[memoryview], Incoming] | None:
+        """Where a message belongs that begins so; None: it is taken as bytes, of which is said what is wrong."""
+        if len(first) < HEADER.size:
+            return None
+        try:
+            kind, meta, nbytes = open_header(first[: HEADER.size], self._limit, self._where)
+            start = HEADER.size + meta
+            if start > len(first) or start + nbytes != length:
+                return None
+            incoming = into_buffer(kind, nbytes, into)
+            if incoming is None:
+                incoming = begin(kind, bytes(first[HEADER.size : start]), nbytes, self._where)
+        except (RecordCorrupt, RecordTooLarge):
+            return None
+        return start, incoming.targets, incoming
 
     def _wait_in(self, deadline: Deadline) -> bool:
         found = self.log.wait(deadline.left_or_none(), also=self._waker_fd())
@@ -122,7 +148,6 @@ def listen_log(address: Address, options: dict[str, Any], common: dict[str, Any]
     start = options.get("start", "first")
     reader = LogReader(path, skip_corrupt=options.get("skip_corrupt", False), trust=trust)
     made = LogReceiver(reader, address.url, **common)
-    reader.max_record = HEADER.size + META_MOST + made.max_message
     if start == "end":
         reader.seek(2**62)
     elif start != "first":

@@ -19,9 +19,6 @@ from typing import Any
 from shmkit._ahead import Ahead
 from shmkit.channel.base import generation
 from shmkit.channel.frame import (
-    ARRAY,
-    BYTEARRAY,
-    BYTES,
     FAREWELL,
     GREETING,
     HEADER,
@@ -31,6 +28,7 @@ from shmkit.channel.frame import (
     Frame,
     Incoming,
     begin,
+    into_buffer,
     message_of,
     note,
     open_header,
@@ -50,7 +48,11 @@ _PARTS_MOST = 1024
 
 
 class StreamChannel(QuickChannel):
-    """A channel over a byte stream."""
+    """A channel over a byte stream.
+
+    What is no message, or a larger one than this end takes, is not read to its end, which nobody need believe in: so
+    the next message is not found either, and every later call that receives raises the same.
+    """
 
     # The last one's farewell is the end, though somebody may have the other end open (a child that inherited it).
     _leave_ends = True
@@ -272,11 +274,7 @@ class StreamChannel(QuickChannel):
                 self._want = [memoryview(self._meta)]
                 return None
         kind, _, nbytes = self._sizes
-        if into is not None and kind in (BYTES, BYTEARRAY, ARRAY) and nbytes <= into.nbytes:
-            targets = [into[:nbytes]] if nbytes else []
-            self._in = Incoming(kind, nbytes, targets, lambda: None, direct=True)
-        else:
-            self._in = begin(kind, bytes(self._meta), nbytes, self._where)
+        self._in = into_buffer(kind, nbytes, into) or begin(kind, bytes(self._meta), nbytes, self._where)
         self._want = [*self._in.targets, self._tail_view]
         return None
 

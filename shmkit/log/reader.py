@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmkit.errors import Closed, EndOfStream, PeerDied, RecordTooLarge, SegmentNotFound
 from shmkit.files.watching import Hint
@@ -34,6 +34,8 @@ __all__ = ["LogReader", "LogRecord"]
 _FIRST_LOOK, _LAST_LOOK = 0.0002, 0.01
 # Headers are read with what follows them: a small record comes with one read.
 _AHEAD = 4096
+# So much of a large one is read at once: the caches still have it when its checksum is taken.
+_STEP = 2**18
 
 
 class LogRecord(NamedTuple):
@@ -41,6 +43,10 @@ class LogRecord(NamedTuple):
 
     sequence: int
     data: bytes
+
+
+# Given a record's first bytes, and how many it has: how many of them stay there, where the rest goes, and what that is.
+Place = Callable[[memoryview, int], "tuple[int, list[memoryview], Any] | None"]
 
 
 class LogReader:
@@ -129,12 +135,26 @@ class LogReader:
             return None
         return record
 
+    def _is_there(self, record: Record) -> bool:
+        """Whether the file has all of it: memory is taken for what is there, not for what a header says."""
+        end = RECORD.size + record.length
+        if end <= len(self._text):
+            return True
+        size = os.fstat(self._fd).st_size
+        if self._place + end <= size:
+            return True
+        self.tail = Tail(self._place, size - self._place, self._sequence)
+        return False
+
+    def _is_whole(self, whole: bool) -> bool:
+        """What was found; it is a tail if it is not."""
+        if not whole:
+            self.tail = Tail(self._place, os.fstat(self._fd).st_size - self._place, self._sequence)
+        return whole
+
     def _payload(self, record: Record) -> bytes | None:
         end = RECORD.size + record.length
-        size = os.fstat(self._fd).st_size if end > len(self._text) else 0
-        # Memory is taken for what is there, not for what a header says.
-        if end > len(self._text) and self._place + end > size:
-            self.tail = Tail(self._place, size - self._place, self._sequence)
+        if not self._is_there(record):
             return None
         if end <= len(self._text):
             data = self._text[RECORD.size : end]
@@ -148,15 +168,34 @@ class LogReader:
                 parts.append(more)
                 missing -= len(more)
             data = b"".join(parts)
-        if len(data) != record.length or zlib.crc32(data) != record.crc:
-            self.tail = Tail(self._place, os.fstat(self._fd).st_size - self._place, self._sequence)
-            return None
-        return data
+        return data if self._is_whole(len(data) == record.length and zlib.crc32(data) == record.crc) else None
+
+    def _placed(self, record: Record, place: Place) -> Any:
+        """What `place` makes of a record whose bytes are read straight to where it wants them; or as `_payload`."""
+        first = memoryview(self._text)[RECORD.size : RECORD.size + record.length]
+        # What has come with the header is not read again.
+        if len(first) == record.length or not self._is_there(record) or (found := place(first, record.length)) is None:
+            return self._payload(record)
+        head, targets, value = found
+        crc, at, left = zlib.crc32(first[:head]), self._place + RECORD.size + head, record.length - head
+        for target in targets:
+            done = 0
+            while (part := target[done : done + _STEP]) and (count := os.preadv(self._fd, [part], at)):
+                crc = zlib.crc32(part[:count], crc)
+                done, at, left = done + count, at + count, left - count
+        return value if self._is_whole(not left and crc == record.crc) else None
 
     def _pass(self, record: Record) -> None:
         self.tail = None
         self._place += record_size(record.length)
         self._sequence += 1
+
+    def _pass_over(self) -> int:
+        """Goes past the next record, which is larger than this reader takes; how many bytes it has."""
+        record = self._header()
+        assert record is not None
+        self._pass(record)
+        return record.length
 
     def _headers(self) -> Iterator[Record]:
         """All records that are whole, without what is in them."""
@@ -169,16 +208,21 @@ class LogReader:
 
     def try_read(self) -> bytes | None:
         """The next record's bytes; None: there is none yet.  RecordCorrupt; RecordTooLarge: see ``max_record``."""
+        data: bytes | None = self._next(self._payload)
+        return data
+
+    def _next(self, take: Callable[[Record], Any]) -> Any:
         while True:
             if self._fd < 0:
                 raise Closed(f"log {self._path!r} was closed by this process")
             record = self._header()
-            if record is not None and self.max_record is not None and record.length > self.max_record:
+            most = self.max_record
+            if record is not None and most is not None and record.length > most and self._is_there(record):
                 raise RecordTooLarge(
                     f"record {record.sequence} of log {self._path!r} has {record.length} bytes: this reader takes "
-                    f"at most {self.max_record}"
+                    f"at most {most}"
                 )
-            data = self._payload(record) if record is not None else None
+            data = take(record) if record is not None else None
             if record is not None and data is not None:
                 self._pass(record)
                 return data
@@ -231,9 +275,17 @@ class LogReader:
 
     def next_now(self) -> bytes | None:
         """``read`` without waiting; None: there is nothing yet, and somebody appends, or nobody has ever."""
+        data: bytes | None = self._now(self._payload)
+        return data
+
+    def _now_placed(self, place: Place) -> Any:
+        """The same, and what `place` makes of it."""
+        return self._now(lambda record: self._placed(record, place))
+
+    def _now(self, take: Callable[[Record], Any]) -> Any:
         # Asked before it is looked whether there is more: what a dying writer still wrote is not missed.
         lives = writer_lives(self.fileno())
-        data = self.try_read()
+        data = self._next(take)
         if data is None and not lives:
             self._check_end()
         return data

@@ -215,7 +215,7 @@ def test_a_large_array_goes_through_or_is_refused_at_once(kind: Kind, tmp_path: 
         assert receiver.recv(WATCHDOG) == "after"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.most == 2**30 and kind.name != "file"], ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.most == 2**30], ids=str)
 def test_an_array_takes_one_allocation(kind: Kind, tmp_path: Path, name: str) -> None:
     """It is received where it stays: memory is never taken for two of it."""
     array = np.ones(2**20, "u1")
@@ -469,19 +469,64 @@ def test_a_ring_refuses_what_is_beyond_its_receivers_limit(name: str, value: Any
         assert receiver.recv(WATCHDOG) == b"next"
 
 
+@pytest.mark.parametrize("size", [1001, 30_000, 40_000, 2_000_000])
+def test_a_log_passes_over_what_is_beyond_its_receivers_limit(size: int, tmp_path: Path) -> None:
+    """However large it is, without taking memory for it; what comes next is received."""
+    url = f"file://{tmp_path / 'log'}"
+    with shmkit.connect(url) as sender:
+        for value in (bytes(size), np.zeros(size, "u1"), [bytes(size)]):
+            sender.send(value)
+            sender.send(b"next")
+    with shmkit.listen(url, max_message=1000) as receiver:
+        for call in (receiver.recv, receiver.recv_bytes, receiver.try_recv):
+            tracemalloc.start()
+            try:
+                with pytest.raises(shmkit.RecordTooLarge, match=f"of {size // 1000}[0-9]+ bytes .*at most 1000 B"):
+                    call()
+                assert tracemalloc.get_traced_memory()[1] < 100_000
+            finally:
+                tracemalloc.stop()
+            assert receiver.recv(WATCHDOG) == b"next"
+
+
+def limited(kind: Kind) -> Kind:
+    """One whose ends take at most 1000 bytes."""
+    url = f"{kind.url}{'&' if '?' in kind.url else '?'}max_message=1000"
+    return replace(kind, url=url, sender=kind.sender.replace("?", "&"))
+
+
+@every_kind
+def test_what_comes_after_a_message_beyond_the_receivers_limit(kind: Kind, tmp_path: Path, name: str) -> None:
+    """The next one, where messages are apart by themselves; a stream of bytes is dead."""
+    with both(limited(kind), tmp_path, name) as (receiver, sender):
+        sender._limit = kind.most
+        values = (bytes(2000), np.zeros(2000, "u1"), "x" * 2000, [bytes(500)] * 4 + ["y" * 2000])
+        for value in values[:1] if kind.is_stream else values:
+            for call in (receiver.recv, receiver.recv_bytes):
+                sender.send(value, WATCHDOG)
+                with pytest.raises(shmkit.RecordTooLarge, match="at most 1000 B: see max_message"):
+                    call(WATCHDOG)
+        sender.send("after", WATCHDOG)
+        if kind.is_stream:
+            for call in (receiver.recv, receiver.recv_bytes, receiver.try_recv):
+                with pytest.raises(shmkit.RecordTooLarge, match=r"of 2000 bytes .*at most 1000 B: see max_message"):
+                    call()
+        else:
+            assert receiver.recv(WATCHDOG) == "after"
+        assert receiver.statistics().received == (not kind.is_stream)
+
+
 @every_kind
 @pytest.mark.parametrize("call", ["recv", "recv_bytes", "recv_into", "try_recv", "recv_async"])
 def test_poll_takes_no_refusal_away(kind: Kind, call: str, tmp_path: Path, name: str) -> None:
     """A message that poll has found to be too large is what the next call is about; then the next message comes."""
-    url = f"{kind.url}{'&' if '?' in kind.url else '?'}max_message=1000"
-    kind = replace(kind, url=url, sender=kind.sender.replace("?", "&"))
 
     def receive() -> Any:
         if call == "recv_async":
             return asyncio.run(receiver.recv_async(WATCHDOG))
         return getattr(receiver, call)(*([bytearray(3000)] if call == "recv_into" else []))
 
-    with both(kind, tmp_path, name) as (receiver, sender):
+    with both(limited(kind), tmp_path, name) as (receiver, sender):
         sender._limit = kind.most
         for times in (1, 2, 3):
             sender.send(bytes(2000), WATCHDOG)

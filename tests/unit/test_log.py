@@ -7,10 +7,12 @@ import pickle
 import random
 import signal
 import threading
+import tracemalloc
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import numpy as np
 import pytest
 
 import shmkit
@@ -373,6 +375,69 @@ def test_a_channel_replays_objects(path: Path) -> None:
     with channel.listen(f"{url}?start=end") as receiver, channel.connect(url) as sender:
         sender.send("new")
         assert receiver.recv(WATCHDOG) == "new"
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 8, 17, 30, 3000, 4064, 20_000, 300_000, 799_999])
+def test_a_large_message_that_is_spoilt_is_not_given_out(path: Path, at: int) -> None:
+    """Wherever in it: it is received straight to where it stays, and counts only if its checksum is right."""
+    one, other = np.arange(100_000.0), np.arange(100_000.0) * 2
+    with channel.connect(f"file://{path}") as sender:
+        sender.send(one)
+        sender.send(other)
+    text = bytearray(path.read_bytes())
+    text[RECORDS_AT + RECORD.size + at] ^= 0x41
+    path.write_bytes(text)
+    for call in ("recv", "recv_bytes", "try_recv"):
+        with channel.listen(f"file://{path}") as receiver, pytest.raises(shmkit.RecordCorrupt, match="record 0"):
+            getattr(receiver, call)()
+    with channel.listen(f"file://{path}?skip_corrupt=yes") as receiver:
+        received = receiver.recv(WATCHDOG)
+        assert np.array_equal(received, other)
+        assert received.flags.owndata
+
+
+def test_a_large_message_that_is_being_written(path: Path) -> None:
+    """It is waited for, whatever of it is there, also where it is more than the reader takes."""
+    with channel.connect(f"file://{path}") as sender:
+        sender.send("first")
+        size = path.stat().st_size
+        sender.send(np.arange(100_000.0))
+        whole = path.read_bytes()
+        sizes = [size + 10, size + 40, size + 5000, size + 400_000, len(whole) - 1]
+        for most in (2**30, 1000):
+            with channel.listen(f"file://{path}", max_message=most) as receiver:
+                assert receiver.recv(WATCHDOG) == "first"
+                for cut in sizes:
+                    os.truncate(path, cut)
+                    assert receiver.try_recv("not yet") == "not yet"
+                    path.write_bytes(whole)
+                if most == 1000:
+                    with pytest.raises(shmkit.RecordTooLarge):
+                        receiver.recv(WATCHDOG)
+                else:
+                    assert np.array_equal(receiver.recv(WATCHDOG), np.arange(100_000.0))
+                assert receiver.try_recv("end") == "end"
+
+
+def test_a_large_message_goes_into_a_buffer_at_once(path: Path) -> None:
+    """The reader takes no memory for it; one that is too long for the buffer stays."""
+    array = np.arange(100_000.0)
+    with channel.connect(f"file://{path}") as sender:
+        sender.send(array)
+        sender.send(array)
+    with channel.listen(f"file://{path}") as receiver:
+        buffer = np.zeros(120_000)
+        tracemalloc.start()
+        try:
+            assert receiver.recv_into(buffer, WATCHDOG) == array.nbytes
+            assert tracemalloc.get_traced_memory()[1] < 100_000
+        finally:
+            tracemalloc.stop()
+        assert np.array_equal(buffer[:100_000], array)
+        assert not buffer[100_000:].any()
+        with pytest.raises(ValueError, match="does not fit"):
+            receiver.recv_into(bytearray(5000), WATCHDOG)
+        assert np.array_equal(receiver.recv(WATCHDOG), array)
 
 
 def test_what_is_whole_of_a_spoilt_log_is_copied_to_a_new_one(path: Path) -> None:
