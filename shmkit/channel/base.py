@@ -209,6 +209,9 @@ class Channel(Waits):
 
         TimeoutError; EndOfStream: the other end has closed; PeerDied: it was killed; RecordCorrupt: what comes is no
         message; RecordTooLarge: it is more than this end's ``max_message``; OneWay: this end sends only; Closed.
+
+        What is too large is passed over by rings, packets, queues and logs.  A byte stream (pipe, fifo, unix, tcp) is
+        dead from then on, as nobody knows where its next message begins: every later call raises the same.
         """
         incoming = self._recv(timeout, True)
         return incoming.finish()  # type: ignore[union-attr]

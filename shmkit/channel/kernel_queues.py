@@ -1,4 +1,7 @@
-"""The kernel's message queues as an end has them: without waiting, and with who receives."""
+"""The kernel's message queues as an end has them: without waiting, and with who receives.
+
+The kernel gives a message in one piece, with its header, so its payload is copied once more, to where it belongs.
+"""
 
 from __future__ import annotations
 
