@@ -16,7 +16,7 @@ from shmkit.channel.presence import lives
 from shmkit.channel.receivers import Receivers
 from shmkit.errors import RoleTaken, SegmentNotFound
 from shmkit.mqueue import PosixMessageQueue, SysVMessageQueue
-from shmkit.mqueue.limits import sysv_limit
+from shmkit.mqueue.limits import sysv_limit, too_large_for_posix, too_large_for_sysv
 
 __all__ = ["PosixEnd", "SysVEnd"]
 
@@ -37,6 +37,10 @@ class PosixEnd:
         self.most = queue.max_message_size
         self.fd = self.short = queue.fileno()
         self.how = priority
+
+    def too_large(self, nbytes: int) -> str:
+        """Which limit so many bytes are beyond, and how it is raised."""
+        return str(too_large_for_posix(self.queue.name, nbytes, self.most))
 
     def put(self, message: bytes) -> bool:
         """Whether there was room."""
@@ -88,6 +92,10 @@ class SysVEnd:
         self._receivers = Receivers(queue.key) if receivers is None else receivers
         # Whether one was there that can be told of.
         self._met = False
+
+    def too_large(self, nbytes: int) -> str:
+        """Which limit so many bytes are beyond, and how it is raised."""
+        return str(too_large_for_sysv(self.queue.name, nbytes, self.queue.capacity))
 
     def put(self, message: bytes) -> bool:
         """Whether there was room; SegmentNotFound: it was removed."""

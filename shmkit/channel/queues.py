@@ -136,8 +136,7 @@ class QueueSender(_QueueChannel):
         if frame.size > self._queue.most:
             raise RecordTooLarge(
                 f"a message of {frame.nbytes} bytes, with {frame.size - frame.nbytes} that say what it is, does not "
-                f"fit {self._where}: a message of this queue has at most {self._queue.most} bytes, which is set "
-                f"{self._queue.room} when it is made (unix:// and ring:// take messages of any size)"
+                f"fit {self._where}: {self._queue.too_large(frame.size)}; unix:// and ring:// take messages of any size"
             )
         self._greet()
         self._message = b"".join((frame.header(), frame.meta, *frame.buffers))

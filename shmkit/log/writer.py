@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import threading
 import time
 import weakref
@@ -184,14 +185,23 @@ class LogWriter:
         except BaseException as error:
             self._take_back()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                free = os.fstatvfs(self._fd)
                 raise NoSpace(
                     f"no room for {format_size(end - self._end)} more in log {self._path!r}: "
-                    f"{format_size(free.f_bavail * free.f_frsize)} are free ({error.strerror}); the log is as before"
+                    f"{self._what_bounds_it(error, end)}; the log is as before"
                 ) from None
             raise
         first, self._sequence, self._end = self._sequence, sequence, end
         return first
+
+    def _what_bounds_it(self, error: OSError, end: int) -> str:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if error.errno == errno.EFBIG and 0 <= limit < end:
+            return (
+                f"this process may make files of at most {format_size(limit)} (RLIMIT_FSIZE: raise it with ulimit -f "
+                "or resource.setrlimit)"
+            )
+        free = os.fstatvfs(self._fd)
+        return f"{format_size(free.f_bavail * free.f_frsize)} are free ({error.strerror})"
 
     def _write(self, parts: list[Any], place: int) -> None:
         parts = [part for part in parts if len(part)]

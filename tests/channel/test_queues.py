@@ -229,7 +229,9 @@ def test_limits_are_explained(name: str) -> None:
     with ends(f"mq://{name}?max_messages=2&max_message_size=100") as (receiver, sender):
         assert receiver.queue.max_messages == 2  # type: ignore[attr-defined]
         sender.send(bytes(84))
-        with pytest.raises(shmkit.RecordTooLarge, match=r"85 bytes.*at most 100 bytes.*max_message_size"):
+        with pytest.raises(
+            shmkit.RecordTooLarge, match=r"85 bytes.*for 100 at most.*max_message_size=101.*msgsize_max"
+        ):
             sender.send(bytes(85))
         with pytest.raises(TimeoutError):
             sender.send(1, timeout=0.01)
@@ -239,8 +241,10 @@ def test_limits_are_explained(name: str) -> None:
     with pytest.raises(ValueError, match="max_messages"):
         channel.listen(f"mq://{name}?max_messages=many")
     with ends(f"sysvmq://{name}?capacity=1000") as (receiver, sender):
-        with pytest.raises(shmkit.RecordTooLarge, match=r"at most 1000 bytes.*kernel\.msgmax"):
+        with pytest.raises(shmkit.RecordTooLarge, match=r"1000 bytes.*holds, 1000 B.*kernel\.msgmnb"):
             sender.send(bytes(1000))
+        with pytest.raises(shmkit.RecordTooLarge, match=r"kernel\.msgmax is .*`sysctl kernel\.msgmax=100016`"):
+            sender.send(bytes(100_000))
         sender.send(bytes(900))
         assert receiver.recv(WATCHDOG) == bytes(900)
 
