@@ -37,6 +37,8 @@ from shmkit.statistics import RingStatistics
 cdef enum:
     ALL_TASKS = 1 << 30
 
+cdef uint64_t ANY_SIZE = <uint64_t>1 << 62
+
 
 cdef int check_role(object role) except -1:
     if role is not None and role != "producer" and role != "consumer":
@@ -66,9 +68,11 @@ cdef class Ring(SendingEnd):
 
     cdef Memo received
     cdef tuple awaiting  # tasks by event loop; None: there never were any
+    cdef uint64_t most  # bytes of a record that is received
 
     def __cinit__(self, segment):
         self.received = Memo()
+        self.most = ANY_SIZE
 
     # --- making and finding ------------------------------------------------------------------------------------
 
@@ -157,33 +161,38 @@ cdef class Ring(SendingEnd):
             self.usable()  # a handler or the garbage collector ran something that closed the ring
         return item
 
-    cdef object take(self, uint64_t word):
-        item = self.copied(word)
-        ring_pass(&self.c, record_nbytes(word))
-        return item
+    @cython.final
+    cdef object receive(self, object timeout, bint wait):
+        """The next record; None: there is none, and `wait` is False.  Of one beyond the limit, its bytes' number."""
+        cdef uint64_t word, nbytes
+        if not self.begin_recv(timeout, wait):
+            return None
+        try:
+            if wait:
+                self.next(&word, timeout)
+            elif not self.try_next(&word):
+                return None
+            nbytes = record_nbytes(word)
+            item = self.copied(word) if nbytes <= self.most else nbytes
+            ring_pass(&self.c, nbytes)
+            return item
+        finally:
+            end_recv(self)
 
     def recv(self, timeout=None):
         """Receive the next record as an object of one's own: bytes, or an ndarray.
 
         For large arrays `recv_view` and `recv_into` are faster: they touch no fresh memory.
         """
-        cdef uint64_t word
-        self.begin_recv(timeout, True)
-        try:
-            self.next(&word, timeout)
-            return self.take(word)
-        finally:
-            end_recv(self)
+        return self.receive(timeout, True)
 
     def try_recv(self):
         """Receive the next record if there is one; None if not (or if another thread is receiving)."""
-        cdef uint64_t word
-        if not self.begin_recv(None, False):
-            return None
-        try:
-            return self.take(word) if self.try_next(&word) else None
-        finally:
-            end_recv(self)
+        return self.receive(None, False)
+
+    def _pass_over(self, uint64_t most):
+        """From now on `recv` and `try_recv` pass over a record of more than `most` bytes, and give how many it has."""
+        self.most = most
 
     def peek(self):
         """A copy of the next record, which stays where it is; None if there is none."""

@@ -14,7 +14,7 @@ import numpy as np
 from shmkit._fields import RING_MIN
 from shmkit._ring import Ring
 from shmkit.channel.base import Channel
-from shmkit.channel.frame import ARRAY, BYTES, Frame, Incoming, parse, too_large
+from shmkit.channel.frame import ARRAY, BYTES, HEADER, META_MOST, Frame, Incoming, parse, too_large
 from shmkit.channel.options import Rules, size
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
@@ -37,6 +37,8 @@ class RingChannel(Channel):
     def __init__(self, ring: Ring, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._ring = ring
+        # With all that a message says of itself.
+        ring._pass_over(HEADER.size + META_MOST + self._limit)
         self._native: Any = None
         self._frame: Frame | None = None
 
@@ -87,12 +89,14 @@ class RingChannel(Channel):
             self._send_waits += 1
             self._ring.send(record, timeout)
 
-    def _take(self, timeout: float | None) -> Any:
-        seconds_of(timeout)
+    def _take(self, timeout: float | None, wait: bool = True) -> Any:
+        """The next record; None: there is none, and nobody waits.  What is too large to be a message is passed over."""
         record = self._ring.try_recv()
-        if record is None:
+        if record is None and wait:
             self._recv_waits += 1
             record = self._ring.recv(timeout)
+        if type(record) is int:
+            raise too_large(record, self._limit, self._where)
         return record
 
     def _fill(self, frame: Frame, timeout: float | None) -> None:
@@ -135,15 +139,15 @@ class RingChannel(Channel):
             self._may_recv()
         if self._held:
             return self._counted(self._take_held())
-        if wait:
-            return self._counted(self._opened(self._take(timeout)))
-        record = self._ring.try_recv()
+        seconds_of(timeout)
+        record = self._take(timeout, wait)
         return None if record is None else self._counted(self._opened(record))
 
     def recv(self, timeout: float | None = None) -> Any:
         # Bytes and arrays are what the ring has, and pass through.
         if self._closed or not self._receives or self._held:
             return super().recv(timeout)
+        seconds_of(timeout)
         record = self._take(timeout)
         if type(record) is np.ndarray and record.dtype.names is not None and record.dtype == _MESSAGE:
             return self._counted(self._opened(record)).finish()
@@ -169,7 +173,7 @@ class RingChannel(Channel):
         return Incoming(ARRAY, record.nbytes, flat, lambda: record)
 
     def _recv_step(self, into: memoryview | None) -> Incoming | None:
-        record = self._ring.try_recv()
+        record = self._take(None, False)
         return None if record is None else self._opened(record)
 
     def _somebody(self) -> bool:

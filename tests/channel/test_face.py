@@ -469,24 +469,24 @@ def test_a_ring_refuses_what_is_beyond_its_receivers_limit(name: str, value: Any
         assert receiver.recv(WATCHDOG) == b"next"
 
 
+@pytest.mark.parametrize("scheme", ["file", "ring"])
 @pytest.mark.parametrize("size", [1001, 30_000, 40_000, 2_000_000])
-def test_a_log_passes_over_what_is_beyond_its_receivers_limit(size: int, tmp_path: Path) -> None:
-    """However large it is, without taking memory for it; what comes next is received."""
-    url = f"file://{tmp_path / 'log'}"
-    with shmkit.connect(url) as sender:
+def test_what_is_beyond_the_receivers_limit_takes_no_memory(size: int, scheme: str, tmp_path: Path, name: str) -> None:
+    """However large it is, and whatever: it is passed over, and what comes next is received."""
+    url = f"file://{tmp_path / 'log'}" if scheme == "file" else f"ring://{name}"
+    with shmkit.listen(url, max_message=1000) as receiver, shmkit.connect(url) as sender:
         for value in (bytes(size), np.zeros(size, "u1"), [bytes(size)]):
-            sender.send(value)
-            sender.send(b"next")
-    with shmkit.listen(url, max_message=1000) as receiver:
-        for call in (receiver.recv, receiver.recv_bytes, receiver.try_recv):
-            tracemalloc.start()
-            try:
-                with pytest.raises(shmkit.RecordTooLarge, match=f"of {size // 1000}[0-9]+ bytes .*at most 1000 B"):
-                    call()
-                assert tracemalloc.get_traced_memory()[1] < 100_000
-            finally:
-                tracemalloc.stop()
-            assert receiver.recv(WATCHDOG) == b"next"
+            for call in (receiver.recv, receiver.recv_bytes, receiver.try_recv):
+                sender.send(value)
+                sender.send(b"next")
+                tracemalloc.start()
+                try:
+                    with pytest.raises(shmkit.RecordTooLarge, match=f"of {size // 1000}[0-9]+ bytes .*at most 1000 B"):
+                        call()
+                    assert tracemalloc.get_traced_memory()[1] < 100_000
+                finally:
+                    tracemalloc.stop()
+                assert receiver.recv(WATCHDOG) == b"next"
 
 
 def limited(kind: Kind) -> Kind:
