@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import resource
-import threading
 import time
 import weakref
 import zlib
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmkit._modes import permissions
 from shmkit._plain_view import plain_view
+from shmkit._turns import Turn
 from shmkit.errors import ChannelError, Closed, LayoutMismatch, NoSpace, RecordTooLarge
 from shmkit.log.checks import check_file, sign, take_writer
 from shmkit.log.layout import (
@@ -33,7 +33,7 @@ from shmkit.log.layout import (
 )
 from shmkit.log.reader import LogReader
 from shmkit.sizes import format_size, whole_number
-from shmkit.waiting import seconds_of
+from shmkit.waiting import Deadline, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +53,7 @@ def _forked() -> None:
     # The lock is the open file's: a child that kept it would be the writer after its parent's death.
     for writer in list(_writers):
         writer._drop()
+        writer._turn = Turn()  # a thread of the parent's may have had it
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -80,6 +81,9 @@ class LogWriter:
         """Make an empty log, to which nobody has appended yet, if there is none."""
         LogWriter(path, mode=mode, trust=trust)._drop()
 
+    # It was closed by a handler that interrupted the very call which then leaves.
+    _within = False
+
     def __init__(
         self, path: str | os.PathLike[str], *, sync: bool | float = False, mode: int = 0o600, trust: bool = False
     ) -> None:
@@ -88,7 +92,7 @@ class LogWriter:
         self._path = os.fspath(path)
         self._sync = sync if isinstance(sync, bool) else seconds_of(sync)
         self._synced_at = time.monotonic()
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._broken = ""
         self.repaired: Tail | None = None
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, mode & 0o600)
@@ -151,17 +155,35 @@ class LogWriter:
 
         NoSpace: the disk is full, and the log is as before; Closed; ChannelError: the disk failed earlier.
         """
-        with self._turn:
+        turn = self._begin()
+        try:
             number = self._append([_parts(data)])
             self._maybe_sync()
+        finally:
+            self._end_turn(turn)
         return number
 
     def append_many(self, records: Iterable[Buffer]) -> int:
         """Append them in as few writes as possible: all, or none; return the number of the first."""
-        with self._turn:
+        turn = self._begin()
+        try:
             number = self._append([_parts(record) for record in records])
             self._maybe_sync()
+        finally:
+            self._end_turn(turn)
         return number
+
+    def _begin(self) -> Turn:
+        """This thread's turn.  RuntimeError: it has it already, as this is a handler that has interrupted it."""
+        turn = self._turn
+        if not turn.try_take():
+            turn.take(Deadline(None), f"log {self._path!r}")
+        return turn
+
+    def _end_turn(self, turn: Turn) -> None:
+        turn.give()
+        if self._within:
+            self.close()
 
     def _append(self, records: list[list[memoryview]]) -> int:
         self._usable()
@@ -222,9 +244,12 @@ class LogWriter:
 
     def flush(self) -> None:
         """Return when all records are on the disk.  OSError: the disk failed; nothing more is appended then."""
-        with self._turn:
+        turn = self._begin()
+        try:
             self._usable()
             self._flush()
+        finally:
+            self._end_turn(turn)
 
     def _flush(self) -> None:
         try:
@@ -255,7 +280,8 @@ class LogWriter:
         ValueError: there is no such number yet.
         """
         sequence = whole_number(sequence, "the number of a record")
-        with self._turn:
+        turn = self._begin()
+        try:
             self._usable()
             if not 0 <= sequence <= self._sequence:
                 raise ValueError(f"log {self._path!r} has records up to {self._sequence - 1}: got {sequence}")
@@ -275,6 +301,8 @@ class LogWriter:
             self._head = head
             _punch(self._fd, RECORDS_AT, start)
             return dropped
+        finally:
+            self._end_turn(turn)
 
     # ------------------------------------------------------------------------------------------------------------- rest
 
@@ -299,18 +327,31 @@ class LogWriter:
         return self._fd < 0
 
     def close(self) -> None:
-        """Leave in order: readers see the end.  With ``sync``, all is on the disk before.  Again changes nothing."""
-        with self._turn:
-            if self._fd < 0:
-                return
-            try:
-                if not self._broken:
-                    with contextlib.suppress(OSError):
-                        write_left(self._fd, self._end)
-                    if self._sync is not False:
-                        self._flush()
-            finally:
-                self._drop()
+        """Leave in order: readers see the end.  With ``sync``, all is on the disk before.  Again changes nothing.
+
+        In a signal handler that has interrupted a call of this log, that call leaves when it is done.
+        """
+        if self._turn.mine:
+            self._within = True
+            return
+        turn = self._begin()
+        try:
+            self._within = False
+            self._leave()
+        finally:
+            turn.give()
+
+    def _leave(self) -> None:
+        if self._fd < 0:
+            return
+        try:
+            if not self._broken:
+                with contextlib.suppress(OSError):
+                    write_left(self._fd, self._end)
+                if self._sync is not False:
+                    self._flush()
+        finally:
+            self._drop()
 
     def _drop(self) -> None:
         fd, self._fd = self._fd, -1

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,8 +14,10 @@ import pytest
 import shmkit
 from channel.ends import KEY, WATCHDOG, running
 from shmkit import channel
+from support.interrupting import interrupted
 
 URLS = ["unix://{}", "unix://{}?type=seqpacket", "tcp://127.0.0.1:0"]
+FILES = ("channel/door.py", "channel/sockets.py", "socket/listener.py")
 # What a handler does.
 CALLS: list[tuple[str, Callable[[channel.Channel], Any]]] = [
     ("try_send", lambda end: end.try_send("from the handler")),
@@ -27,38 +26,6 @@ CALLS: list[tuple[str, Callable[[channel.Channel], Any]]] = [
     ("meet", lambda end: end.meet(WATCHDOG)),
     ("close", lambda end: end.close()),
 ]
-
-
-@contextmanager
-def interrupted(line: int, handler: Callable[[], Any]) -> Iterator[list[Any]]:
-    """A signal comes at the so many-eth line of what lets somebody in; what came of it is in the list."""
-    came: list[Any] = []
-    count = 0
-
-    def handle(*_: Any) -> None:
-        sys.settrace(None)
-        try:
-            came.append(handler())
-        except Exception as error:
-            came.append(error)
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        if not frame.f_code.co_filename.endswith(("channel/door.py", "channel/sockets.py", "socket/listener.py")):
-            return None
-        if event == "line" and not came:
-            count += 1
-            if count == line:
-                signal.raise_signal(signal.SIGUSR1)
-        return trace
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    sys.settrace(trace)
-    try:
-        yield came
-    finally:
-        sys.settrace(None)
-        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=[name for name, _ in CALLS])
@@ -72,7 +39,7 @@ def test_a_handler_does_not_wait_for_the_thread_that_it_interrupts(
     url = url.format(path)
     while True:
         with channel.listen(url) as end, channel.connect(url) as peer:
-            with interrupted(len(told) + 1, partial(call, end)) as came:
+            with interrupted(FILES, len(told) + 1, partial(call, end)) as came:
                 try:
                     end.meet(WATCHDOG)
                 except shmkit.Closed:

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -21,6 +22,7 @@ from shmkit import channel
 from shmkit.log import LogReader, LogRecord, LogWriter
 from shmkit.log.layout import RECORD, RECORDS_AT, record_size
 from support import Processes
+from support.interrupting import interrupted
 
 WATCHDOG = 30.0
 RECORDS = [b"", b"a", b"eight by", b"x" * 100, bytes(range(256)), b"the last"]
@@ -529,3 +531,47 @@ def test_a_forked_reader_has_a_watch_of_its_own(tmp_path: Path, process: Process
         assert reader.read(WATCHDOG) == b"one"
         forked.join(WATCHDOG)
         assert forked.exitcode == 0
+
+
+@pytest.mark.parametrize("call", ["append", "append_many", "flush", "drop_before", "close"])
+def test_a_handler_does_not_wait_for_the_call_that_it_interrupts(path: Path, call: str) -> None:
+    """At whichever line of it: it is served, or told; where it closes, the call is done first."""
+    arguments = {"append": [b"handler"], "append_many": [[b"handler"]], "drop_before": [0]}.get(call, [])
+    told: list[Any] = []
+    while True:
+        with LogWriter(path) as log:
+            with interrupted(("log/writer.py",), len(told) + 1, partial(getattr(log, call), *arguments)) as came:
+                try:
+                    log.append(b"a record")
+                except shmkit.Closed:
+                    assert call == "close"
+            assert log.closed == (call == "close" and bool(came))
+        with LogReader(path) as reader:
+            assert set(reader) <= {b"a record", b"handler"}
+            with pytest.raises(shmkit.EndOfStream):
+                reader.read(WATCHDOG)
+        if not came:
+            break
+        told += came
+    assert len(told) > 10
+    errors = [error for error in told if isinstance(error, Exception)]
+    assert all(isinstance(error, RuntimeError) and "in use by this very thread" in str(error) for error in errors)
+    assert bool(errors) == (call != "close")
+
+
+def test_a_child_that_is_forked_while_a_thread_appends_does_not_wait(path: Path) -> None:
+    """It is told that the log is its parent's, though the thread that had its turn is not there to give it."""
+    with LogWriter(path) as log:
+        taken: list[Any] = []
+        thread = threading.Thread(target=lambda: taken.append(log._begin()))
+        thread.start()
+        thread.join()
+        pid = os.fork()
+        if not pid:
+            try:
+                log.append(b"child")
+            except shmkit.Closed:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        taken[0].give()
