@@ -16,11 +16,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, all_of, missing
-from conformance.substitutes import EXECUTOR, FACES
+from conformance.comparing import METHODS, PRIMITIVES, QUEUED, SUITES, USERS, all_of, missing
+from conformance.substitutes import EXECUTOR, FACES, QUEUES
 from support import REPOSITORY
 
-NAMES = {"drop-in": "shmkit.multiprocessing", "install": "shmkit.install()", EXECUTOR: "shmkit.Executor"}
+NAMES = {
+    "drop-in": "shmkit.multiprocessing",
+    "install": "shmkit.install()",
+    EXECUTOR: "shmkit.Executor",
+    QUEUES: "shmkit.Queue",
+}
 KEPT = REPOSITORY / "build" / "conformance"
 COLUMNS = ("tests", "with shmkit's classes", "passed", "failed", "excepted", "skipped")
 BEGIN, END = "<!-- conformance: begin -->\n", "<!-- conformance: end -->\n"
@@ -34,6 +39,7 @@ def measure() -> bool:
     runs: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
         ("lock_suite", "threads", (), ("shmkit",)),
         *(("mp_suite", method, (*PRIMITIVES, *USERS), ("shmkit",)) for method in METHODS),
+        *(("mp_suite", method, tuple(QUEUED), (QUEUES,)) for method in METHODS),
         *(("mp_suite", method, (), FACES) for method in METHODS),
         *(("futures_suite", method, (), (EXECUTOR, "install")) for method in METHODS),
     ]

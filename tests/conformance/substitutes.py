@@ -22,6 +22,8 @@ COUNT = "SHMKIT_CONFORMANCE_COUNT"
 FACES = ("drop-in", "install")
 # shmkit.Executor in the place of concurrent.futures' ProcessPoolExecutor.
 EXECUTOR = "executor"
+# shmkit.Queue, SimpleQueue and JoinableQueue themselves, and nothing else.
+QUEUES = "queues"
 
 
 def face() -> str:
@@ -45,6 +47,10 @@ def chosen() -> dict[str, Callable[..., object]]:
     whose = os.environ[WHOSE]
     if whose in ("stdlib", EXECUTOR) or face() in FACES:
         return {}
+    if face() == QUEUES:
+        from conformance.shared_queues import queues
+
+        return {name: counted(make) for name, make in queues(whose.partition("+")[2]).items()}
     # Not for the standard library's: each child that is spawned would import NumPy.
     from conformance.shared_classes import classes
 
@@ -64,11 +70,11 @@ def install() -> None:
 
         shmkit.install()
     made = chosen()
-    if not made:
-        return
-    from conformance.shared_classes import QueueBoundedSemaphore, QueueSemaphore
+    inside: dict[str, Callable[..., object]] = {}
+    if "Semaphore" in made:
+        from conformance.shared_classes import QueueBoundedSemaphore, QueueSemaphore
 
-    inside = {"Semaphore": counted(QueueSemaphore), "BoundedSemaphore": counted(QueueBoundedSemaphore)}
+        inside = {"Semaphore": counted(QueueSemaphore), "BoundedSemaphore": counted(QueueBoundedSemaphore)}
     for name, make in made.items():
         setattr(multiprocessing, name, make)
         setattr(context.BaseContext, name, method(inside.get(name, make)))

@@ -10,9 +10,22 @@ import pytest
 
 from conformance import comparing
 from conformance.__main__ import BEGIN, END, with_table
-from conformance.comparing import METHODS, PRIMITIVES, SUITES, USERS, Outcome, Report, both, compare, missing, run
+from conformance.comparing import (
+    METHODS,
+    PRIMITIVES,
+    QUEUED,
+    SUITES,
+    USERS,
+    Outcome,
+    Report,
+    both,
+    compare,
+    missing,
+    run,
+)  # fmt: skip
 from conformance.shared_classes import FAULTS, NAMES
-from conformance.substitutes import EXECUTOR, FACES
+from conformance.shared_queues import FAULTS as QUEUE_FAULTS
+from conformance.substitutes import EXECUTOR, FACES, QUEUES
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +61,30 @@ def test_processes_mp_suite(method: str) -> None:
 def test_what_stands_on_primitives_mp_suite() -> None:
     """The same of queues, pools, values and arrays, whose locks and semaphores are shmkit's then."""
     assert_conforms(both("mp_suite", "fork", USERS), 50)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", METHODS)
+def test_queues_mp_suite(method: str) -> None:
+    """shmkit.Queue, SimpleQueue and JoinableQueue themselves, in the place of multiprocessing's, and nothing else."""
+    assert_conforms(both("mp_suite", method, QUEUED, QUEUES), 14)
+
+
+QUEUE_FAULTS_SHOWN_BY = {
+    "stack": "WithProcessesTestQueue.test_get",
+    "one-more": "WithProcessesTestQueue.test_put",
+    "never-waits": "WithProcessesTestQueue.test_timeout",
+    "never-empty": "TestSimpleQueue.test_empty",
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", QUEUE_FAULTS)
+def test_a_fault_of_a_queue_is_found_mp_suite(fault: str) -> None:
+    """With a queue that has a fault, the very test fails that is about it."""
+    outcomes = run("mp_suite", "fork", f"{QUEUES}+{fault}", [QUEUE_FAULTS_SHOWN_BY[fault]])
+    assert outcomes
+    assert {outcome.what for outcome in outcomes.values()} <= {"failed", "hung"}
 
 
 @pytest.mark.soak
