@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
+import os
 import pickle
 import queue as stdlib_queue
 import threading
 import time
-from collections.abc import Callable
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -556,13 +559,86 @@ def test_statistics() -> None:
     assert (said["items"], said["put"], said["got"], said["dropped"], said["maxsize"]) == (1, 2, 1, 0, 7)
 
 
-def test_the_last_one_out_leaves_nothing(make_name: Callable[[], str]) -> None:
-    """With the last queue and the last array of a process its heap goes."""
-    queue = shmkit.Queue()
-    queue.put(np.zeros(10_000))
+def memory_of(queue: shmkit.Queue) -> int:
+    """The inode of what its heap lies in."""
+    return os.fstat(queue.heap.segment.fd).st_ino
+
+
+def uses(inode: int) -> list[str]:
+    """Where this process still has it: mappings, and descriptors."""
+    with open("/proc/self/maps") as maps:
+        found = [line for line in maps if line.split(None, 5)[4] == str(inode)]
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing is gone
+            if os.fstat(int(number)).st_ino == inode:
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return found
+
+
+@pytest.mark.parametrize("last", ["queue", "array", "slice", "block"])
+def test_the_last_one_out_leaves_nothing(last: str) -> None:
+    """With the last queue, array or block of a process its heap goes: no mapping and no descriptor is left."""
+    queue: shmkit.Queue | None = shmkit.Queue()
+    assert queue is not None
+    inode = memory_of(queue)
+    queue.put(np.arange(10_000.0))
     array = queue.get()
+    kept: dict[str, object] = {
+        "queue": queue,
+        "array": array,
+        "slice": array[100:110],
+        "block": queue.heap.allocate(10),
+    }
+    assert uses(inode)
     del queue
-    assert (array == 0).all()
+    kept = {last: kept[last]}
+    if last != "array":
+        del array
+    assert uses(inode), f"the {last} has it"
+    if last == "array":
+        assert (array == np.arange(10_000.0)).all()
+        del array
+    elif last == "slice":
+        assert list(kept[last]) == list(range(100, 110))  # type: ignore[call-overload]
+    kept.clear()
+    gc.collect()
+    assert not uses(inode)
+
+
+@pytest.mark.parametrize("how", ["ends", "is killed", "unlinked"])
+def test_the_last_one_out_takes_the_name(how: str, name: str, process: Processes) -> None:
+    """Of a leased queue; that of another one goes when it is unlinked.  Whoever has an array of it is in."""
+    queue = shmkit.Queue.create(name, capacity="4 MiB", lifetime=None if how == "unlinked" else "leased")
+    inode, path = memory_of(queue), Path("/dev/shm", name)
+    spawn = multiprocessing.get_context("spawn")  # a forked child would have this process's queue as well
+    come, go = spawn.SimpleQueue(), spawn.Event()
+    child = process(queue_children.keep_one, name, come, go, context=spawn)
+    queue.put(np.arange(10_000.0))
+    assert come.get() == 10_000
+    come.close()
+    assert path.stat().st_ino == inode
+    if how == "unlinked":
+        queue.unlink()
+        assert not path.exists()
+    queue.put("still here")
+    assert queue.get(timeout=60) == "still here"
+    queue.close()
+    del queue
+    gc.collect()
+    assert not uses(inode), "this process has gone"
+    if how != "unlinked":
+        assert shmkit.collect() == []
+        assert path.exists(), "the child is there"
+    if how == "is killed":
+        child.kill()
+    else:
+        go.set()
+    child.join(60)
+    if how == "is killed":
+        assert str(path) in shmkit.collect()
+    assert not path.exists()
+    with pytest.raises(shmkit.SegmentNotFound):
+        shmkit.Queue.attach(name)
 
 
 def test_a_wait_ends_when_another_thread_closes() -> None:
