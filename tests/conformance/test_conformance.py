@@ -22,7 +22,7 @@ from conformance.comparing import (
     compare,
     missing,
     run,
-)  # fmt: skip
+)
 from conformance.shared_classes import FAULTS, NAMES
 from conformance.shared_queues import FAULTS as QUEUE_FAULTS
 from conformance.substitutes import EXECUTOR, FACES, QUEUES

@@ -87,7 +87,7 @@ def test_pages_are_mapped_at_once(heap: Heap) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_a_million_small_blocks(heap: Heap) -> None:
+def test_thousands_of_small_blocks(heap: Heap) -> None:
     """Taking stays quick when hardly any is free, and everything comes back."""
     gc.collect()
     heap.collect()  # what earlier tests' children have left
@@ -187,8 +187,8 @@ def test_what_the_dead_held_comes_back(heap: Heap, process: Processes) -> None:
     assert said["members"] == 1
 
 
-def test_more_processes_than_it_has_places_for_at_one_time(heap: Heap, process: Processes) -> None:
-    """Places of the dead are used again: hundreds of processes, one after the other and some at a time."""
+def test_a_hundred_processes_that_end_without_a_word(heap: Heap, process: Processes) -> None:
+    """One after the other and some at a time (`tests/stress/test_heap_crowds.py` has a thousand, and thousands)."""
     for _ in range(20):
         children = [process(hold_and_die, heap, context="fork") for _ in range(5)]
         for child in children:
