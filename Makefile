@@ -35,7 +35,7 @@ help:
 	@echo "make figures  measure, and draw and write what the documentation says of it (alone on the machine)"
 	@echo "make docs     the documentation site, into build/docs"
 	@echo "make wheel    sdist and wheel, audited, and tried in an empty environment"
-	@echo "make soak     the tests that run for minutes"
+	@echo "make soak     the tests that run for minutes, and one for an hour (SHMKIT_SOAK_SECONDS=…)"
 	@echo "make model    check the protocols' models with spin"
 	@echo "make clean    remove what the above made"
 
