@@ -28,10 +28,12 @@ def failpoints(headers: tuple[str, ...] = HEADERS) -> list[str]:
     return sorted(set(re.findall(r'FAILPOINT\("([a-z.]+)"\)', text)))
 
 
-def trials(process: Processes, env: dict[str, str], *words: str, watchdog: float) -> list[dict[str, int]]:
+def trials(
+    process: Processes, env: dict[str, str], *words: str, watchdog: float, of: Path = PROGRAM
+) -> list[dict[str, int]]:
     """What the program says of each trial; AssertionError with its traceback if a promise was broken."""
     path = f"{env['PYTHONPATH']}:{REPOSITORY / 'tests'}" if env.get("PYTHONPATH") else str(REPOSITORY / "tests")
-    program = process.python(PROGRAM, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
+    program = process.python(of, *words, env={**env, "PYTHONPATH": path}, stderr=subprocess.PIPE)
     output, complaints = program.communicate(timeout=watchdog)
     assert program.returncode == 0, f"after {output[-300:]}\n{complaints}"
     return [json.loads(line) for line in output.splitlines()]
@@ -46,7 +48,7 @@ def test_one_is_killed_at_every_failpoint(process: Processes, debug_env: dict[st
     assert killed >= CERTAIN
 
 
-@pytest.mark.parametrize("case", ["bounded", "unbounded"])
+@pytest.mark.parametrize("case", ["bounded", "unbounded", "named", "leased"])
 @pytest.mark.timeout(600)
 def test_one_is_killed_at_random_instants(process: Processes, case: str) -> None:
     """The same, wherever it was."""
@@ -70,11 +72,27 @@ def test_one_is_killed_at_random_instants_beside_those_who_watch(process: Proces
     assert sum(result["killed"] for result in results) > 20
 
 
+@pytest.mark.parametrize("case", ["named", "leased"])
+@pytest.mark.timeout(600)
+def test_all_are_killed_at_once(process: Processes, case: str) -> None:
+    """Who attaches next finds all that was put and not got, and no block held; a leased queue has gone with them."""
+    results = trials(process, dict(os.environ), "everybody", case, "40", "5", watchdog=590)
+    assert sum(result["items"] for result in results) > 40
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("case", ["bounded", "unbounded", "watched"])
+@pytest.mark.timeout(600)
+def test_one_is_killed_at_every_failpoint_of_a_queue_with_a_name(process: Processes, debug_env: dict[str, str]) -> None:
+    """The same as of anonymous ones; and nothing is left of each when it is unlinked."""
+    results = trials(process, debug_env, "failpoints", "named", *failpoints(), watchdog=590)
+    assert {str(result["failpoint"]) for result in results if result["killed"]} >= CERTAIN
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", ["bounded", "unbounded", "watched", "named", "leased"])
 @pytest.mark.timeout(3600)
 def test_thousands_are_killed_at_random_instants(process: Processes, case: str) -> None:
-    """2,000 times."""
+    """5,000 times."""
     results = trials(process, dict(os.environ), "instants", case, "1000", "77", watchdog=3590)
     assert sum(result["killed"] for result in results) > 900
 
