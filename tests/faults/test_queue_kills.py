@@ -80,6 +80,40 @@ def test_all_are_killed_at_once(process: Processes, case: str) -> None:
     assert sum(result["items"] for result in results) > 40
 
 
+IDLE = Path(__file__).with_name("idle_killing.py")
+# Whoever sleeps in `get`, or in `put`, passes all of these when it begins to, is woken, and goes on.
+PASSED = {
+    "consumer": {"gate.announced", "gate.awake", "queue.taken", "queue.head", "queue.copied", "queue.held"},
+    "producer": {"gate.announced", "gate.awake", "queue.claimed", "queue.tail", "queue.item", "queue.queued"},
+}
+
+
+@pytest.mark.parametrize("case", PASSED)
+@pytest.mark.timeout(600)
+def test_one_who_sleeps_is_killed_at_random_instants(process: Processes, case: str) -> None:
+    """In its sleep, or as it is woken: the others, who sleep too, are woken in its place, and lose nothing."""
+    results = trials(process, dict(os.environ), "instants", case, "60", "9", watchdog=590, of=IDLE)
+    assert sum(result["killed"] for result in results) == 60
+
+
+@pytest.mark.parametrize("case", PASSED)
+@pytest.mark.timeout(600)
+def test_one_who_sleeps_is_killed_at_every_failpoint(process: Processes, debug_env: dict[str, str], case: str) -> None:
+    """What it had taken and not got goes to one who sleeps, without anybody's asking for it."""
+    points = sorted(PASSED[case] | {"queue.ready", "queue.freed", "heap.drop", "heap.dropped"})
+    results = trials(process, debug_env, "failpoints", case, *points, watchdog=590, of=IDLE)
+    assert {str(result["failpoint"]) for result in results if result["killed"]} >= PASSED[case]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", PASSED)
+@pytest.mark.timeout(3600)
+def test_a_thousand_are_killed_who_sleep(process: Processes, case: str) -> None:
+    """The same, 2,000 times."""
+    results = trials(process, dict(os.environ), "instants", case, "1000", "78", watchdog=3590, of=IDLE)
+    assert sum(result["killed"] for result in results) == 1000
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_one_is_killed_at_every_failpoint_of_a_queue_with_a_name(process: Processes, debug_env: dict[str, str]) -> None:
