@@ -6,26 +6,26 @@ from functools import partial
 from typing import Any, Protocol
 
 from shmkit import errors
-from shmkit._awaiting import Awaiting, Source, awaiting_in
+from shmkit._awaiting import Awaiting, Source, Watched, awaiting_in, end_all
 
-__all__ = ["awaiting_in", "following", "recv", "send"]
+__all__ = ["awaiting_in", "end_all", "following", "recv", "send"]
 
 
 class Receiving(Protocol):
     """One who receives; TimeoutError says that nothing is there."""
 
-    def fileno(self) -> int: ...
     def _recv_now(self) -> Any: ...
     def _served(self) -> int: ...
     def _tasks(self, which: int) -> Awaiting: ...
+    def _watched(self, which: int) -> Watched: ...
 
 
 class Sending(Protocol):
     """One who sends; TimeoutError says that there is no room."""
 
-    def _room_fileno(self) -> int: ...
     def _send_now(self, data: Any) -> None: ...
     def _tasks(self, which: int) -> Awaiting: ...
+    def _watched(self, which: int) -> Watched: ...
 
 
 def _always() -> bool:
@@ -35,13 +35,8 @@ def _always() -> bool:
 
 async def recv(end: Receiving, timeout: float | None) -> Any:
     """What comes next; TimeoutError after `timeout` seconds."""
-    try:
-        return end._recv_now()
-    except TimeoutError:
-        if timeout is not None and timeout <= 0:
-            raise
-    source = Source(end.fileno, _always, end._served)
-    return await end._tasks(0).until(source, end._recv_now, TimeoutError, timeout)
+    source = Source(partial(end._watched, 0), _always, end._served)
+    return await end._tasks(0).once(source, end._recv_now, TimeoutError, timeout)
 
 
 async def following(end: Receiving) -> Any:
@@ -54,14 +49,5 @@ async def following(end: Receiving) -> Any:
 
 async def send(end: Sending, data: Any, timeout: float | None) -> None:
     """Sends; TimeoutError after `timeout` seconds without room."""
-    tasks = end._tasks(1)
-    attempt = partial(end._send_now, data)
-    if not tasks.waiting:  # else it is their turn
-        try:
-            attempt()
-        except TimeoutError:
-            if timeout is not None and timeout <= 0:
-                raise
-        else:
-            return
-    await tasks.until(Source(end._room_fileno, _always, lambda: 1), attempt, TimeoutError, timeout)
+    source = Source(partial(end._watched, 1), _always, lambda: 1)
+    await end._tasks(1).once(source, partial(end._send_now, data), TimeoutError, timeout)

@@ -146,21 +146,27 @@ static ALWAYS_INLINE status_t queue_put(queue_t *queue, const item_t *item, int 
 
 /* --- get --------------------------------------------------------------------------------------------------------- */
 
-/* The cell is TAKEN by this process: copies its item, makes its block this process's own, and frees the cell. */
-static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_t ring, uint64_t ticket, item_t *item) {
-    const uint32_t log = queue->rings[ring].log;
-    const uint64_t word = cell->item, lap = ticket >> log;
-    status_t status = OK;
+/* What a cell that this process has TAKEN says of its item.  OK; CORRUPT: that is no item. */
+static ALWAYS_INLINE status_t cell_item(const queue_t *queue, const cell_t *cell, uint64_t lap, item_t *item) {
+    const uint64_t word = cell->item;
     item->block = item_block(word);
     item->head_size = (word >> 12) & 0xff;
     item->flags = word & 0xfff;
     item->body_size = cell->body_size;
-    if (__builtin_expect(item->head_size > CELL_HEAD || item_lap(word) != (lap & ITEM_LAP_MASK) ||
-                             item->block >= queue->heap->blocks_most,
-                         0)) {
+    return __builtin_expect(item->head_size > CELL_HEAD || item_lap(word) != (lap & ITEM_LAP_MASK) ||
+                                item->block >= queue->heap->blocks_most,
+                            0)
+               ? CORRUPT
+               : OK;
+}
+
+/* The cell is TAKEN by this process: copies its item, makes its block this process's own, and frees the cell. */
+static ALWAYS_INLINE status_t queue_finish(queue_t *queue, cell_t *cell, uint32_t ring, uint64_t ticket, item_t *item) {
+    const uint32_t log = queue->rings[ring].log;
+    const uint64_t lap = ticket >> log;
+    status_t status = cell_item(queue, cell, lap, item);
+    if (status != OK)
         item->head_size = item->block = 0;
-        status = CORRUPT;
-    }
     memcpy(item->head, cell->head, item->head_size);
     FAILPOINT("queue.copied");
     if (item->block != 0) {
@@ -273,6 +279,14 @@ static ALWAYS_INLINE status_t queue_take(queue_t *queue, taken_t *taken, int orp
             return EMPTY;
         }
     }
+}
+
+/* The item of a cell that was taken, for whoever is about to drop it: its block is the queue's still.  OK or CORRUPT. */
+static inline status_t queue_look(const queue_t *queue, const taken_t *taken, item_t *item) {
+    const status_t status = cell_item(queue, taken->cell, taken->ticket >> queue->rings[taken->ring].log, item);
+    if (status == OK)
+        memcpy(item->head, taken->cell->head, item->head_size);
+    return status;
 }
 
 /* Gets one item; its block, if it has one, is held by this process from then on.  OK; EMPTY; CORRUPT. */

@@ -29,6 +29,7 @@ cdef extern from "_heap_layout.h" nogil:
         HEAP_MEMBERS
         HEAP_CLASSES
         CELL_HEAD
+        ITEM_REFERS
         CELL_QUEUE
         QUEUE_RINGS
         QUEUE_WATCHERS
@@ -83,6 +84,7 @@ cdef extern from "_heap_layout.h" nogil:
         uint32_t room_watched
         uint64_t done
         uint64_t dropped
+        uint64_t removed
         uint64_t made
         uint64_t taken
         uint64_t skipped
@@ -117,6 +119,8 @@ cdef extern from "_heap_take.h" nogil:
     status_t heap_drop(heap_t *heap, uint32_t block, uint64_t held)
     uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held)
     uint64_t heap_idle(const heap_t *heap)
+    bint heap_rests(heap_t *heap, uint64_t now)
+    void heap_has_rested(heap_t *heap)
 
 
 cdef extern from "_cells.h" nogil:
@@ -140,6 +144,11 @@ cdef extern from "_cells.h" nogil:
     status_t queue_format(queue_t *queue, uint32_t block, uint64_t id, uint64_t most, uint32_t flags, int *error)
     status_t queue_open(queue_t *queue, heap_t *heap, queue_header_t *header, uint64_t id)
     status_t queue_put(queue_t *queue, const item_t *item, int *error)
+    ctypedef struct taken_t:
+        pass
+
+    status_t queue_take(queue_t *queue, taken_t *taken, bint orphans)
+    status_t queue_look(const queue_t *queue, const taken_t *taken, item_t *item)
     status_t queue_get(queue_t *queue, item_t *item)
     uint64_t queue_true_head(queue_t *queue)
     int queue_has_item(const void *queue)
@@ -152,7 +161,7 @@ cdef extern from "_cells.h" nogil:
 cdef extern from "_queue_done.h" nogil:
     bint queue_is_done(const void *queue)
     status_t queue_task_done(queue_t *queue)
-    status_t queue_drop(queue_t *queue, bint orphans)
+    void queue_drop_taken(queue_t *queue, const taken_t *taken)
 
 
 cdef extern from "_heap_touch.h" nogil:

@@ -27,6 +27,13 @@ cdef uint64_t deadline_of(object timeout) except? 0:
     return FOREVER if seconds > 1e9 else now + <uint64_t>(seconds * 1e9)
 
 
+cdef int check_timeout(object timeout) except -1:
+    """Raises what `deadline_of` would."""
+    if (type(timeout) is not float or timeout != timeout) and type(timeout) is not int:
+        deadline_of(timeout)
+    return 0
+
+
 cdef uint64_t deadline_after(object timeout) except? 0:
     """The same of an int, a float or one of NumPy's: a flag that stands in the wrong place is refused."""
     if timeout is None or type(timeout) is float or type(timeout) is int or is_plain_number(timeout):

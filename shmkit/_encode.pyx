@@ -416,16 +416,19 @@ cdef int write_view(writer_t *writer, object view) except -1:
 cdef class Parcel(Parts):
     """One item, on its way to bytes: ``pack``, then, if it has a body, ``write``."""
 
-    cdef int pack(self, object item, uint8_t *head, size_t room) except -1:
-        """Encodes or pickles `item`; its head is written to `head`, and `body_size` says how large its body is."""
+    cdef int pack(self, object item, uint8_t *head, size_t room, bint by_value=False) except -1:
+        """Encodes or pickles `item`; its head is written to `head`, and `body_size` says how large its body is.
+
+        `by_value`: shared arrays are copied, as others are.
+        """
         cdef writer_t writer
         cdef int status
-        begin(&writer, head, room, <void *>self)
+        begin(&writer, head, room, <void *>self, by_value)
         self.clear()
         status = encode(&writer, item)
         if status:
             self.clear()
-            begin(&writer, head, room, <void *>self)
+            begin(&writer, head, room, <void *>self, by_value)
             self.write_pickle(&writer, item)
         self.head = head
         self.body_size = 0
@@ -455,7 +458,7 @@ cdef class Parcel(Parts):
 
     cdef int write_pickle(self, writer_t *writer, object item) except -1:
         cdef list buffers = []
-        cdef bytes data = pickle_item(item, buffers)
+        cdef bytes data = pickle_item(item, buffers, PART_LEAST, writer.by_value)
         write_byte(writer, CODE_PICKLE)
         write_run(writer, data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         write_number(writer, len(buffers))
@@ -464,10 +467,10 @@ cdef class Parcel(Parts):
             write_view(writer, view)
         return 0
 
-cdef int pack_small(object item, uint8_t *head, size_t room) except -2:
+cdef int pack_small(object item, uint8_t *head, size_t room, bint by_value=False) except -2:
     """Encodes what fits into a head; returns its size, or -1 if `item` does not, or is to be pickled."""
     cdef writer_t writer
-    begin(&writer, head, room, NULL)
+    begin(&writer, head, room, NULL, by_value)
     return -1 if encode(&writer, item) else <int>writer.used
 
 

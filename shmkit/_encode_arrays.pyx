@@ -65,7 +65,7 @@ cdef int encode_array(writer_t *writer, cnp.ndarray array) except -1:
 cdef int encode_shared(writer_t *writer, cnp.ndarray array) except -1:
     """A reference; what is no longer shared travels as the plain array that it is then."""
     cdef shared_t said
-    cdef Mapping mapping = mapping_of(array)
+    cdef Mapping mapping = None if writer.by_value else mapping_of(array)
     cdef bint fortran = False
     cdef int axis
     if mapping is None:

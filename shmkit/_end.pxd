@@ -56,6 +56,7 @@ cdef class End:
     cdef bint try_next(self, uint64_t *word) except -1
     cdef void settle_records(self) noexcept
     cdef void settle_room(self) noexcept
+    cdef int close_end(self) except -1
     cdef bint finish(self, turn_t *turn, uint32_t *bell) except -1
     cdef void leave(self) noexcept
 

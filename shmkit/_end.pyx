@@ -419,16 +419,13 @@ cdef class End:
 
     # --- leaving -----------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Leave the ring: the other end is told, the role is free for a successor.  It never waits.  Idempotent.
-
-        Views that are still held become invalid: their arrays stay readable, but the producer may write there.
-        """
+    cdef int close_end(self) except -1:
+        """What `close` does."""
         cdef bint sending = False, receiving = False, within = False
         cdef ring_header_t *ring = <ring_header_t *>self.payload
         with cython.critical_section(self):
             if self.shut:
-                return
+                return 0
             self.usable()
             self.shut = True
         try:

@@ -30,6 +30,7 @@
 #endif
 #define HEAP_SCAN 64u               /* blocks that are looked at before a slab is added */
 #define HEAP_IDLE_LEAST (64u << 20) /* bytes of free blocks that are kept warm in any case */
+#define HEAP_REST_NS 2000000000u    /* after which an idle heap gives its memory back */
 
 /* How one process uses one heap; private to it.  Sizes are copied when it is opened and never read again. */
 typedef struct {
@@ -47,6 +48,8 @@ typedef struct {
         uint32_t slab, at; /* where the next look begins; 0: at the newest slab */
         uint32_t hint;     /* where the next hint goes */
     } cursors[HEAP_CLASSES];
+    uint64_t seen_state, seen_ns; /* what it looked like, and since when it looks like that (heap_rests) */
+    uint32_t rested;              /* and whether its idle memory was given back since */
 } heap_t;
 
 /* --- making and opening ------------------------------------------------------------------------------------------ */

@@ -43,6 +43,7 @@ cdef class Heap:
     cdef bint others(self) except -1
     cdef object too_large(self, uint64_t size)
     cdef object full(self, str what, int error)
+    cdef object name(self)
     cdef int drop(self, uint32_t block, Hold hold) noexcept
     cdef Block block(self, uint32_t block, Hold hold)
     cdef int look_for_dead(self, uint64_t every_ns) except -1

@@ -31,8 +31,7 @@ from shmkit._membership cimport Member, member_of, why_no_lease
 import os
 from weakref import ref
 
-from shmkit import errors
-from shmkit.errors import SegmentError
+from shmkit import _heap_trouble, errors
 from shmkit.segment import Segment
 from shmkit.sizes import format_size, parse_size
 
@@ -127,7 +126,7 @@ cdef class Heap:
             free(sweep)
             place = heap_enter(&self.c, member.own.id)
         if place == HEAP_MEMBERS:
-            raise SegmentError(f"a heap has at most {HEAP_MEMBERS} processes at one time")
+            raise errors.SegmentError(f"a heap has at most {HEAP_MEMBERS} processes at one time")
         self.member = member
         self.place = place
         self.hold = None
@@ -165,7 +164,7 @@ cdef class Heap:
         made.at = heap_block_at(&self.c, number, &made.size)
         if made.at == NULL:
             count_blocks(hold, -1)
-            raise errors.RecordCorrupt(f"block {number} of a heap contradicts itself")
+            raise _heap_trouble.contradicts(self.name(), f"block {number}")
         made.heap = self
         made.hold = hold
         made.number = number
@@ -206,7 +205,7 @@ cdef class Heap:
             elif status == TOO_LARGE:
                 raise self.too_large(size)
             elif status != OK:
-                raise errors.RecordCorrupt("the table of a heap contradicts itself")
+                raise _heap_trouble.contradicts(self.name(), "the table")
         except BaseException:
             count_blocks(hold, -1)
             raise
@@ -233,7 +232,7 @@ cdef class Heap:
             if wait.status == TOO_LARGE:
                 raise self.too_large(size)
             if wait.status != FULL:
-                raise errors.RecordCorrupt("the table of a heap contradicts itself")
+                raise _heap_trouble.contradicts(self.name(), "the table")
             # Without others there is nobody to wait for.
             if status == TIMED_OUT or not self.others():
                 raise self.full(format_size(size), wait.error)
@@ -250,29 +249,30 @@ cdef class Heap:
         return False
 
     cdef object too_large(self, uint64_t size):
-        return errors.RecordTooLarge(
-            f"an item's data must fit into its heap: got {format_size(size)}, the limit is {format_size(self.c.limit)}"
-        )
+        return _heap_trouble.too_large(self.name(), size, self.c.limit)
 
     cdef object full(self, str what, int error):
-        cdef uint64_t used = self.c.header.used
-        if error == ENOMEM:
-            why = f"its limit is {format_size(self.c.limit)}, of which {format_size(used)} are in use"
-        else:
-            why = f"the system has none left ({strerror(error).decode()})"
-        return errors.HeapFull(f"no memory for {what} in the heap: {why}; receivers that keep arrays keep their memory")
+        return _heap_trouble.full(self.name(), what, self.c.header.used, self.c.limit, error)
+
+    cdef object name(self):
+        """That of its queue; None: it has none."""
+        return None if self.segment is None else self.segment.name
 
     cdef int look_for_dead(self, uint64_t every_ns) except -1:
-        """Sweeps if somebody died, and nobody has looked for `every_ns`."""
+        """Sweeps if somebody died, and gives memory back that has lain idle, if nobody has looked for `every_ns`."""
         cdef uint64_t now = clock_ns()
-        cdef bint bereaved
+        cdef bint bereaved, rests
         if now - self.looked_ns < every_ns:
             return 0
         self.looked_ns = now
         with nogil:
             bereaved = heap_bereaved(&self.c, &self.member.own)
+            rests = heap_rests(&self.c, now)
         if bereaved:
             self.sweep()
+        if rests:
+            self.trim()
+            heap_has_rested(&self.c)
         return 0
 
     cdef int sweep(self) except -1:

@@ -160,7 +160,7 @@ static inline uint64_t block_held(uint64_t id) { return id << 2 | BLOCK_HELD; }
  *              `done` has the same turn once it has been counted, and only then is its cell freed, and only then another named
  *              (_queue_done.h).
  *
- * item         block: 24 | lap: 20 | head: 8 | flags: 12.  Stored by the claimant before the block is QUEUED; of this ticket only
+ * item         block: 24 | lap: 20 | head: 8 | flags: 12 (ITEM_…).  Stored by the claimant before the block is QUEUED; of this ticket only
  *              if the lap is the ticket's.
  * Invariant: the cell of tail is FREE(tail), or somebody's of that very ticket: the last free cell of a ring is used for the link.  */
 #define QUEUE_RINGS 64u
@@ -189,6 +189,7 @@ static inline uint64_t block_held(uint64_t id) { return id << 2 | BLOCK_HELD; }
 #define RING_RETIRED 3u
 
 #define CELL_HEAD 104u /* bytes of an item that stand in its cell */
+#define ITEM_REFERS 1u /* there are references in it, to be counted off if it is dropped */
 
 typedef struct {
     uint64_t word;
@@ -231,7 +232,8 @@ typedef struct {
     uint32_t done_gate;
     uint32_t pad5;
     uint64_t dropping; /* the latest item that was dropped, see above */
-    uint8_t pad6[LINE - 72];
+    uint64_t removed;  /* items that were in it, and were dropped */
+    uint8_t pad6[LINE - 80];
     uint64_t rings[QUEUE_RINGS];
     uint64_t watchers[QUEUE_WATCHERS];
 } queue_header_t;

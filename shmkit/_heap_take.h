@@ -131,6 +131,36 @@ static inline uint64_t heap_trim(heap_t *heap, uint64_t keep, uint64_t held) {
     return given;
 }
 
+/* What changes with nearly every block that is taken or let go. */
+static inline uint64_t heap_state(const heap_t *heap) {
+    /* relaxed: each is a hint */
+    uint64_t state = load_relaxed_u64(&heap->header->used) * 31 + load_relaxed_u64(&heap->header->resident);
+    for (uint32_t class_ = 0; class_ < HEAP_CLASSES; class_++)
+        for (uint32_t i = 0; i < HEAP_HINTS; i++)
+            state = state * 31 + load_relaxed_u32(&heap->header->classes[class_].hints[i]);
+    return state;
+}
+
+/* Has the heap been idle for HEAP_REST_NS, as far as this process has looked, and not been trimmed since?  Two threads that find
+ * so both trim it: no harm. */
+static inline int heap_rests(heap_t *heap, uint64_t now) {
+    const uint64_t state = heap_state(heap);
+    /* relaxed, all: hints, of this process alone */
+    if (state != load_relaxed_u64(&heap->seen_state) || load_relaxed_u64(&heap->seen_ns) == 0) {
+        store_relaxed_u64(&heap->seen_state, state);
+        store_relaxed_u64(&heap->seen_ns, now);
+        store_relaxed_u32(&heap->rested, 0);
+        return 0;
+    }
+    return !load_relaxed_u32(&heap->rested) && now - load_relaxed_u64(&heap->seen_ns) > HEAP_REST_NS;
+}
+
+/* It was trimmed, which may have changed what it looks like. */
+static inline void heap_has_rested(heap_t *heap) {
+    store_relaxed_u64(&heap->seen_state, heap_state(heap)); /* relaxed, both: as above */
+    store_relaxed_u32(&heap->rested, 1);
+}
+
 /* --- taking ------------------------------------------------------------------------------------------------------ */
 
 /* A block of at least `size` bytes that is there already, held as `held` says: no system call.  OK, or EMPTY: none was found. */

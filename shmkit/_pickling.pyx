@@ -16,6 +16,10 @@ import copyreg
 import pickle
 from multiprocessing import reduction
 
+import numpy as np
+
+from shmkit.array import SharedArray
+
 cdef object ForkingPickler = reduction.ForkingPickler
 cdef dict _extra_reducers = reduction.ForkingPickler._extra_reducers
 cdef dict _common_reducers = copyreg.dispatch_table
@@ -23,6 +27,7 @@ cdef dict _extensions = copyreg._extension_registry
 cdef dict _reduction = reduction.__dict__
 cdef dict _forking = <dict>type_own_names(<PyTypeObject *>ForkingPickler)  # as it is at any time
 cdef list _idle = []
+cdef list _idle_by_value = []
 
 
 cdef class Reducers:
@@ -35,6 +40,19 @@ cdef class Reducers:
             if found is None:
                 raise KeyError
         return found
+
+
+def _by_value(array):
+    return np.asarray(array, None, "K").__reduce_ex__(5)
+
+
+cdef class ReducersByValue(Reducers):
+    """The same, but shared arrays are copied, as others are."""
+
+    def __getitem__(self, kind):
+        if kind is SharedArray:
+            return _by_value
+        return Reducers.__getitem__(self, kind)
 
 
 cdef class Sink:
@@ -67,10 +85,10 @@ cdef class Machine:
     cdef Sink sink
     cdef object pickler
 
-    def __cinit__(self):
+    def __cinit__(self, bint by_value):
         self.sink = Sink()
         self.pickler = pickle.Pickler(self.sink, 5, buffer_callback=self.sink.take)
-        self.pickler.dispatch_table = Reducers()
+        self.pickler.dispatch_table = ReducersByValue() if by_value else Reducers()
 
 
 cdef bint is_replaced() except -1:
@@ -83,18 +101,19 @@ cdef bint is_registered(object kind) except -1:
     return kind in _extra_reducers or kind in _common_reducers or len(_extensions) != 0 or is_replaced()
 
 
-cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST):
+cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST, bint by_value=False):
     """The pickle of `item`; its buffers of `least` bytes or more are appended to `buffers`, as memoryviews of bytes
-    (None: they are in the pickle)."""
+    (None: they are in the pickle).  `by_value`: shared arrays are copied, as others are, unless somebody has put
+    another pickler in ForkingPickler's place."""
     cdef Machine machine
     cdef Sink sink
-    cdef list written
+    cdef list written, idle = _idle_by_value if by_value else _idle
     if is_replaced():
         return pickle_otherwise(item, buffers, least)
     try:
-        machine = _idle.pop()
+        machine = idle.pop()
     except IndexError:
-        machine = Machine()
+        machine = Machine(by_value)
     sink = machine.sink
     sink.written = written = []
     sink.buffers = buffers
@@ -107,8 +126,8 @@ cdef bytes pickle_item(object item, list buffers, Py_ssize_t least=PART_LEAST):
     finally:
         sink.written = sink.buffers = None
         machine.pickler.clear_memo()
-        if len(_idle) < 8:
-            _idle.append(machine)
+        if len(idle) < 8:
+            idle.append(machine)
     return written[0] if len(written) == 1 else b"".join(written)
 
 

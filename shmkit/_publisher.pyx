@@ -15,6 +15,7 @@ from shmkit._map cimport fork_generation
 from shmkit._membership cimport Member, member_of
 from shmkit._topic_end cimport TopicEnd
 
+from operator import index
 from threading import RLock
 
 import numpy as np
@@ -130,7 +131,7 @@ cdef class Publisher(TopicEnd):
         return self.loaned
 
     def publish(self, obj) -> None:
-        """Publish a value: any object, as `Queue.put` takes it.
+        """Publish a value: any object, as `Queue.put` takes it; a SharedArray is copied as other arrays are.
 
         RecordTooLarge if it needs more than `slot_size`; what pickling raises; RoleTaken in a forked child.
         """
@@ -138,10 +139,10 @@ cdef class Publisher(TopicEnd):
         cdef topic_slot_t *slot
         cdef Parcel parcel = None
         cdef uint64_t body = 0
-        cdef int size = pack_small(obj, head, TOPIC_HEAD)
+        cdef int size = pack_small(obj, head, TOPIC_HEAD, True)
         if size <= 0:
             parcel = Parcel.__new__(Parcel)
-            parcel.pack(obj, head, TOPIC_HEAD)
+            parcel.pack(obj, head, TOPIC_HEAD, True)
             size = <int>parcel.head_size
             body = parcel.body_size
             if body > self.c.slot_size:
@@ -181,7 +182,7 @@ cdef class Publisher(TopicEnd):
         cdef cnp.dtype kind = check_dtype(dtype)
         cdef uint64_t nbytes = kind.itemsize
         cdef int axis
-        cdef tuple wanted = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        cdef tuple wanted = (shape,) if isinstance(shape, (int, np.integer)) else tuple([index(side) for side in shape])
         if len(wanted) > 64:
             raise ValueError(f"an array has at most 64 dimensions: got {len(wanted)}")
         total = kind.itemsize

@@ -17,7 +17,7 @@ cimport cython
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport WATCH_ITEMS, WATCH_ROOM
-from shmkit._deadline cimport deadline_of
+from shmkit._deadline cimport check_timeout, deadline_of
 from shmkit._decode cimport unpack
 from shmkit._heap cimport Block, Hold, count_blocks, hold_of
 from shmkit._map cimport fork_generation
@@ -27,6 +27,9 @@ from shmkit._queue_put cimport QueuePut
 from shmkit._tally cimport *
 from shmkit._watch cimport Watch, coming_t, new_watch
 
+from math import isinf
+from operator import index
+
 from shmkit import errors
 
 cdef const uint64_t *generation = fork_generation()
@@ -35,7 +38,6 @@ cdef uint64_t **tally = tally_of_run()
 cdef enum:
     LOOK_EVERY = 4096            # gets, between two looks for the dead
     COMING_NS = 20_000_000       # who was told of an item waits for it so long, even if it does not wait for any
-    IDLE_NS = 2_000_000_000      # a wait of that length gives idle memory back
 
 
 @cython.no_gc_clear
@@ -52,6 +54,17 @@ cdef class QueueBase(QueuePut):
         put at that moment, 20 ms at most.  The descriptor cannot be read from.
         Those who put are reached within one network namespace.  ChannelError if 64 descriptors watch the queue already.
         """
+        return self.watch_items().fd
+
+    def _watched(self, int which):
+        """What keeps a descriptor open, even if this handle is closed.
+
+        0: that of `fileno`; 1: one that becomes readable when there is room, once a put that does not wait has found
+        none.
+        """
+        return self.watch_room() if which else self.watch_items()
+
+    cdef Watch watch_items(self):
         cdef Share share = self.kept()
         cdef Watch watch, made
         with cython.critical_section(self):
@@ -68,10 +81,9 @@ cdef class QueueBase(QueuePut):
                 if self.items_watch is None:  # else another thread was quicker
                     self.items_watch = made
                 watch = self.items_watch
-        return watch.fd
+        return watch
 
-    def _room_fileno(self) -> int:
-        """A descriptor that becomes readable when there is room, once a put that does not wait has found none."""
+    cdef Watch watch_room(self):
         cdef Share share = self.kept()
         cdef Watch watch, made
         with cython.critical_section(self):
@@ -88,7 +100,7 @@ cdef class QueueBase(QueuePut):
                 if self.room_watch is None:
                     self.room_watch = made
                 watch = self.room_watch
-        return watch.fd
+        return watch
 
     def _look(self) -> bool:
         """Looks for the dead; whether there is something to get."""
@@ -168,6 +180,8 @@ cdef class QueueBase(QueuePut):
         cdef status_t status
         if self.generation != generation[0]:
             self.enter()
+        if timeout is not None and block:
+            check_timeout(timeout)
         hold = hold_of(self.heap) if FREE_THREADED else self.heap.hold
         if hold is None:
             hold = self.heap.holding()
@@ -236,13 +250,12 @@ cdef class QueueBase(QueuePut):
         cdef Hold hold
         cdef waiter_t waiter
         cdef status_t status
-        cdef bint trimmed = False, waited = False, came = False
+        cdef bint waited = False, came = False
         cdef uint64_t begun = 0, began
         cdef queue_habit_t habit = self.items_habit
         waiter_init(&waiter)
-        cdef uint64_t since = clock_ns()
         if self._sleeps:
-            waiter.begun_ns = since  # not a first round, which yields and spins
+            waiter.begun_ns = clock_ns()  # not a first round, which yields and spins
         elif block:
             queue_spin_items(&self.c, &habit, SPIN_WITH_GIL_NS)
         while True:
@@ -265,9 +278,7 @@ cdef class QueueBase(QueuePut):
                 deadline = begun + COMING_NS
             elif not block and (begun == 0 or clock_ns() >= deadline):
                 # Perhaps what is there is in the hands of somebody who died.
-                self.operations += 1
-                if self.operations % LOOK_EVERY == 0:
-                    self.heap.look_for_dead(LOOK_EVERY_NS)
+                self.heap.look_for_dead(LOOK_EVERY_NS)
                 return None
             waited = True
             if status == EMPTY and came:
@@ -283,34 +294,39 @@ cdef class QueueBase(QueuePut):
                     came = True
                     break
                 if status == TIMED_OUT:
+                    self.heap.look_for_dead(LOOK_EVERY_NS)
                     return None
                 PyErr_CheckSignals()
                 if self.shut or self.generation != generation[0]:
                     self.enter()
                 if status == SLICE_OVER:
                     self.heap.look_for_dead(LOOK_EVERY_NS)
-                    if not trimmed and clock_ns() - since > IDLE_NS:
-                        trimmed = True
-                        self.heap.trim()
                     break
 
     def get_many(self, max_messages_to_get=1000, block=True, timeout=None) -> list:
         """Remove up to so many items and return them as a list: what is there, and at least one.
 
         Waits for the first one as `get` does.  Empty, ShutDown.  If one of them cannot be unpickled, those before it
-        are returned, and the next call of this method raises why.
+        are returned, and the next call of this method raises why; if this is interrupted (KeyboardInterrupt), they are
+        returned by the next call.  ValueError for less than one.
         """
         cdef item_t item
         cdef Hold hold
         cdef status_t status
-        if isinstance(max_messages_to_get, bool):
-            raise TypeError(f"max_messages_to_get must be a number: got {max_messages_to_get} (say block=… by name)")
-        cdef int64_t left = min(max(max_messages_to_get, 1), 1 << 40)
+        cdef int64_t left = count_of(max_messages_to_get)
         cdef list found = []
         hold = self.hold()
+        if timeout is not None and block:
+            check_timeout(timeout)
         with cython.critical_section(self):
             trouble, self.trouble = self.trouble, None
-        if trouble is not None:
+        if type(trouble) is list:
+            found = (<list>trouble)[:left]
+            left -= len(found)
+            if len(found) < len(<list>trouble):
+                with cython.critical_section(self):
+                    self.trouble = (<list>trouble)[len(found):]
+        elif trouble is not None:
             raise trouble
         while left:
             with cython.critical_section(self):
@@ -326,7 +342,9 @@ cdef class QueueBase(QueuePut):
                     self.found_empty()
             elif status == CORRUPT:
                 if found:
-                    break  # the next call says so
+                    with cython.critical_section(self):
+                        self.trouble = self.corrupt()
+                    break
                 raise self.corrupt()
             try:
                 found.append(self.open_item(&item, hold))
@@ -334,7 +352,9 @@ cdef class QueueBase(QueuePut):
                 if not found:
                     raise
                 with cython.critical_section(self):
-                    self.trouble = error
+                    self.trouble = error if isinstance(error, Exception) else found
+                if not isinstance(error, Exception):
+                    raise
                 break
             hold = self.hold()
             left -= 1
@@ -343,3 +363,15 @@ cdef class QueueBase(QueuePut):
     def get_many_nowait(self, max_messages_to_get=1000) -> list:
         """`get_many(…, block=False)`."""
         return self.get_many(max_messages_to_get, False)
+
+
+cdef int64_t count_of(object most) except -1:
+    """How many items somebody wants at most: a whole number, which may be a float (1e9)."""
+    if isinstance(most, bool):
+        raise TypeError(f"max_messages_to_get must be a number: got {most} (say block=… by name)")
+    if isinstance(most, float) and (most.is_integer() or isinf(most)):
+        most = min(max(most, -1.0), 2.0 ** 40)
+    number = int(most) if isinstance(most, float) and most.is_integer() else index(most)
+    if number < 1:
+        raise ValueError(f"max_messages_to_get must be at least 1: got {most!r}")
+    return min(number, 1 << 40)

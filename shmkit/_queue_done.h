@@ -133,21 +133,26 @@ static inline void drop_finish(queue_t *queue, uint64_t drop) {
     }
 }
 
-/* Drops what is oldest: it is gone, and its task done.  `orphans`: as in queue_take.  OK; EMPTY; CORRUPT. */
-static inline status_t queue_drop(queue_t *queue, int orphans) {
+/* Drops what was taken (queue_take): it is gone, and its task done. */
+static inline void queue_drop_taken(queue_t *queue, const taken_t *taken) {
     uint64_t *dropping = &queue->header->dropping;
-    taken_t taken;
-    const status_t status = queue_take(queue, &taken, orphans);
-    if (status != OK)
-        return status;
     uint64_t latest = load_seq_u64(dropping), drop;
     do {
         drop_finish(queue, latest);
-        drop = drop_name(taken.ring, taken.ticket) | ((latest + 1) & DROP_TURN);
+        drop = drop_name(taken->ring, taken->ticket) | ((latest + 1) & DROP_TURN);
     } while (!cas_seq_u64(dropping, &latest, drop));
     FAILPOINT("drop.named");
     drop_finish(queue, drop);
-    return OK;
+    add_relaxed_u64(&queue->header->removed, 1); /* relaxed: a count */
+}
+
+/* Drops what is oldest.  `orphans`: as in queue_take.  OK; EMPTY; CORRUPT. */
+static inline status_t queue_drop(queue_t *queue, int orphans) {
+    taken_t taken;
+    const status_t status = queue_take(queue, &taken, orphans);
+    if (status == OK)
+        queue_drop_taken(queue, &taken);
+    return status;
 }
 
 /* Is this cell's item, which somebody has taken, one that was dropped? */

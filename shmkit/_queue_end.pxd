@@ -2,12 +2,13 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from shmkit._core cimport lease_t
+from shmkit._core cimport lease_t, status_t
 from shmkit._core_heap cimport queue_habit_t, queue_header_t, queue_t
 from shmkit._heap cimport Heap, Hold
 from shmkit._watch cimport Watch
 
 cdef enum:
+    JOINABLE = 16            # a flag: what is got is to be declared done
     POLICY_BLOCK = 0
     POLICY_RAISE = 1
     POLICY_DROP_OLDEST = 2
@@ -52,6 +53,11 @@ cdef class QueueEnd:
     cdef int settle_items(self) except -1
     cdef int empty_watch(self, bint room) except -1
     cdef int drain(self) except -1
+    cdef status_t drop_one(self, Hold hold, bint orphans) except *
     cdef object corrupt(self)
     cdef dict counts(self)
     cdef int discard(self, uint32_t block, Hold hold) except -1
+
+
+cdef bint believed(Heap heap) except -1
+cdef bint counts_tasks(QueueEnd queue) except -1

@@ -7,7 +7,7 @@ and what is in it.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.fcntl cimport F_RDLCK
 
@@ -17,18 +17,19 @@ from shmkit._core cimport *
 from shmkit._core_heap cimport *
 from shmkit._core_watch cimport sender_close
 from shmkit._deadline cimport deadline_of
-from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of, make_heap
+from shmkit._heap cimport Heap, Hold, count_blocks, heap_in, heap_of_process, hold_of
 from shmkit._map cimport fork_generation
 from shmkit._membership cimport why_no_lease
+from shmkit._references cimport let_go, references_in
 from shmkit._tally cimport tally_of_run, wait_begins, wait_ends
 from shmkit._watch cimport Watch
 
 import os
 import time
+from operator import index
 
 from shmkit import errors
 from shmkit._heap import adopt
-from shmkit.segment import Segment
 from shmkit.segment.trust import is_trusted
 
 cdef const uint64_t *generation = fork_generation()
@@ -36,8 +37,8 @@ cdef uint64_t **tally = tally_of_run()
 
 cdef enum:
     POLICIES = 0xf
-    JOINABLE = 16
 
+cdef int64_t ITEMS_MOST = 2**31 - 1  # what the standard library counts to
 cdef uint64_t NEVER = <uint64_t>-1
 cdef tuple POLICY_NAMES = ("block", "raise", "drop_oldest", "drop_newest")
 
@@ -199,7 +200,7 @@ cdef class QueueEnd:
                 watch.empty()
         return 0
 
-    def _make(self, maxsize, backpressure, heap, joinable=False):
+    def _make(self, maxsize, backpressure, heap):
         """Makes a queue in `heap` (None: in that of this process)."""
         cdef uint64_t most = QUEUE_UNBOUNDED
         cdef uint32_t flags, block
@@ -212,11 +213,14 @@ cdef class QueueEnd:
             raise TypeError(f"{type(self).__name__}.__init__ called again")
         if backpressure not in POLICY_NAMES:
             raise ValueError(f"backpressure must be one of {', '.join(POLICY_NAMES)}: got {backpressure!r}")
+        maxsize = index(maxsize)
+        if maxsize > ITEMS_MOST:
+            raise OverflowError(f"a queue's maxsize is at most {ITEMS_MOST}: got {maxsize}")
         if maxsize > 0:
-            most = min(maxsize, <object>QUEUE_UNBOUNDED - 1)
+            most = maxsize
         elif backpressure != "block":
             raise ValueError(f"a queue without a maxsize is never full: got backpressure {backpressure!r}")
-        flags = POLICY_NAMES.index(backpressure) | (JOINABLE if joinable else 0)
+        flags = POLICY_NAMES.index(backpressure) | (JOINABLE if counts_tasks(self) else 0)
         park(None)
         home = heap_of_process() if heap is None else heap
         hold = home.holding()
@@ -313,12 +317,33 @@ cdef class QueueEnd:
         cdef status_t status = OK
         while status == OK:
             hold = self.hold()
-            with cython.critical_section(self):
-                self.bear(hold)
-                status = queue_drop(&self.c, True)
+            status = self.drop_one(hold, True)
         if status != EMPTY:
             raise self.corrupt()
         return 0
+
+    cdef status_t drop_one(self, Hold hold, bint orphans) except *:
+        """Drops what is oldest; what it refers to is not under way any more.  OK; EMPTY; CORRUPT."""
+        cdef taken_t taken
+        cdef item_t item
+        cdef uint64_t size = 0
+        cdef uint8_t *body
+        cdef list references = None
+        cdef status_t status
+        with cython.critical_section(self):
+            self.bear(hold)
+            status = queue_take(&self.c, &taken, orphans)
+            if status != OK:
+                return status
+            try:
+                if queue_look(&self.c, &taken, &item) == OK and item.flags & ITEM_REFERS:
+                    body = <uint8_t *>heap_block_at(&self.heap.c, item.block, &size) if item.block else NULL
+                    references = references_in(item.head, item.head_size, body, min(size, item.body_size))
+            finally:
+                queue_drop_taken(&self.c, &taken)
+        if references is not None:
+            let_go(references)
+        return OK
 
     cdef object corrupt(self):
         return errors.RecordCorrupt(f"an item of {self._label()} contradicts itself; it is lost")
@@ -417,7 +442,7 @@ cdef class QueueEnd:
         return {
             "items": size,
             "put": put,
-            "got": put - min(put, size),
+            "got": put - min(put, size + load_relaxed_u64(&self.c.header.removed)),
             "dropped": load_relaxed_u64(&self.c.header.dropped),
             "lost_to_deaths": skipped,
             "maxsize": 0 if self.c.most == QUEUE_UNBOUNDED else self.c.most,
@@ -453,25 +478,6 @@ cdef bint believed(Heap heap) except -1:
     return heap.trust > 0
 
 
-def create_named(QueueEnd made, name, maxsize, capacity, backpressure, backing, mode, lifetime):
-    """Makes a queue in a heap of its own."""
-    if name is None:
-        raise TypeError(f"{type(made).__name__}.create needs a name; {type(made).__name__}() makes an anonymous one")
-
-    def init(Heap heap):
-        heap.enter()
-        heap.c.header.queue = made._make(maxsize, backpressure, heap)
-
-    made.pickles = believed(make_heap(capacity, name, mode, lifetime, backing, {"queue": type(made).__name__}, init))
-
-
-def find_named(QueueEnd found, name, backing, owner):
-    """Comes to have the queue of that name."""
-    segment = Segment._attach(name, backing=backing, owner=owner, kind=SEGMENT_KIND_HEAP)
-    cdef Heap heap = heap_in(segment)
-    cdef uint64_t size
-    cdef uint32_t block = <uint32_t>heap.c.header.queue
-    cdef queue_header_t *header = <queue_header_t *>heap_block_at(&heap.c, block, &size)
-    if header == NULL or size < sizeof(queue_header_t):
-        raise errors.LayoutMismatch(f"segment {name!r} has no queue in it")
-    found._find(heap, block, header.id)
+cdef bint counts_tasks(QueueEnd queue) except -1:
+    """Whether what is got from it is to be declared done."""
+    return getattr(queue, "_counts_tasks", False)

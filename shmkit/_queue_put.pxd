@@ -18,6 +18,7 @@ cdef class QueuePut(QueueEnd):
     cdef status_t refused(self, status_t status, int error) except *
     cdef int send(self, item_t *item, Hold hold, uint64_t deadline, bint block) except -1
     cdef int put_large(self, object item, object block, object timeout, bint move) except -1
-    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except 0
+    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except? 0
+    cdef bint drop_oldest(self, Hold hold) except -1
     cdef bint put_again(self, object obj, object owner, object block, object timeout, bint move) except -1
     cdef int wait_room(self, uint64_t deadline, bint block) except -1

@@ -14,7 +14,8 @@ cimport numpy as cnp
 
 from shmkit._core cimport *
 from shmkit._core_heap cimport *
-from shmkit._deadline cimport deadline_of
+from shmkit._codes cimport CODE_SHARED
+from shmkit._deadline cimport check_timeout, deadline_of
 from shmkit._decode_arrays cimport array_owner
 from shmkit._encode cimport Parcel, pack_lent, pack_small, take_back
 from shmkit._heap cimport Block, Hold, count_blocks, word_of
@@ -22,6 +23,7 @@ from shmkit._map cimport fork_generation
 from shmkit._primitive cimport SPIN_WITH_GIL_NS
 from shmkit._queue_end cimport *
 from shmkit._queue_end cimport QueueEnd, Share
+from shmkit._references cimport let_go, references_in
 from shmkit._tally cimport tally_of_run, untally_message, wait_begins, wait_ends
 
 import sys
@@ -108,9 +110,11 @@ cdef class QueuePut(QueueEnd):
         if size <= 0:
             return self.put_large(obj, block, timeout, move)
         item.head_size = size
-        item.flags = 0
+        item.flags = ITEM_REFERS if item.head[0] == CODE_SHARED else 0
         item.block = 0
         item.body_size = 0
+        if timeout is not None and block:
+            check_timeout(timeout)
         if FREE_THREADED:
             held = word_of(self.heap)
         else:
@@ -172,18 +176,14 @@ cdef class QueuePut(QueueEnd):
             self.refused(status, error)
             if self.policy == POLICY_DROP_NEWEST:
                 add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
-                self.discard(item.block, hold)
-                item.block = 0  # the caller has it no more
+                if item.block != 0:
+                    self.discard(item.block, hold)
+                    item.block = 0  # the caller has it no more
+                elif item.flags & ITEM_REFERS:
+                    let_go(references_in(item.head, item.head_size, NULL, 0))
                 return 0
             if self.policy == POLICY_DROP_OLDEST:
-                with cython.critical_section(self):
-                    self.bear(now)
-                    status = queue_drop(&self.c, False)
-                if status == OK:
-                    add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
-                elif status != EMPTY:
-                    self.refused(status, 0)
-                else:  # others have it in their hands, and may have died
+                if not self.drop_oldest(now):  # others have it in their hands, and may have died
                     PyErr_CheckSignals()
                     self.heap.look_for_dead(LOOK_EVERY_NS)
                 continue
@@ -209,6 +209,15 @@ cdef class QueuePut(QueueEnd):
                 if status == SLICE_OVER:
                     self.heap.look_for_dead(LOOK_EVERY_NS)
 
+    cdef bint drop_oldest(self, Hold hold) except -1:
+        """Drops an item, to make room; whether there was one."""
+        cdef status_t status = self.drop_one(hold, False)
+        if status == OK:
+            add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+        elif status != EMPTY:
+            self.refused(status, 0)
+        return status == OK
+
     cdef int put_large(self, object obj, object block, object timeout, bint move) except -1:
         """Puts what does not fit into a cell, or is not encoded natively."""
         cdef item_t item
@@ -230,12 +239,17 @@ cdef class QueuePut(QueueEnd):
             hold = self.hold()
             item.head_size = <uint32_t>parcel.head_size
             item.body_size = parcel.body_size
+            if parcel.referred is not None:
+                item.flags = ITEM_REFERS
             if item.body_size:
                 if self.c.most != QUEUE_UNBOUNDED and self.policy < POLICY_DROP_OLDEST and not queue_has_room(&self.c):
                     self.wait_room(deadline, block)
                     waited = True
                     hold = self.hold()
                 item.block = self.take(item.body_size, hold, deadline, waited)
+                if item.block == 0:
+                    parcel.take_back()
+                    return 0
                 try:
                     parcel.write(<unsigned char *>heap_block_at(&self.heap.c, item.block, &size))
                     self.send(&item, hold, deadline, block)
@@ -244,6 +258,8 @@ cdef class QueuePut(QueueEnd):
                     raise
                 if item.block != 0:
                     count_blocks(hold, -1)
+                else:
+                    parcel.take_back()
             else:
                 self.send(&item, hold, deadline, block)
         except BaseException:
@@ -255,8 +271,20 @@ cdef class QueuePut(QueueEnd):
             parcel.clear()
         return 0
 
-    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except 0:
-        """A block, as Heap.take has it; but whoever was woken for room does not wait for memory beside it."""
+    cdef uint32_t take(self, uint64_t size, Hold hold, uint64_t deadline, bint waited) except? 0:
+        """A block, as Heap.take has it; but whoever was woken for room does not wait for memory beside it.
+
+        Nor does a queue that never waits: 0 is of an item that is dropped, as there is no memory for it.
+        """
+        while self.policy != POLICY_BLOCK:
+            try:
+                return self.heap.take(size, hold, clock_ns())
+            except errors.HeapFull:
+                if self.policy == POLICY_DROP_NEWEST:
+                    add_relaxed_u64(&self.c.header.dropped, 1)  # relaxed: a count
+                    return 0
+                if self.policy == POLICY_RAISE or not self.drop_oldest(hold):
+                    raise
         if waited:
             try:
                 return self.heap.take(size, hold, clock_ns())
@@ -348,6 +376,7 @@ cdef class QueuePut(QueueEnd):
                 size = pack_small(obj, item.head, CELL_HEAD)
                 if size > 0:
                     item.head_size = size
+                    item.flags = ITEM_REFERS if item.head[0] == CODE_SHARED else 0
                     held = word_of(self.heap)
                     with cython.critical_section(self):
                         if FREE_THREADED:

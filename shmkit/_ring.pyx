@@ -16,26 +16,20 @@ from shmkit._core cimport (
     OK, RING_DATA_AT, RING_MIN_CAPACITY, RING_ROWS_BATCH, RING_VIEWS_MOST, ROLE_OPEN, SEGMENT_KIND_RING,
     load_acquire_u64, load_relaxed_u32, load_relaxed_u64, load_seq_u32, record_data_at, record_nbytes,
     ring_format, ring_header_t, ring_hold, ring_next, ring_pass, ring_record, ring_recv_rows,
-    ring_release_passed, ring_role_t, ring_step, status_t, turn_try,
+    ring_release_passed, ring_role_t, ring_step, status_t,
 )
-from shmkit._core_watch cimport LEASE_CONSUMER, LEASE_PRODUCER, ring_records_ready, ring_room_ready
 from shmkit._describe cimport Memo
-from shmkit._end cimport end_recv, end_send
+from shmkit._end cimport end_recv
 from shmkit._map cimport Mapping
 from shmkit._record cimport RecordView, copy, copy_out, read_form
-from shmkit._ring_watch cimport RingWatch, new_ring_watch
-from shmkit._send cimport SendingEnd, positive_size
-
-from weakref import WeakKeyDictionary
+from shmkit._ring_awaited cimport AwaitedEnd
+from shmkit._send cimport positive_size
 
 from shmkit import errors
 from shmkit.segment import Segment
 from shmkit.sizes import format_size, parse_size
 from shmkit.statistics import RingStatistics
 
-
-cdef enum:
-    ALL_TASKS = 1 << 30
 
 cdef uint64_t ANY_SIZE = <uint64_t>1 << 62
 
@@ -51,7 +45,7 @@ cdef object role_pid(const ring_role_t *role):
 
 
 @cython.no_gc_clear
-cdef class Ring(SendingEnd):
+cdef class Ring(AwaitedEnd):
     """A stream of records from one process to another, through shared memory.
 
     ``Ring.create`` makes one, ``Ring.attach`` finds one by name; a ring made before a fork, or passed to a child (or in
@@ -67,7 +61,6 @@ cdef class Ring(SendingEnd):
     """
 
     cdef Memo received
-    cdef tuple awaiting  # tasks by event loop; None: there never were any
     cdef uint64_t most  # bytes of a record that is received
 
     def __cinit__(self, segment):
@@ -326,96 +319,6 @@ cdef class Ring(SendingEnd):
         except errors.EndOfStream:
             raise StopIteration from None
 
-    # --- waiting with a descriptor, or in an event loop ----------------------------------------------------------
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while `recv` would not wait, for select, epoll or an event loop.
-
-        This process becomes the consumer.  The descriptor is its own, made at the first call; it is readable too when
-        the producer has closed the ring, or was killed, so `try_recv` is to be called whenever it is.  It cannot be
-        read from.  The producer is reached within one network namespace.  RoleTaken; Closed.
-        """
-        cdef RingWatch watch, made
-        self.become(&self.recv_turn, &self.consumes, False)
-        with cython.critical_section(self):
-            watch = self.records_watch
-        if watch is None or not watch.sound():
-            made = new_ring_watch(
-                &self.c.shared.consumer_bell, &self.c.shared.producer_role, ring_records_ready, &self.c,
-                self.mapped(), self.lease_key, LEASE_PRODUCER, self.label,
-            )
-            with cython.critical_section(self):
-                if self.records_watch is watch:  # else another thread was quicker
-                    self.usable()
-                    self.records_watch = made
-                watch = self.records_watch
-            if turn_try(&self.recv_turn):  # else another thread receives, and settles it
-                end_recv(self)
-        return watch.fd
-
-    def _room_fileno(self) -> int:
-        """A descriptor that becomes readable when there may be room, once a try_send has found none."""
-        cdef RingWatch watch, made
-        self.become(&self.send_turn, &self.produces, True)
-        with cython.critical_section(self):
-            watch = self.room_watch
-        if watch is None or not watch.sound():
-            made = new_ring_watch(
-                &self.p.shared.producer_bell, &self.p.shared.consumer_role, ring_room_ready, &self.p,
-                self.mapped(), self.lease_key, LEASE_CONSUMER, self.label,
-            )
-            with cython.critical_section(self):
-                if self.room_watch is watch:
-                    self.usable()
-                    self.room_watch = made
-                watch = self.room_watch
-            if turn_try(&self.send_turn):
-                end_send(self)
-        return watch.fd
-
-    def recv_async(self, timeout=None):
-        """`recv`, in an event loop of asyncio, for any number of tasks at a time."""
-        from shmkit import _awaited  # asyncio is large: it is imported when it is used
-
-        return _awaited.recv(self, timeout)
-
-    def send_async(self, data, timeout=None):
-        """`send`, in an event loop of asyncio.  The task that waits longest is the first to try again."""
-        from shmkit import _awaited
-
-        return _awaited.send(self, data, timeout)
-
-    def __aiter__(self):
-        return self
-
-    def __anext__(self):
-        from shmkit import _awaited
-
-        return _awaited.following(self)
-
-    def _recv_now(self):
-        item = self.try_recv()
-        if item is None:
-            raise TimeoutError(f"{self.label} was empty for all of the time-out")
-        return item
-
-    def _send_now(self, data):
-        if not self.try_send(data):
-            raise TimeoutError(f"{self.label} was full for all of the time-out")
-
-    def _served(self):
-        """How many tasks that wait for a record to wake: all, if what has come is not one."""
-        return len(self) or ALL_TASKS
-
-    def _tasks(self, int which):
-        """The tasks of the event loop that runs which wait to receive (0), or to send (1)."""
-        from shmkit import _awaited
-
-        with cython.critical_section(self):
-            if self.awaiting is None:
-                self.awaiting = (WeakKeyDictionary(), WeakKeyDictionary())
-        return _awaited.awaiting_in(self.awaiting[which])
-
     # --- state -------------------------------------------------------------------------------------------------
 
     @property
@@ -444,13 +347,6 @@ cdef class Ring(SendingEnd):
 
     def __bool__(self) -> bool:
         return True
-
-    @cython.critical_section
-    cdef Mapping mapped(self):
-        """The mapping, which stays as long as the caller has it.  Closed."""
-        if self.mapping is None:
-            self.usable()
-        return self.mapping
 
     def statistics(self) -> RingStatistics:
         """The ring's counters now, of all processes together.  Closed after close()."""

@@ -8,11 +8,18 @@ from shmkit._map cimport Mapping
 ctypedef bint (*ring_ready_t)(const void *) noexcept nogil
 
 
+cdef class Descriptors:
+    cdef int fd                # what the program waits with
+    cdef int socket            # what the other end tells; -1: there are none
+    cdef uint64_t inode        # of the socket
+
+
 cdef class RingWatch:
     cdef readonly int fd       # what the program waits with; -1: stopped
     cdef int socket            # what the other end tells
     cdef int peer              # readable once the other end's process has ended; -1: none
     cdef uint64_t inode        # of the socket
+    cdef Descriptors opened    # who closes the first two; None: stopped
     cdef uint64_t id
     cdef uint64_t generation   # of the process whose descriptors they are
     cdef ring_bell_t *bell

@@ -33,6 +33,25 @@ cdef enum:
 
 
 @cython.final
+cdef class Descriptors:
+    """The epoll set and the socket, which are closed when nothing refers to this: an event loop may, for a while."""
+
+    def __cinit__(self):
+        self.fd = self.socket = -1
+
+    def __dealloc__(self):
+        # What is not in the set was closed by the program, and its number may be something else's.
+        if self.socket >= 0 and watch_is_own(self.socket, self.inode):
+            if self.fd >= 0 and poll_has(self.fd, self.socket):
+                close(self.fd)
+            close(self.socket)
+
+    def fileno(self) -> int:
+        """What the program waits with."""
+        return self.fd
+
+
+@cython.final
 @cython.no_gc_clear
 cdef class RingWatch:
     """What one end waits with."""
@@ -52,13 +71,10 @@ cdef class RingWatch:
         if self.bell != NULL and self.generation == generation[0]:
             ring_disarm(self.bell)
         self.bell = NULL
-        # What is not in the set was closed by the program, and its number may be something else's.
         if self.socket >= 0 and watch_is_own(self.socket, self.inode):
             self.forget_peer()
-            if poll_has(self.fd, self.socket):
-                close(self.fd)
-            close(self.socket)
         self.fd = self.socket = self.peer = -1
+        self.opened = None
         self.keeps = None
 
     cdef void tell(self) noexcept:
@@ -161,6 +177,7 @@ cdef RingWatch new_ring_watch(
 ):
     """Makes a descriptor; it says nothing before it is settled."""
     cdef RingWatch watch = RingWatch.__new__(RingWatch)
+    cdef Descriptors opened = Descriptors.__new__(Descriptors)
     while True:
         watch.id = int.from_bytes(os.urandom(5), "little")
         watch.socket = watch_socket(watch.id) if watch.id else -errors_of_the_system.EADDRINUSE
@@ -169,6 +186,7 @@ cdef RingWatch new_ring_watch(
     if watch.socket < 0:
         raise OSError(-watch.socket, f"no socket to watch {label} with: {strerror(-watch.socket).decode()}")
     watch.inode = os.fstat(watch.socket).st_ino & WATCH_ID_MASK
+    opened.socket, opened.inode = watch.socket, watch.inode  # from here on it is closed
     watch.fd = poll_new()
     if watch.fd < 0:
         raise OSError(errno, f"no descriptor to watch {label} with: {strerror(errno).decode()}")
@@ -176,6 +194,8 @@ cdef RingWatch new_ring_watch(
         close(watch.fd)
         watch.fd = -1
         raise OSError(errno, f"no room in the descriptor that watches {label}: {strerror(errno).decode()}")
+    opened.fd = watch.fd
+    watch.opened = opened
     watch.role = role
     watch.ready = ready
     watch.of = of

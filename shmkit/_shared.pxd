@@ -28,6 +28,7 @@ cdef bint can_refer(Mapping mapping) except -1
 cdef void describe_place(cnp.ndarray array, Mapping mapping, shared_t *said) noexcept
 cdef void count_made(Mapping mapping) noexcept
 cdef void count_taken(Mapping mapping) noexcept
+cdef Mapping opened(const shared_t *said)
 cdef object open_shared(
     const shared_t *said, cnp.dtype kind, int count, cnp.npy_intp *sides, cnp.npy_intp *strides, bint fortran,
     uint64_t nbytes

@@ -192,10 +192,11 @@ cdef class Subscriber(TopicEnd):
         for a value that is being published at that moment, 20 ms at most.  The descriptor cannot be read from.  The
         publisher is reached within one network namespace.  ChannelError if 64 descriptors watch the topic already.
         """
-        with cython.critical_section(self):
-            return self.watching()
+        return (<Watch>self._watched(0)).fd
 
-    cdef int watching(self) except -1:
+    @cython.critical_section
+    def _watched(self, int which):
+        """What keeps the descriptor open, even if this handle is closed."""
         cdef Watch made
         self.usable()
         if self.watch is None or self.watch.generation != generation[0] or not self.watch.sound():
@@ -207,7 +208,7 @@ cdef class Subscriber(TopicEnd):
             self.usable()
             if self.watch is None:  # else another thread was quicker
                 self.watch = made
-        return self.watch.fd
+        return self.watch
 
     def recv_async(self, timeout=None):
         """`recv`, in an event loop of asyncio."""
@@ -314,12 +315,16 @@ cdef class Subscriber(TopicEnd):
         except errors.EndOfStream:
             raise StopIteration from None
 
-    @cython.critical_section
     def close(self) -> None:
-        """End the use of this handle.  Idempotent."""
-        self.shut = True
-        self.generation = NEVER
-        self.watch = None
+        """End the use of this handle; tasks that wait for it raise Closed.  Idempotent."""
+        with cython.critical_section(self):
+            self.shut = True
+            self.generation = NEVER
+            self.watch = None
+        if self.awaiting is not None:
+            from shmkit import _awaited
+
+            _awaited.end_all(self.awaiting)
 
 
 def _restore(kind, segment, next):

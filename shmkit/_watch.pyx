@@ -37,6 +37,10 @@ cdef class Watch:
         if watch_is_own(self.fd, self.inode):
             close(self.fd)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.fd
+
     cdef bint sound(self):
         """Whether the descriptor is still there; the program may have closed it."""
         return watch_is_own(self.fd, self.inode)

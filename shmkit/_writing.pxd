@@ -16,6 +16,7 @@ cdef struct writer_t:
     int common               # tuples that this value is in, and that may come twice
     int hashed               # sets, and keys of dicts, that it is in
     int instances            # instances that it is in: pickle's ways are kept to the letter there
+    bint by_value            # shared arrays are copied, as others are: nothing in it refers to other memory
 
 
 cdef struct part_t:
@@ -48,7 +49,7 @@ cdef class Parts:
 cdef int write_run(writer_t *writer, object keeper, const void *data, size_t size) except -1
 
 
-cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parcel) noexcept:
+cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parcel, bint by_value=False) noexcept:
     writer.at = head
     writer.used = 0
     writer.room = room
@@ -57,6 +58,7 @@ cdef inline void begin(writer_t *writer, uint8_t *head, size_t room, void *parce
     writer.common = 0
     writer.hashed = 0
     writer.instances = 0
+    writer.by_value = by_value
 
 
 cdef inline int need(writer_t *writer, size_t size) except -1:

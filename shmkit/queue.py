@@ -7,111 +7,41 @@ They take the arguments, and answer and raise what those of ``multiprocessing`` 
 from __future__ import annotations
 
 from functools import partial
-from operator import index
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 from weakref import WeakKeyDictionary
 
 from shmkit import errors
 from shmkit._queue import QueueBase
-from shmkit._queue_end import create_named, find_named
+from shmkit._queue_named import create_named, find_named
 
 if TYPE_CHECKING:
-    import asyncio
-
     from typing_extensions import Self
 
-    from shmkit._awaiting import Awaiting
+    from shmkit._awaiting import Awaiting, InLoops
     from shmkit.segment.base import Backing, Lifetime
 
-    _InLoops = WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting]
-
 __all__ = ["Backpressure", "JoinableQueue", "Queue", "SimpleQueue"]
-
-ITEMS_MOST = 2**31 - 1  # what the standard library counts to
 
 Backpressure = Literal["block", "raise", "drop_oldest", "drop_newest"]
 
 
-class _Awaited(QueueBase):
-    """Adds what an event loop waits for."""
+class _Face(QueueBase):
+    """What all of them have: names, and what an event loop waits for."""
 
-    async def get_async(self, timeout: float | None = None) -> Any:
-        """`get`, in an event loop of asyncio, for any number of tasks at a time.  Empty after ``timeout`` seconds.
-
-        A task that is cancelled while it waits has got nothing.
-        """
-        try:
-            return QueueBase.get(self, False)
-        except errors.Empty:
-            if timeout is not None and timeout <= 0:
-                raise
-        from shmkit._awaiting import Source
-
-        source = Source(self.fileno, self._look, self.qsize)
-        return await self._tasks(0).until(source, partial(QueueBase.get, self, False), errors.Empty, timeout)
-
-    async def put_async(self, obj: Any, timeout: float | None = None) -> None:
-        """`put`, in an event loop of asyncio.  Full after ``timeout`` seconds; at once where the queue says "raise"."""
-        attempt = partial(QueueBase.put, self, obj, False)
-        try:
-            attempt()
-            return
-        except errors.Full:
-            if (timeout is not None and timeout <= 0) or not self._waits:
-                raise
-        from shmkit._awaiting import Source
-
-        source = Source(self._room_fileno, self._look_for_room, self._room)
-        await self._tasks(1).until(source, attempt, errors.Full, timeout)
-
-    def _tasks(self, which: int) -> Awaiting:
-        from shmkit._awaiting import awaiting_in
-
-        known: tuple[_InLoops, _InLoops] = self.__dict__.setdefault(
-            "_awaiting", (WeakKeyDictionary(), WeakKeyDictionary())
-        )
-        return awaiting_in(known[which])
-
-
-class Queue(_Awaited):
-    """A queue that any number of processes and threads put into and get from, first in, first out for each producer.
-
-    ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method);
-    ``Queue.create`` and ``Queue.attach`` share one by name.  ``maxsize`` 0 or less: as many items as there is memory
-    for.  ``backpressure`` says what `put` does when ``maxsize`` items are there: "block" (waits),
-    "raise" (Full at once), "drop_oldest" or "drop_newest" (what is
-    dropped is counted: ``statistics()["dropped"]``).
-
-    An item is copied once, into shared memory, when it is put.  Arrays arrive as arrays that own that memory: no copy
-    is made of them, they can be written to, and they stay valid as long as they are kept, whatever becomes of the
-    queue.
-
-    A process that is killed stops nobody: what it was putting is there or is not, what it was getting goes to another.
-    """
-
-    def __init__(self, maxsize: int = 0, *, ctx: object = None, backpressure: Backpressure = "block") -> None:
-        if index(maxsize) > ITEMS_MOST:
-            raise OverflowError(f"a queue's maxsize is at most {ITEMS_MOST}: got {maxsize}")
-        self._make(maxsize, backpressure, None)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
     @classmethod
-    def create(
+    def _create(
         cls,
         name: str,
-        maxsize: int = 0,
-        *,
-        capacity: SupportsIndex | str | None = None,
-        backpressure: Backpressure = "block",
-        backing: Backing | None = None,
-        mode: int = 0o600,
-        lifetime: Lifetime | None = None,
+        maxsize: int,
+        capacity: SupportsIndex | str | None,
+        backpressure: Backpressure,
+        backing: Backing | None,
+        mode: int,
+        lifetime: Lifetime | None,
     ) -> Self:
-        """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
-
-        SegmentExists, NoSpace; ValueError: ``backing`` is "sysv", whose room is taken at once.  Whoever may write to it
-        (``mode``) can have those run any code who get from it, as items may be pickles: so these are refused where
-        others than the owner may.
-        """
         if backing == "sysv":
             raise ValueError(
                 f"queue {name!r}: its heap takes memory as it needs it, which a System V segment cannot: backing is "
@@ -139,8 +69,93 @@ class Queue(_Awaited):
             raise ValueError(f"{self!r} has no name to remove")
         self._unlink()
 
+    async def get_async(self, timeout: float | None = None) -> Any:
+        """`get`, in an event loop of asyncio, for any number of tasks at a time.  Empty after ``timeout`` seconds.
+
+        The task that waits longest is the first to get an item; one that is cancelled while it waits has got nothing.
+        """
+        from shmkit._awaiting import Source
+
+        source = Source(partial(self._watched, 0), self._look, self.qsize)
+        return await self._tasks(0).once(source, partial(QueueBase.get, self, False), errors.Empty, timeout)
+
+    async def put_async(self, obj: Any, timeout: float | None = None) -> None:
+        """`put`, in an event loop of asyncio.  Full after ``timeout`` seconds; at once where the queue says "raise"."""
+        from shmkit._awaiting import Source
+
+        if not self._waits:
+            timeout = 0
+        source = Source(partial(self._watched, 1), self._look_for_room, self._room)
+        await self._tasks(1).once(source, partial(QueueBase.put, self, obj, False), errors.Full, timeout)
+
+    def _tasks(self, which: int) -> Awaiting:
+        from shmkit._awaiting import awaiting_in
+
+        known: tuple[InLoops, InLoops] = self.__dict__.setdefault(
+            "_awaiting", (WeakKeyDictionary(), WeakKeyDictionary())
+        )
+        return awaiting_in(known[which])
+
+    def close(self) -> None:
+        """End the use of this handle; what is in the queue stays, for others.  Idempotent.
+
+        Arrays that were received stay valid, and tasks that wait for the queue raise Closed.  An anonymous queue goes
+        with its last handle, and with it what is in it.
+        """
+        QueueBase.close(self)
+        known: tuple[InLoops, InLoops] | None = self.__dict__.get("_awaiting")
+        if known is not None:
+            from shmkit._awaiting import end_all
+
+            for tasks in known:
+                end_all(tasks)
+
+
+class Queue(_Face):
+    """A queue that any number of processes and threads put into and get from, first in, first out for each producer.
+
+    ``Queue()`` makes an anonymous one, which children inherit or are passed (under any start method);
+    ``Queue.create`` and ``Queue.attach`` share one by name.  ``maxsize`` 0 or less: as many items as there is memory
+    for.  ``backpressure`` says what `put` does when ``maxsize`` items are there, or there is no memory for one more:
+    "block" (waits), "raise" (Full at once), "drop_oldest" or "drop_newest" (what is
+    dropped is counted: ``statistics()["dropped"]``).
+
+    An item is copied once, into shared memory, when it is put.  Arrays arrive as arrays that own that memory: no copy
+    is made of them, they can be written to, and they stay valid as long as they are kept, whatever becomes of the
+    queue.
+
+    A process that is killed stops nobody: what it was putting is there or is not, what it was getting goes to another.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: object = None, backpressure: Backpressure = "block") -> None:
+        self._make(maxsize, backpressure, None)
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        maxsize: int = 0,
+        *,
+        capacity: SupportsIndex | str | None = None,
+        backpressure: Backpressure = "block",
+        backing: Backing | None = None,
+        mode: int = 0o600,
+        lifetime: Lifetime | None = None,
+    ) -> Self:
+        """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
+
+        SegmentExists, NoSpace; ValueError: ``backing`` is "sysv", whose room is taken at once.  Whoever may write to it
+        (``mode``) can have those run any code who get from it, as items may be pickles: so these are refused where
+        others than the owner may.
+        """
+        return cls._create(name, maxsize, capacity, backpressure, backing, mode, lifetime)
+
     def join_thread(self) -> None:
-        """Return at once: what was put is in the queue already, and no thread has to be waited for."""
+        """Return at once: what was put is in the queue already, and no thread has to be waited for.
+
+        AssertionError before `close`, as the standard library's.
+        """
+        assert self.closed, f"Queue {self!r} not closed"
 
     def cancel_join_thread(self) -> None:
         """Do nothing: exiting never waits for a reader."""
@@ -154,6 +169,8 @@ class JoinableQueue(Queue):
     done leaves what is put later to be done.
     """
 
+    _counts_tasks = True
+
     def task_done(self) -> None:
         """Declare that an item that was got has been dealt with.  ValueError if there were not that many."""
         self._task_done()
@@ -163,11 +180,24 @@ class JoinableQueue(Queue):
         self._join()
 
 
-class SimpleQueue(_Awaited):
+class SimpleQueue(_Face):
     """A queue without a limit, and with few words: ``put``, ``get``, ``empty``, ``close``."""
 
     def __init__(self, *, ctx: object = None) -> None:
         self._make(0, "block", None)
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        capacity: SupportsIndex | str | None = None,
+        backing: Backing | None = None,
+        mode: int = 0o600,
+        lifetime: Lifetime | None = None,
+    ) -> Self:
+        """Make one under a name, with a heap of its own: see ``Queue.create``."""
+        return cls._create(name, 0, capacity, "block", backing, mode, lifetime)
 
     if TYPE_CHECKING:
 
@@ -180,3 +210,11 @@ class SimpleQueue(_Awaited):
     else:  # without a step in between
         put = QueueBase._put_simple
         get = QueueBase._get_simple
+
+    def put_nowait(self, obj: Any) -> None:
+        """``put``, which never waits but for memory: HeapFull if there is none."""
+        QueueBase.put(self, obj, False)
+
+    def get_nowait(self) -> Any:
+        """Remove an item and return it; Empty if there is none."""
+        return QueueBase.get(self, False)

@@ -70,21 +70,24 @@ FLOORS: dict[int, list[list[str]]] = {
         ["_record", "_ring_watch", "statistics"],
         ["_end"],  # waits, with a descriptor too
         ["_send", "_awaited"],  # an end that writes records; one in an event loop
-        ["_ring"],  # an end that writes records and hands them out
+        ["_ring_awaited"],  # an end that writes records, in an event loop too
+        ["_ring"],  # and hands them out
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
-        ["_codes", "_heap", "_watch", "_wire"],
+        ["_codes", "_heap_trouble", "_watch", "_wire"],
+        ["_heap"],  # says what is wrong with it
         ["_pair_tie"],  # lies in a heap
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says
         ["_dtypes", "_instances", "_reading"],  # some of which are pickled; as it would do; bytes that codes say
-        ["_decode_arrays", "_makers"],  # what arrays are made of; instances that are made by a call
+        # what arrays are made of; instances that are made by a call; what is in an item that nobody reads
+        ["_decode_arrays", "_makers", "_references"],
         ["_decode", "_writing"],  # everything else; copies arrays
         ["_encode_arrays"],  # writes
         ["_encode"],
         # a queue lies in a heap, and so do a pipe's messages; what becomes of an item, for Python
         ["_topic_end", "_queue_end", "_pair_end", "_codec"],
-        ["_subscriber", "_queue_put", "_pair"],
+        ["_subscriber", "_queue_put", "_queue_named", "_pair"],
         ["_publisher"],  # makes subscribers
         ["_queue"],  # adds getting to putting
         ["queue"],  # the standard library's words

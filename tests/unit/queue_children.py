@@ -59,3 +59,8 @@ def keep_one(name: str, come: Any, go: Any) -> None:
     queue.close()
     come.put(len(array))
     go.wait(60)
+
+
+def put_nothings(queue: Any, count: int) -> None:
+    for _ in range(count):
+        queue.put(None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import gc
 import pickle
+from fractions import Fraction
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -151,6 +154,62 @@ def test_what_could_not_be_put_is_no_longer_under_way() -> None:
         queue.put_many([array], block=False)
     made, taken = references(array)
     assert made == taken
+
+
+@dataclasses.dataclass
+class Pair:
+    first: Any
+    second: Any
+
+
+HOLDERS: list[Any] = [
+    lambda a: a,
+    lambda a: (a, 1),
+    lambda a: [a, "x" * 3000, {"key": a[1]}],
+    lambda a: {"a": (b"y" * 2000, np.arange(1000), a[:, ::2])},
+    lambda a: Pair(a, [1.5, Pair(2, a[0])]),
+    lambda a: (Fraction(1, 3), np.float32(2), None, 1 << 70, 1j, "\u20ac", "\U0001f600", frozenset((1, 2)), a),
+    lambda a: collections.OrderedDict(a=a, b=collections.Counter("aab")),
+    lambda a: (collections.deque([a, 1]), np.array(["text"]), np.arange(4, dtype="u2").reshape(2, 2)),
+]
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_is_dropped_is_no_longer_under_way(holder: Any) -> None:
+    """Whoever drops it, for whatever reason, and whatever it stands in."""
+    array = sixty()
+    oldest = shmkit.Queue(1, backpressure="drop_oldest")
+    oldest.put(holder(array))
+    made, taken = references(array)
+    assert made > taken
+    oldest.put(None)
+    made, taken = references(array)
+    assert made == taken
+    newest = shmkit.Queue(1, backpressure="drop_newest")
+    newest.put(None)
+    newest.put(holder(array))
+    made, taken = references(array)
+    assert made == taken
+    shut = shmkit.Queue()
+    shut.put_many([holder(array), None, holder(array)])
+    shut.shutdown(immediate=True)
+    made, taken = references(array)
+    assert made == taken
+
+
+def test_memory_of_what_another_process_drops_goes(start_method: BaseContext, process: Processes) -> None:
+    """Not only with the process that had put it."""
+    before = _map.parked()
+    queue = shmkit.Queue(2, backpressure="drop_oldest")
+    for _ in range(2):
+        queue.put(shmkit.zeros(1000))
+    gc.collect()
+    child = process(queue_children.put_nothings, queue, 2, context=start_method)
+    child.join(30)
+    assert child.exitcode == 0
+    assert [queue.get(timeout=30) for _ in range(2)] == [None, None]
+    shmkit.zeros(1000)
+    assert _map.parked() == before
 
 
 def test_a_reference_keeps_its_memory_until_it_is_received() -> None:

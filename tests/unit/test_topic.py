@@ -316,3 +316,37 @@ def test_an_array_without_elements_can_be_loaned(name: str) -> None:
             assert got.shape == ((shape,) if isinstance(shape, int) else shape)
         subscriber.close()
         publisher.unlink()
+
+
+class Named:
+    """What pickle makes."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Named, (self.array,)
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: (a, 1), lambda a: [a[1:], a.T], Named])
+def test_a_shared_array_is_published_as_a_copy(wrap: Any, publisher: shmkit.Publisher) -> None:
+    """For each of its subscribers, when its publisher has let go of it, too; no reference to it is under way."""
+    subscribers = [publisher.subscriber() for _ in range(3)]
+    array = shmkit.array(np.arange(12.0).reshape(3, 4))
+    publisher.publish(wrap(array))
+    assert array.base.references == (0, 0)
+    array[:] = -1
+    del array
+    for subscriber in subscribers:
+        got = subscriber.recv(timeout=5)
+        found = got.array if isinstance(got, Named) else got[0] if isinstance(got, (tuple, list)) else got
+        assert type(found) is np.ndarray
+        assert found.ravel()[-1] == 11
+
+
+@pytest.mark.parametrize("shape", [2.5, (2.5,), ("3",), (3, None)])
+def test_a_loans_shape_is_whole_numbers(shape: Any, publisher: shmkit.Publisher) -> None:
+    with pytest.raises(TypeError), publisher.loan(shape):
+        pass
+    with publisher.loan((2, np.int64(3))) as array:
+        array[:] = 1
