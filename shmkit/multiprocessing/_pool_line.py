@@ -39,6 +39,7 @@ MARK = -3  # see Line.look_for_lost
 FIT = -4  # value: number of a worker that is ready for tasks
 UNFIT_MOST = 10  # workers in a row that end before they are, at least, until no more are started
 WITHOUT_ROOM = 60  # such looks, until a result for which there is no memory is given up
+SENT_MOST = 50  # workers that end while a task waits, until it is not sent again
 AGAIN = 0.005  # seconds between two marks
 
 
@@ -54,6 +55,7 @@ class Line(LineBase):
         self.lock = threading.Lock()
         self.room = threading.Event()  # set when there is room again, or when it does not matter any more
         self.numbers: dict[int, bool] = {}  # of workers, which they claim tasks with: whether it came to be ready
+        self.again: dict[int, int] = {}  # by ticket, how many workers ended while it waited
         self.unfit = 0  # how many of them in a row did not
         self.unfit_most = max(UNFIT_MOST, 3 * workers)
         self.unread: list[BaseException] = []  # why results could not be unpickled, whose tasks are not known yet
@@ -149,6 +151,7 @@ class Line(LineBase):
             self.unfit = 0
             return
         number, name, pid, exitcode = value
+        self.again = {ticket: count for ticket, count in self.again.items() if ticket in self.tasks}
         for ticket, task in list(self.tasks.items()):
             holder = self.claims.holder(ticket)
             if holder == number:
@@ -157,8 +160,14 @@ class Line(LineBase):
                 words = f"{how_it_ended(pid, exitcode)} ({name}) while it ran {what}, which is not run again"
                 self.fail(ticket, WorkerDied(words, pid, exitcode), cache)
             elif holder == 0:
-                # It may have been got by the dead one, who had not claimed it yet.
+                # It may have been got by the dead one, who had not claimed it yet; and may be why that one ended.
                 try:
+                    if exitcode:
+                        self.again[ticket] = self.again.get(ticket, 0) + 1
+                        if self.again[ticket] == SENT_MOST:
+                            words = f"{how_it_ended(pid, exitcode)} ({name}), the last of {SENT_MOST} that ended while "
+                            words += "this task waited: unpickling its arguments may be what ends them"
+                            raise WorkerDied(words, pid, exitcode)
                     self.call(ticket, task)
                 except Exception as error:
                     if self.claims.withdraw(ticket):

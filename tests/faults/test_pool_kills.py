@@ -152,6 +152,24 @@ def test_a_worker_is_killed_with_a_task_that_it_has_not_begun(monkeypatch: pytes
     assert list(counts) == [1] * 50
 
 
+class Deadly:
+    """Whoever unpickles it ends."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
+
+
+def test_a_task_that_ends_whoever_unpickles_it(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not sent for ever; other tasks go on meanwhile, and after it."""
+    monkeypatch.setattr(_pool_line, "SENT_MOST", 4)
+    with ours.Pool(2) as pool:
+        deadly = pool.apply_async(id, (Deadly(),))
+        assert pool.map(children.double, range(20), chunksize=1) == list(range(0, 40, 2))
+        with pytest.raises(shmkit.WorkerDied, match=r"exited with status 3 .*, the last of 4 .*unpickling its arg"):
+            deadly.get(WATCHDOG)
+        assert pool.map(children.double, range(20), chunksize=1) == list(range(0, 40, 2))
+
+
 @pytest.mark.parametrize("kills", [20, pytest.param(1000, marks=pytest.mark.soak)])
 def test_workers_are_killed_at_random_instants(ours: Any, kills: int) -> None:
     """No task is run twice; each ends with its result or `WorkerDied`; the pool goes on as long as there are tasks."""
