@@ -35,11 +35,15 @@ def install(only: Iterable[str] | None = None) -> None:
     "executor" (that of ``concurrent.futures``), "manager" and "shared_memory".  Called again, it adds to what is
     installed; nothing is done twice.  Whatever bound the standard library's classes, or derived from them, before, is
     reached too, as the classes themselves are changed.  Objects
-    that exist stay what they are.  Raises ValueError for a word that is none of these.
+    that exist stay what they are.  Raises ValueError for a word that is none of these, TypeError for what are no words.
     """
-    asked = groups() if only is None else frozenset([only] if isinstance(only, (str, bytes)) else only)
+    try:
+        asked = groups() if only is None else frozenset([only] if isinstance(only, (str, bytes)) else only)
+    except TypeError:
+        raise TypeError(f"only takes words, as in only={{'queue', 'pipe'}}: got {only!r}") from None
     if unknown := asked - groups():
-        raise ValueError(f"only takes {', '.join(map(repr, sorted(groups())))}: got {', '.join(map(repr, unknown))}")
+        got = ", ".join(sorted(map(repr, unknown)))
+        raise ValueError(f"only takes {', '.join(map(repr, sorted(groups())))}: got {got}")
     with _State.lock:
         if not asked - _State.chosen:
             return

@@ -178,6 +178,15 @@ class _Looked:
     _get_value = get_value
 
 
+def _same_again(one: Any) -> Any:
+    """What `copy.copy` makes of the standard library's: another object, for the same."""
+    made: Any = one.__class__.__new__(one.__class__)
+    made.__dict__.update(one.__dict__)
+    if isinstance(one, Event):
+        made._take(one._ours)
+    return made
+
+
 class Event(_theirs.Event):
     """A flag that processes and threads wait for."""
 
@@ -207,6 +216,9 @@ class Event(_theirs.Event):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; False if that took `timeout` seconds."""
         return self._ours.wait(timeout)
+
+    def __copy__(self) -> Any:
+        return _same_again(self)
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)
@@ -245,6 +257,9 @@ class Barrier(_theirs.Barrier):
             # Where the standard library makes one, as before Python 3.14, nobody ever passes it.
             threading.Barrier(parties)
         self._ours = _Barrier(parties if parties >= 1 else PARTIES_MOST, action, timeout)
+
+    def __copy__(self) -> Any:
+        return _same_again(self)
 
     def __getstate__(self) -> Any:
         check_spawning(self, self._is_fork_ctx)

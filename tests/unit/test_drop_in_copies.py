@@ -79,6 +79,24 @@ def test_one_that_others_know(pipe: Any) -> None:
         conn.close()
 
 
+@pytest.mark.parametrize("package", [multiprocessing, shmkit.multiprocessing])
+def test_events_and_barriers(package: Any) -> None:
+    """A copy is another object for the same; a deep one is made for a child only."""
+    event, barrier = package.Event(), shmkit.multiprocessing.Barrier(1)
+    again = copy.copy(event)
+    assert again is not event
+    again.set()
+    assert event.is_set()
+    event.clear()
+    assert not again.wait(0)
+    assert copy.copy(barrier).wait(0) == 0
+    copy.copy(barrier).abort()
+    assert barrier.broken
+    for one in (event, barrier):
+        with pytest.raises(RuntimeError, match="only be shared between processes through inheritance"):
+            copy.deepcopy(one)
+
+
 def test_one_that_is_closed(pipe: Any, copied: Any) -> None:
     """As the standard library's: another one that is closed; but who starts a child is told."""
     one, other = pipe(False)

@@ -117,6 +117,13 @@ def test_an_unknown_choice_is_refused(only: Any) -> None:
     assert installed() == frozenset()
 
 
+@pytest.mark.parametrize("only", [5, True, [["lock"]]])
+def test_a_choice_of_no_words_is_refused(only: Any) -> None:
+    with pytest.raises(TypeError, match=r"only takes words, as in .*: got"):
+        shmkit.install(only=only)
+    assert installed() == frozenset()
+
+
 def test_threads_install_and_uninstall() -> None:
     """Whoever comes last, all of it is there, or nothing."""
 
