@@ -317,7 +317,7 @@ def test_run_runs_a_users_program(method: str, village: Village) -> None:
     (user.home / "program.py").write_text(POOL)
     said = user.shmkit("run", "--stats", "program.py", method)
     assert (said.status, said.out) == (3, "[1, 2]\n")
-    assert re.match(r"shmkit: accelerated, in all processes together:\n( +\d+ .*\n)* +1 Pool\n", said.err)
+    assert re.match(r"shmkit: accelerated, in all processes together:\n( +[\d.]+ .*\n)* +1 Pool\n", said.err)
     assert {name for name in os.listdir(SHM) if (SHM / name).stat().st_uid == UID} <= set(own.values())
 
 
