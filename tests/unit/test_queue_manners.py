@@ -66,15 +66,6 @@ def test_get_many_wants_at_least_one(most: Any, error: type[Exception]) -> None:
     assert queue.get_many(1e9) == [1]  # type: ignore[arg-type]  # as faster-fifo has it
 
 
-def test_join_thread_comes_after_close() -> None:
-    """As the standard library's, which asserts it."""
-    queue = shmkit.Queue()
-    with pytest.raises(AssertionError, match="not closed"):
-        queue.join_thread()
-    queue.close()
-    queue.join_thread()
-
-
 def test_who_joins_attaches_what_counts(name: str) -> None:
     with shmkit_queue(shmkit.Queue, name):
         with pytest.raises(shmkit.LayoutMismatch, match="not created as a JoinableQueue"):
