@@ -1,4 +1,5 @@
 from typing import final
 
 @final
-class Watch: ...
+class Watch:
+    def fileno(self) -> int: ...
