@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,9 @@ import pytest
 
 import shmkit
 from support import Processes, wait_until
+from support.forking import fork
 
 WATCHDOG = 60.0
-
-
-def fork(work: Callable[[], None]) -> int:
-    """A child by os.fork, which ends with status 0 if its work came to an end."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.alarm(int(WATCHDOG))
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
 
 
 def reap(pid: int) -> int:

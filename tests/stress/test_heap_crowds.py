@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,13 @@ import pytest
 import shmkit
 from shmkit.segment import room
 from support import Processes, wait_until
+from support.forking import fork
 
 WATCHDOG = 60.0
 AT_A_TIME = 20
 PLACES = 4096  # HEAP_MEMBERS
 SIZES = (8, 100, 700, 5_000, 40_000)  # numbers of eight bytes
 ENDS = ("as a child", "os._exit", "SIGKILL")
-
-
-def fork(work: Callable[[], None]) -> int:
-    """A child by os.fork, which ends with status 0 if its work came to an end."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.alarm(int(WATCHDOG))
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
 
 
 def array(number: int) -> Any:

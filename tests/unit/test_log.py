@@ -347,18 +347,23 @@ def test_syncing(path: Path, sync: bool | float) -> None:
     assert read(path) == RECORDS
 
 
+def append_in_a_child(log: LogWriter) -> type[Exception] | None:
+    """What a forked child gets."""
+    pid = os.fork()
+    if not pid:
+        try:
+            log.append(b"child")
+        except shmkit.Closed:
+            os._exit(7)
+        os._exit(0)
+    return shmkit.Closed if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7 else None
+
+
 def test_a_forked_child_does_not_append(path: Path) -> None:
     """The parent is the writer, and stays so."""
     with LogWriter(path) as log:
         log.append(b"parent")
-        pid = os.fork()
-        if not pid:
-            try:
-                log.append(b"child")
-            except shmkit.Closed:
-                os._exit(7)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert append_in_a_child(log) is shmkit.Closed
         log.append(b"again")
     assert read(path) == [b"parent", b"again"]
 
@@ -566,12 +571,5 @@ def test_a_child_that_is_forked_while_a_thread_appends_does_not_wait(path: Path)
         thread = threading.Thread(target=lambda: taken.append(log._begin()))
         thread.start()
         thread.join()
-        pid = os.fork()
-        if not pid:
-            try:
-                log.append(b"child")
-            except shmkit.Closed:
-                os._exit(7)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert append_in_a_child(log) is shmkit.Closed
         taken[0].give()
