@@ -103,17 +103,24 @@ def _children() -> Iterator[int]:
 
 
 def _helpers() -> tuple[set[int], set[int]]:
-    """The pids and descriptors of the helper processes that multiprocessing and joblib start once and keep."""
+    """The pids and descriptors of the helper processes that multiprocessing, joblib and loky start once and keep."""
     trackers: list[object] = [resource_tracker._resource_tracker]  # type: ignore[attr-defined]
-    loky = sys.modules.get("joblib.externals.loky.backend.resource_tracker")
-    if loky is not None:
-        trackers.append(loky._resource_tracker)
+    # joblib's copy of loky uses what loky itself registers with multiprocessing, where somebody has imported that too.
+    for name in ("joblib.externals.loky.backend.resource_tracker", "loky.backend.resource_tracker"):
+        trackers += [sys.modules[name]._resource_tracker] if name in sys.modules else []
     pids = {getattr(tracker, "_pid", None) for tracker in trackers}
     descriptors = {getattr(tracker, "_fd", None) for tracker in trackers}
     server = forkserver._forkserver  # type: ignore[attr-defined]
     pids.add(server._forkserver_pid)
     descriptors |= {server._forkserver_alive_fd, getattr(server, "_forkserver_authkey", None)}
     return {pid for pid in pids if isinstance(pid, int)}, {fd for fd in descriptors if isinstance(fd, int)}
+
+
+def _command(pid: int) -> str:
+    """What that process was started as: who reads of a failure cannot ask it any more."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return "gone"
 
 
 def _somebody_elses(pid: int) -> bool:
@@ -171,7 +178,7 @@ def _left(before: Books, memory_too: bool) -> dict[str, list[str]]:
         "SysV semaphores": [str(key) for key in now.semaphores - before.semaphores],
         "SysV message queues": [str(key) for key in now.sysv_queues - before.sysv_queues],
         "POSIX message queues": sorted(now.posix_queues - before.posix_queues),
-        "children": [str(pid) for pid in now.children - before.children - pids if alive(pid)],
+        "children": [f"{pid} ({_command(pid)})" for pid in now.children - before.children - pids if alive(pid)],
     }
     if memory_too:
         left["descriptors"] = [
@@ -205,11 +212,12 @@ def settle(before: Books, memory_too: bool = True, grace: float = 3.0) -> dict[s
 
 def clean_up(left: dict[str, list[str]]) -> None:
     """Removes what was left, descriptors and mappings aside, so that the next test does not suffer."""
-    for pid in left.get("children", []):
+    for child in left.get("children", []):
+        pid = int(child.split()[0])
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(int(pid), 0)
+            os.waitpid(pid, 0)
     for name in left.get("in /dev/shm", []):
         with contextlib.suppress(FileNotFoundError):
             if (SHM / name).is_dir():
