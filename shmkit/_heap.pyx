@@ -31,7 +31,7 @@ from shmkit._membership cimport Member, member_of, why_no_lease
 import os
 from weakref import ref
 
-from shmkit import _heap_trouble, errors
+from shmkit import _heap_size, _heap_trouble, errors
 from shmkit.segment import Segment
 from shmkit.sizes import format_size, parse_size
 
@@ -39,12 +39,8 @@ cdef const uint64_t *generation = fork_generation()
 
 cdef enum:
     SWEEP_EVERY_NS = 100_000_000   # at most, where memory is wanted
-    BLOCK_BYTES = 2048             # of address space for each entry of the table
-    SPAN = 16                      # times the limit: addresses, since those of a class of sizes stay with it
-    LEAST = 1 << 20
 
 cdef uint64_t NEVER = <uint64_t>-1
-cdef uint64_t SPAN_MOST = <uint64_t>1 << 44
 
 cdef dict _heaps = {}      # (device, inode) of a segment's file → weak reference to this process's Heap
 cdef object _own = None    # weak reference to that of this process's anonymous queues: it goes with the last of them
@@ -348,18 +344,8 @@ cdef class Heap:
 # --------------------------------------------------------------------------------------------------- making and finding
 
 
-def default_limit() -> int:
-    """Bytes that a heap may come to use where nobody says: half of the machine's memory, as for /dev/shm."""
-    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, LEAST)
-
-
 cdef object make_heap(limit, name, mode, lifetime, backing, meta, init):
     """Makes a segment with a heap in it, and this process's Heap; `init(heap)` lays out what it has from the start."""
-    cdef uint64_t most = default_limit() if limit is None else parse_size(limit)
-    if most < LEAST:
-        raise ValueError(f"a heap has at least {format_size(LEAST)}: got {limit!r}")
-    cdef uint64_t span = min(max(most, <uint64_t>(64 << 20)) * SPAN, max(SPAN_MOST, 2 * most))
-    cdef uint32_t blocks_most = <uint32_t>min(max(span // (SPAN * BLOCK_BYTES), <uint64_t>65536), <uint64_t>1 << 23)
     cdef list made = []
 
     def format(mapping, offset):
@@ -374,7 +360,9 @@ cdef object make_heap(limit, name, mode, lifetime, backing, meta, init):
         if init is not None:
             init(heap)
 
-    while True:
+    refused = None
+    for size in _heap_size.sizes(limit):
+        most, span, blocks_most = size
         try:
             segment = Segment._create(
                 name, span + heap_overhead(blocks_most), backing=backing, mode=mode, lifetime=lifetime,
@@ -382,11 +370,12 @@ cdef object make_heap(limit, name, mode, lifetime, backing, meta, init):
             )
             break
         except OSError as error:
-            # Where address space is scarce (RLIMIT_AS), or a file system allows no file that large.
-            if error.errno not in (ENOMEM, EFBIG) or span < 2 * most:
+            if error.errno not in (ENOMEM, EFBIG):
                 raise
-            span //= 2
+            refused = error
             made.clear()
+    else:
+        raise refused
     cdef Heap heap = made[0]
     return settle(heap, segment)
 

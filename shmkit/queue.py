@@ -142,7 +142,8 @@ class Queue(_Face):
         mode: int = 0o600,
         lifetime: Lifetime | None = None,
     ) -> Self:
-        """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory).
+        """Make one under a name, with a heap of its own, of at most ``capacity`` bytes (None: half of the memory,
+        or an eighth of RLIMIT_AS where that is less).
 
         SegmentExists, NoSpace; ValueError: ``backing`` is "sysv", whose room is taken at once.  Whoever may write to it
         (``mode``) can have those run any code who get from it, as items may be pickles: so these are refused where

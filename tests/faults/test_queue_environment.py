@@ -81,6 +81,30 @@ assert all(queue.get() == 1 for queue in queues)
 
 
 @pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_few_addresses(method: str, face: str) -> None:
+    """As batch systems allow a job: whoever wants none of shmkit's addresses has those that the program needs."""
+    run(
+        face,
+        f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+context = mp.get_context({method!r})
+given, taken, (left, right) = context.Queue(), context.Queue(), context.Pipe()
+child = context.Process(target=pow, args=(2, 3))
+child.start()
+child.join()
+assert child.exitcode == 0
+with context.Pool(2) as pool:
+    # Several times what the heap may use, an eighth of that limit.
+    assert sum(map(len, pool.imap(bytes, [2**24] * 64))) == 2**30
+"""
+        + USED
+        + 'print("fine")',
+    )
+
+
+@pytest.mark.parametrize("face", FACES)
 def test_forks_beside_threads_that_use_queues(face: str) -> None:
     run(
         face,

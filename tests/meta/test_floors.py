@@ -75,7 +75,7 @@ FLOORS: dict[int, list[list[str]]] = {
     ],
     # Objects: bytes on one hand, memory on the other, and queues, which need both.
     4: [
-        ["_codes", "_heap_trouble", "_watch", "_wire"],
+        ["_codes", "_heap_size", "_heap_trouble", "_watch", "_wire"],
         ["_heap"],  # says what is wrong with it
         ["_pair_tie"],  # lies in a heap
         ["_pickling", "_shared"],  # know the codes; what a reference to a shared array says

@@ -8,10 +8,12 @@ import platform
 import random
 import resource
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import shmkit
+from shmkit import _heap_size
 from shmkit._heap import Heap, process_heap
 from support import Processes
 
@@ -220,3 +222,57 @@ def test_sixty_four_processes_at_one_time(process: Processes) -> None:
         assert child.exitcode == 0
     heap.collect()
     assert heap.statistics()["members"] == 1
+
+
+@pytest.fixture
+def address_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Has RLIMIT_AS be that many bytes, as far as Python is asked."""
+    real = resource.getrlimit
+
+    def limit(nbytes: int) -> None:
+        monkeypatch.setattr(
+            resource, "getrlimit", lambda what: (nbytes, -1) if what == resource.RLIMIT_AS else real(what)
+        )
+
+    yield limit
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("addresses", [resource.RLIM_INFINITY, 2**30, 2**32, 2**36])
+def test_sizes_that_are_tried(addresses: int, address_limit: Callable[[int], None]) -> None:
+    """More addresses than memory while there are enough; down to 64 MiB where nobody said how much it should be."""
+    address_limit(addresses)
+    most, spans, entries = zip(*_heap_size.sizes(None), strict=True)
+    assert most[0] == _heap_size.default_limit()
+    assert all(span >= limit for span, limit in zip(spans, most, strict=True))
+    assert list(most) == sorted(most, reverse=True)
+    assert list(spans) == sorted(spans, reverse=True)
+    assert 64 << 20 <= most[-1] == min(most) < 256 << 20
+    assert min(entries) >= 1 << 16
+    if addresses != resource.RLIM_INFINITY:
+        assert spans[0] <= addresses // 4
+        assert most[0] <= addresses // 8
+
+
+def test_a_size_that_was_asked_for_is_tried_with_fewer_addresses(address_limit: Callable[[int], None]) -> None:
+    """And never made less."""
+    for addresses in (resource.RLIM_INFINITY, 2**32):
+        address_limit(addresses)
+        tried = list(_heap_size.sizes("3 GiB"))
+        assert {most for most, _, _ in tried} == {3 << 30}
+        assert 3 << 30 <= tried[-1][1] < 6 << 30
+
+
+def test_too_few_addresses(process: Processes) -> None:
+    """The error says which limit it was."""
+    code = """
+import resource, shmkit
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+try:
+    shmkit.Queue.create("never", capacity="4 GiB")
+except OSError as error:
+    print(error)
+"""
+    said = process.python(code).communicate()[0]
+    assert "'never' of 4" in said
+    assert "ulimit -v" in said
