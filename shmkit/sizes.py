@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import re
-from fractions import Fraction
 from typing import SupportsIndex
 
 __all__ = ["MOST", "format_size", "parse_size", "whole_number"]
@@ -65,11 +64,13 @@ def _parse_text(text: str) -> int:
     if factor is None:
         known = ", ".join(["B", *_BINARY, *_DECIMAL])
         raise ValueError(f"a size's unit must be one of {known}: got {text!r}")
-    # A fraction, since "0.1 MB" must be exactly 100000 bytes.
-    nbytes = Fraction(match["number"].replace("_", "")) * factor
-    if nbytes.denominator != 1:
+    # In whole numbers, since "0.1 MB" must be exactly 100000 bytes.
+    whole, _, decimals = match["number"].replace("_", "").partition(".")
+    scale: int = 10 ** len(decimals)
+    nbytes, rest = divmod(int(whole + decimals) * factor, scale)
+    if rest:
         raise ValueError(f"a size must be a whole number of bytes: got {text!r}")
-    return -nbytes.numerator if match["sign"] == "-" else nbytes.numerator
+    return -nbytes if match["sign"] == "-" else nbytes
 
 
 def format_size(nbytes: int) -> str:

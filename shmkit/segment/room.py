@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 __all__ = ["LARGE", "free_bytes", "in_memory"]
 
@@ -61,47 +60,51 @@ def _group_available() -> int | None:
     """What the control groups of this process leave it; None where none bounds it."""
     limits = []
     for folder, limit_name, usage_name in _groups():
-        limit, usage = _number(folder / limit_name), _number(folder / usage_name)
+        limit, usage = _number(f"{folder}/{limit_name}"), _number(f"{folder}/{usage_name}")
         if limit is not None and usage is not None:
             limits.append(max(0, limit - usage + _reclaimable(folder)))
     return min(limits, default=None)
 
 
-def _groups() -> Iterator[tuple[Path, str, str]]:
+def _groups() -> Iterator[tuple[str, str, str]]:
     """The folders of the groups that bound this process, with the names of their limit and usage files."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        with open("/proc/self/cgroup") as file:
+            lines = file.read().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+            root, names = "/sys/fs/cgroup", ("memory.max", "memory.current")
         elif "memory" in controllers.split(","):
-            root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            root, names = "/sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
         else:
             continue
-        group = root / path.lstrip("/")
         # In a container the path may be the host's, of which only the root is seen here.
-        for folder in {root, group, *(parent for parent in group.parents if parent.is_relative_to(root))}:
-            yield folder, *names
+        yield root, *names
+        while path.strip("/"):
+            yield f"{root}/{path.strip('/')}", *names
+            path = os.path.dirname(path.rstrip("/"))
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     try:
-        text = path.read_text().strip()
+        with open(path) as file:
+            text = file.read().strip()
     except OSError:
         return None
     return int(text) if text.isdigit() else None
 
 
-def _reclaimable(folder: Path) -> int:
+def _reclaimable(folder: str) -> int:
     """Cached files that the group's usage counts and that the kernel drops before it kills."""
     try:
-        for line in (folder / "memory.stat").read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key in ("inactive_file", "total_inactive_file"):
-                return int(value)
+        with open(f"{folder}/memory.stat") as lines:
+            for line in lines:
+                key, _, value = line.partition(" ")
+                if key in ("inactive_file", "total_inactive_file"):
+                    return int(value)
     except (OSError, ValueError):
         pass
     return 0

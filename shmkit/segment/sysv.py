@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import time
+from _blake2 import blake2b  # hashlib's own; that one loads OpenSSL, and each child would wait for it
 from typing import Any, NamedTuple
 
 from shmkit import _header, _make
@@ -72,7 +72,7 @@ def key_of(name: object) -> int:
     if isinstance(name, str):
         if not name or "\0" in name or len(name) > 255:
             raise ValueError(f"the name of a SysV segment has 1 to 255 letters and no NUL: got {name!r}")
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4, person=b"shmkit").digest()
+        digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4, person=b"shmkit").digest()
         return (int.from_bytes(digest, "little") & 0x7FFFFFFF) or 1
     if isinstance(name, int) and not isinstance(name, bool):
         if not 0 < name <= 0x7FFFFFFF:
