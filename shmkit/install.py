@@ -26,6 +26,8 @@ class _State:
     lock = threading.RLock()
     chosen: frozenset[str] = frozenset()
     own_preparation: Callable[[str], dict[str, Any]] | None = None
+    own_preload: list[str] = []  # noqa: RUF012  (replaced, never changed)
+    preload: list[str] | None = None  # that, and ours
 
 
 def install(only: Iterable[str] | None = None) -> None:
@@ -69,6 +71,7 @@ def uninstall() -> None:
         if multiprocessing.spawn.get_preparation_data is _preparation_data:
             multiprocessing.spawn.get_preparation_data = _State.own_preparation  # type: ignore[assignment]
         _State.own_preparation = None
+        _set_preload([])
         sys.meta_path.remove(_watcher)
         for entry in REPLACED:
             if entry.theirs in sys.modules:
@@ -167,7 +170,28 @@ def _preparation_data(name: str) -> dict[str, Any]:
     data = _State.own_preparation(name)
     if _State.chosen:
         data["shmkit"] = _InChild(sorted(_State.chosen), data["sys_path"])
+        _set_preload(_loaded())
     return data
+
+
+def _loaded() -> list[str]:
+    """What children are likely to need, as this process has needed it."""
+    ours = [*dict.fromkeys(f"shmkit.multiprocessing.{entry.module}" for entry in REPLACED), "shmkit._pair"]
+    return [name for name in ours if name in sys.modules]
+
+
+def _set_preload(ours: list[str]) -> None:
+    """Has a fork server that is still to be started import this, once, and not each of its children.
+
+    Every child is prepared before the server is asked for it.  Behind what the program itself has there, whose list is
+    left alone.
+    """
+    if "multiprocessing.forkserver" in sys.modules:
+        server: Any = sys.modules["multiprocessing.forkserver"]._forkserver
+        if server._preload_modules is not _State.preload:
+            _State.own_preload = server._preload_modules
+        _State.preload = [*_State.own_preload, *ours]
+        server._preload_modules = _State.preload if ours else _State.own_preload
 
 
 class _InChild:
