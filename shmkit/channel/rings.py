@@ -7,7 +7,7 @@ own, with a frame in it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from shmkit._fields import RING_MIN
 from shmkit._ring import Ring
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import ARRAY, BYTES, HEADER, META_MOST, Frame, Incoming, parse, too_large
+from shmkit.channel.mates import Mate, mates
 from shmkit.channel.options import Rules, size
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
@@ -22,10 +23,14 @@ from shmkit.files.watching import Hint
 from shmkit.segment.posix import path_of
 from shmkit.waiting import Deadline, seconds_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["RingChannel", "connect_ring", "listen_ring", "pair_ring"]
 
 RING_OPTIONS: Rules = {"capacity": size(RING_MIN, 2**46, power=True)}
 CAPACITY = "64 MiB"
+T = TypeVar("T")
 _MESSAGE = np.dtype([("shmkit.message", "u1")])
 
 
@@ -41,6 +46,9 @@ class RingChannel(Channel):
         ring._pass_over(HEADER.size + META_MOST + self._limit)
         self._native: Any = None
         self._frame: Frame | None = None
+        # Of a ring without a name: whether somebody could still use the other end.
+        self._mate: Mate | None = None
+        self._presence: Any = None
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
@@ -68,18 +76,18 @@ class RingChannel(Channel):
         ring = self._ring
         if frame.kind == BYTES:
             if not wait:
-                if not ring.try_send(frame.buffers[0]):
+                if not ring.try_send(frame.buffers[0]) and not (self._deserted() and ring.try_send(frame.buffers[0])):
                     return False
             else:
                 self._put(frame.buffers[0], timeout)
         elif not wait:
-            if not self._try_fill(frame):
+            if not self._try_fill(frame) and not (self._deserted() and self._try_fill(frame)):
                 return False
         else:
             seconds_of(timeout)
             if not self._try_fill(frame):
                 self._send_waits += 1
-                self._fill(frame, timeout)
+                self._waited(lambda timeout: self._fill(frame, timeout), timeout)
         self._count(frame.nbytes)
         return True
 
@@ -87,14 +95,25 @@ class RingChannel(Channel):
         seconds_of(timeout)
         if not self._ring.try_send(record):
             self._send_waits += 1
-            self._ring.send(record, timeout)
+            self._waited(lambda timeout: self._ring.send(record, timeout), timeout)
+
+    def _waited(self, call: Callable[[float | None], T], timeout: float | None) -> T:
+        mate = self._mate
+        return call(timeout) if mate is None or not mate.watched else mate.wait(call, timeout)
+
+    def _deserted(self) -> bool:
+        """Whether nobody can use the other end any more, and nobody has: the ring says so from now on."""
+        return self._mate is not None and self._mate.check()
 
     def _take(self, timeout: float | None, wait: bool = True) -> Any:
         """The next record; None: there is none, and nobody waits.  What is too large to be a message is passed over."""
-        record = self._ring.try_recv()
+        ring = self._ring
+        record = ring.try_recv()
         if record is None and wait:
             self._recv_waits += 1
-            record = self._ring.recv(timeout)
+            record = self._waited(ring.recv, timeout)
+        elif record is None and self._deserted():
+            record = ring.try_recv()
         if type(record) is int:
             raise too_large(record, self._limit, self._where)
         return record
@@ -208,14 +227,22 @@ class RingChannel(Channel):
 
     def _close(self, linger: float) -> None:
         self._ring.close()
+        if self._mate is not None:
+            self._mate.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
-        return _ring_again, (self._ring, self._url, options)
+        mate = None if self._mate is None else self._mate.handed_on()
+        return _ring_again, (self._ring, self._url, options, mate)
+
+    def _with_mate(self, fd: int) -> Self:
+        self._mate = self._presence = Mate(fd, self._ring, "producer" if self._receives else "consumer")
+        return self
 
 
-def _ring_again(ring: Ring, url: str, options: dict[str, Any]) -> RingChannel:
-    return RingChannel(ring, url, **options)
+def _ring_again(ring: Ring, url: str, options: dict[str, Any], mate: Any) -> RingChannel:
+    made = RingChannel(ring, url, **options)
+    return made if mate is None else made._with_mate(mate.detach())
 
 
 def _name(address: Address) -> str:
@@ -265,7 +292,8 @@ def pair_ring(address: Address, options: dict[str, Any], common: dict[str, Any])
 
     ring = Ring.create(capacity=options.get("capacity", CAPACITY))
     other = pickle.loads(pickle.dumps(ring))  # a handle of its own for each end
+    here, there = mates()
     return (
-        RingChannel(ring, address.url, sends=False, receives=True, **common),
-        RingChannel(other, address.url, sends=True, receives=False, **common),
+        RingChannel(ring, address.url, sends=False, receives=True, **common)._with_mate(here),
+        RingChannel(other, address.url, sends=True, receives=False, **common)._with_mate(there),
     )

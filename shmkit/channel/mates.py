@@ -1,0 +1,107 @@
+"""The other end of a ring without a name, as long as nobody has used it: whether anybody still can.
+
+An end becomes the ring's producer or consumer when it is first used, so that one process can make both ends, hand one
+on, and close its own.  Until then the ring cannot say who has it.  A pair of sockets can: one goes with each end and
+with its copies in other processes, and when the last of those has been closed, or its process has ended, the other
+hangs up.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from multiprocessing import context, reduction
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from shmkit._owned import Owner
+from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
+from shmkit.errors import RoleTaken
+from shmkit.waiting import Deadline
+
+if TYPE_CHECKING:
+    from shmkit._ring import Ring
+
+__all__ = ["Mate", "mates"]
+
+T = TypeVar("T")
+
+
+class Mate(Owner):
+    """Who has the other end, as `Presence` would tell it."""
+
+    __slots__ = ("_ring", "_role", "watched")
+
+    def __init__(self, fd: int, ring: Ring, role: Literal["producer", "consumer"]) -> None:
+        self._fd = fd
+        self._ring = ring
+        self._role: Literal["producer", "consumer"] = role
+        # Until the other end has been used: from then on the ring knows.
+        self.watched = True
+
+    def check(self) -> bool:
+        """Whether nobody can use the other end any more, and nobody has: the ring says then that it was closed."""
+        if not self.watched:
+            return False
+        # Looked at first: whoever has used the other end, and gone, is seen in the ring after that.
+        said = self._said()
+        if self._used() or said:
+            self.watched = False
+        elif said is not None:
+            self.watched = False
+            self._close_for_them()
+            return True
+        return False
+
+    def _said(self) -> bytes | None:
+        """None: nothing.  Something: it was pickled for anybody.  No bytes: nobody has it any more."""
+        end = socket.socket(fileno=self.fileno())
+        try:
+            return end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            return b""
+        finally:
+            end.detach()
+
+    def handed_on(self) -> Any:
+        """The descriptor in a pickle for a child that is being started; None in any other."""
+        if context.get_spawning_popen() is not None:
+            return reduction.DupFd(self.fileno())
+        if self.watched:
+            os.write(self.fileno(), b"?")
+        return None
+
+    def _used(self) -> bool:
+        found = self._ring.statistics()
+        return (found.producer_pid if self._role == "producer" else found.consumer_pid) is not None
+
+    def _close_for_them(self) -> None:
+        end = pickle.loads(pickle.dumps(self._ring))
+        try:
+            end._take_role(self._role)
+        except RoleTaken:
+            pass  # another handle of this end does the same
+        finally:
+            end.close()
+
+    def wait(self, call: Callable[[float | None], T], timeout: float | None) -> T:
+        """What ``call`` gives, which waits at the ring, and looks from time to time; TimeoutError, as it has it."""
+        deadline = Deadline(timeout)
+        pause = FIRST_LOOK
+        while self.watched and not self.check():
+            try:
+                return call(min(pause, deadline.left()))
+            except TimeoutError:
+                if deadline.passed:
+                    raise
+            pause = min(pause * 2, LAST_LOOK)
+        return call(deadline.left_or_none())
+
+
+def mates() -> tuple[int, int]:
+    """A descriptor for each of two ends."""
+    here, there = socket.socketpair()
+    return here.detach(), there.detach()
