@@ -56,7 +56,7 @@ class Owner:
         return self._fd < 0
 
     def close(self) -> None:
-        """Let go of it; again changes nothing."""
+        """Let go of it; again changes nothing.  A thread or task that waits through it gets Closed, within a second."""
         fd = exchanged(self, "_fd", -1)
         if fd >= 0:
             os.close(fd)

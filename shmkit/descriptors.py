@@ -32,7 +32,7 @@ from shmkit.errors import Refused
 from shmkit.segment.trouble import check_room, explain
 from shmkit.signals import ProcessHandle
 from shmkit.sizes import parse_size
-from shmkit.waiting import Deadline, readable, readable_async, writable
+from shmkit.waiting import Deadline, still_readable, still_readable_async, still_writable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -107,7 +107,7 @@ class EventCounter(_Descriptor):
         """Add to it.  Waits where the sum would be more than 2**64 - 2: TimeoutError."""
         deadline = Deadline(timeout)
         while not self.try_add(value):
-            if not writable(self.fileno(), deadline):
+            if not still_writable(self, deadline):
                 raise TimeoutError(f"no room for {value} in an event counter within {timeout} s")
             if deadline.passed:
                 raise TimeoutError(f"no room for {value} in an event counter within {timeout} s")
@@ -129,7 +129,7 @@ class EventCounter(_Descriptor):
             value = self.try_wait()
             if value:
                 return value
-            if not readable(self.fileno(), deadline):
+            if not still_readable(self, deadline):
                 raise TimeoutError(f"nothing was added to an event counter within {timeout} s")
 
     def try_wait(self) -> int:
@@ -146,7 +146,7 @@ class EventCounter(_Descriptor):
             value = self.try_wait()
             if value:
                 return value
-            if not await readable_async(self.fileno(), deadline):
+            if not await still_readable_async(self, deadline):
                 raise TimeoutError(f"nothing was added to an event counter within {timeout} s")
 
 

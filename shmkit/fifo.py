@@ -19,7 +19,7 @@ from shmkit._modes import permissions
 from shmkit.errors import NoPeer, Refused, SegmentExists, SegmentNotFound
 from shmkit.files.watching import Hint
 from shmkit.pipe import PIPE_BUF, Reader, Writer
-from shmkit.waiting import Deadline, readable
+from shmkit.waiting import Deadline, readable, still_readable
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
@@ -120,7 +120,7 @@ class _FifoReader(Reader):
         return super().read_into(buffer, timeout)  # type: ignore[arg-type]
 
     def try_read(self, size: int = 65536) -> bytes | None:
-        if not self._met and not readable(self.fileno(), Deadline(0)):
+        if not self._met and not still_readable(self, Deadline(0)):
             return None
         self._met = True
         return super().try_read(size)
@@ -128,7 +128,7 @@ class _FifoReader(Reader):
     def _meet(self, timeout: float | None) -> None:
         # The kernel reports neither data nor an end before the first writer has come.
         if not self._met:
-            if not readable(self.fileno(), Deadline(timeout)):
+            if not still_readable(self, Deadline(timeout)):
                 raise TimeoutError(f"nothing came through {self._where} within {timeout} s")
             self._met = True
 

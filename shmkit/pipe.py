@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from shmkit._owned import Owner
 from shmkit.errors import Broken, EndOfStream
 from shmkit.sizes import format_size, parse_size, whole_number
-from shmkit.waiting import Deadline, readable, writable
+from shmkit.waiting import Deadline, readable, still_readable, still_writable, writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,9 +158,9 @@ class Reader(_End):
 
     def _read_later(self, size: int, timeout: float | None) -> bytes:
         deadline = Deadline(timeout)
-        while readable(self.fileno(), deadline):
+        while still_readable(self, deadline):
             with contextlib.suppress(BlockingIOError):  # another reader was faster
-                return os.read(self._fd, size)
+                return os.read(self.fileno(), size)
         raise TimeoutError(f"nothing came through {self._where} within {timeout} s")
 
     def try_read(self, size: int = 65536) -> bytes | None:
@@ -188,7 +188,7 @@ class Reader(_End):
                     count = os.readv(self.fileno(), [flat])
                 except BlockingIOError:
                     deadline = deadline or Deadline(timeout)
-                    if not readable(self.fileno(), deadline):
+                    if not still_readable(self, deadline):
                         raise TimeoutError(f"nothing came through {self._where} within {timeout} s") from None
                     continue
                 if not count and flat.nbytes:
@@ -244,14 +244,14 @@ class Writer(_End):
 
     def _write_rest(self, flat: memoryview, count: int, deadline: Deadline) -> int:
         while count < flat.nbytes:
-            if not writable(self.fileno(), deadline):
+            if not still_writable(self, deadline):
                 error = TimeoutError(
                     f"no room in {self._where} within {deadline.timeout} s: {count} of {flat.nbytes} bytes are written"
                 )
                 error.written = count  # type: ignore[attr-defined]
                 raise error
             try:
-                count += write_quietly(self._fd, flat[count:])
+                count += write_quietly(self.fileno(), flat[count:])
             except BlockingIOError:
                 pass
             except BrokenPipeError:

@@ -30,7 +30,7 @@ from shmkit._catcher import Catcher
 from shmkit._owned import Owner
 from shmkit.errors import Closed
 from shmkit.sizes import whole_number
-from shmkit.waiting import Deadline, readable, readable_async
+from shmkit.waiting import Deadline, still_readable, still_readable_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -144,16 +144,16 @@ class ProcessHandle(Owner):
     @property
     def alive(self) -> bool:
         """Whether it runs (a zombie does not)."""
-        return not readable(self.fileno(), Deadline(0))
+        return not still_readable(self, Deadline(0))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it has ended.  TimeoutError."""
-        if not readable(self.fileno(), Deadline(timeout)):
+        if not still_readable(self, Deadline(timeout)):
             raise TimeoutError(f"process {self.pid} did not end within {timeout} s")
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """``wait`` for coroutines: the event loop goes on meanwhile."""
-        if not await readable_async(self.fileno(), Deadline(timeout)):
+        if not await still_readable_async(self, Deadline(timeout)):
             raise TimeoutError(f"process {self.pid} did not end within {timeout} s")
 
     def reap(self, timeout: float | None = None) -> int:
@@ -287,7 +287,7 @@ class collecting:  # noqa: N801 (read as a statement)
                 return came
             if deadline.passed:
                 raise TimeoutError(f"no signal came within {timeout} s")
-            readable(self.fileno(), deadline)
+            still_readable(self, deadline)
 
     async def wait_async(self, timeout: float | None = None) -> Signal:
         """``wait`` for coroutines: the event loop goes on meanwhile.  One at a time."""
@@ -298,7 +298,7 @@ class collecting:  # noqa: N801 (read as a statement)
                 return came
             if deadline.passed:
                 raise TimeoutError(f"no signal came within {timeout} s")
-            await readable_async(self.fileno(), deadline)
+            await still_readable_async(self, deadline)
 
     def __iter__(self) -> Self:
         return self

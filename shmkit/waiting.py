@@ -9,11 +9,25 @@ from __future__ import annotations
 import math
 import select
 import time
+from collections.abc import Iterator
+from typing import Protocol
 
-__all__ = ["Deadline", "readable", "readable_async", "seconds_of", "wait_for", "writable"]
+__all__ = [
+    "Deadline",
+    "readable",
+    "readable_async",
+    "seconds_of",
+    "still_readable",
+    "still_readable_async",
+    "still_writable",
+    "wait_for",
+    "writable",
+]
 
 # poll counts in milliseconds of 31 bits.
 _LONGEST_MS = 2**30
+# Slices of a wait through what another thread may close, in seconds.
+_SLICE_FIRST, _SLICE_MOST = 0.05, 1.0
 
 
 def seconds_of(timeout: float | None, name: str = "timeout") -> float | None:
@@ -100,3 +114,44 @@ async def readable_async(fd: int, deadline: Deadline) -> bool:
     finally:
         loop.remove_reader(fd)
     return True
+
+
+class _Closable(Protocol):
+    """What has a descriptor until it is closed, and raises Closed then."""
+
+    def fileno(self) -> int: ...
+
+
+def _slices(deadline: Deadline) -> Iterator[Deadline]:
+    piece, left = _SLICE_FIRST, deadline.left()
+    while left > piece:
+        yield Deadline(piece)
+        piece, left = min(2 * piece, _SLICE_MOST), deadline.left()
+    yield Deadline(left)
+
+
+def _still(thing: _Closable, events: int, deadline: Deadline) -> bool:
+    found = any(wait_for(thing.fileno(), events, piece) for piece in _slices(deadline))
+    thing.fileno()
+    return found
+
+
+def still_readable(thing: _Closable, deadline: Deadline) -> bool:
+    """``readable``, through what another thread may close meanwhile: raises what its ``fileno`` does then."""
+    return _still(thing, select.POLLIN, deadline)
+
+
+def still_writable(thing: _Closable, deadline: Deadline) -> bool:
+    """``writable``, likewise."""
+    return _still(thing, select.POLLOUT, deadline)
+
+
+async def still_readable_async(thing: _Closable, deadline: Deadline) -> bool:
+    """``still_readable`` for coroutines."""
+    found = False
+    for piece in _slices(deadline):
+        found = await readable_async(thing.fileno(), piece)
+        if found:
+            break
+    thing.fileno()
+    return found

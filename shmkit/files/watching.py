@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shmkit._owned import Owner
 from shmkit.errors import Closed, NoSpace
-from shmkit.waiting import Deadline, readable, readable_async
+from shmkit.waiting import Deadline, readable, still_readable, still_readable_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -192,7 +192,7 @@ class Watcher(Owner):
             change = self.try_wait()
             if change is not None:
                 return change
-            if not readable(self.fileno(), deadline):
+            if not still_readable(self, deadline):
                 raise TimeoutError(f"nothing happened to {', '.join(self.paths) or 'nothing'} within {timeout} s")
 
     async def wait_async(self, timeout: float | None = None) -> Change:
@@ -202,7 +202,7 @@ class Watcher(Owner):
             change = self.try_wait()
             if change is not None:
                 return change
-            if not await readable_async(self.fileno(), deadline):
+            if not await still_readable_async(self, deadline):
                 raise TimeoutError(f"nothing happened to {', '.join(self.paths)} within {timeout} s")
 
     def __iter__(self) -> Self:

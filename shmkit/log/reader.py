@@ -307,7 +307,11 @@ class LogReader:
                 return True
             if deadline.passed:
                 return False
-            self._hint.pause(deadline, also)
+            try:
+                self._hint.pause(deadline, also)
+            except Closed:
+                self.fileno()  # says of what, where another thread has closed it
+                raise
             if also >= 0 and readable(also, Deadline(0)):
                 return True
 

@@ -25,7 +25,7 @@ from shmkit.errors import (
 from shmkit.mqueue import limits
 from shmkit.mqueue.message import PosixQueueStatistics, flat
 from shmkit.sizes import parse_size
-from shmkit.waiting import Deadline, wait_for
+from shmkit.waiting import Deadline, still_readable, still_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,6 @@ MOST_PRIORITY = os.sysconf("SC_MQ_PRIO_MAX") - 1
 # posix_ipc receives into a buffer of the largest message, which stays with the bytes.  A message that leaves more than
 # half of it empty, and more than this, is copied out of it.
 SPARE = 1024
-# A wait is cut into slices of this length, in seconds, after which it looks whether its queue has been closed.
-SLICE_FIRST, SLICE_MOST = 0.05, 1.0
 
 
 def _path_of(name: object) -> str:
@@ -289,14 +287,7 @@ class PosixMessageQueue:
 
     def _wait(self, events: int, deadline: Deadline) -> bool:
         """Whether it can be received from, or sent to, before the time is up."""
-        piece = SLICE_FIRST
-        while True:
-            left = deadline.left()
-            if wait_for(self.fileno(), events, Deadline(min(left, piece))):
-                return True
-            if left <= piece:
-                return False
-            piece = min(2 * piece, SLICE_MOST)
+        return (still_readable if events == select.POLLIN else still_writable)(self, deadline)
 
     def _explained(self, error: Exception, message: Any = b"", priority: Any = 0) -> Exception:
         if self._fd < 0:
