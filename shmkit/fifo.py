@@ -38,17 +38,20 @@ def create(path: Path, mode: int = 0o600, exist_ok: bool = False) -> None:
     """
     permissions(mode)
     # Made under another name and linked when it has its mode: the name never shows one that others could open.
-    making = f"{os.fspath(path)}.{os.getpid()}.{os.urandom(4).hex()}"
-    os.mkfifo(making, mode & 0o600)
+    making = os.path.join(os.path.dirname(path), f".{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        os.chmod(making, mode)
-        os.link(making, path)
+        os.mkfifo(making, mode & 0o600)
+        try:
+            os.chmod(making, mode)
+            os.link(making, path)
+        finally:
+            os.unlink(making)
     except FileExistsError:
         if not (exist_ok and is_fifo(path)):
             what = "FIFO" if is_fifo(path) else "file that is no FIFO"
             raise SegmentExists(f"there is a {what} at {os.fspath(path)!r} already") from None
-    finally:
-        os.unlink(making)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def is_fifo(path: Path) -> bool:

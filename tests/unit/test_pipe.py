@@ -247,6 +247,18 @@ def test_a_fifo_has_exactly_its_mode(tmp_path: Path) -> None:
         fifo.unlink(other)
 
 
+def test_a_fifo_may_have_any_name_that_a_file_may_have(tmp_path: Path) -> None:
+    """Up to 255 bytes; what cannot be made is named."""
+    longest = tmp_path / ("f" * 255)
+    fifo.create(longest)
+    assert [file.name for file in tmp_path.iterdir()] == [longest.name]
+    for path in (tmp_path / ("f" * 256), tmp_path / "none" / "fifo"):
+        with pytest.raises(OSError, match=path.name) as told:
+            fifo.create(path)
+        assert told.value.filename == str(path)
+    assert [file.name for file in tmp_path.iterdir()] == [longest.name]
+
+
 def test_opening_a_fifo_never_waits_for_ever(tmp_path: Path) -> None:
     """Neither end blocks for want of the other."""
     path = tmp_path / "fifo"
