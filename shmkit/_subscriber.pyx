@@ -159,7 +159,9 @@ cdef class Subscriber(TopicEnd):
             if status == TIMED_OUT:
                 if self.watch is not None and self.is_published():
                     continue
-                raise TimeoutError(f"{self._label()}: no value within {timeout} s")
+                # Coroutines look with 0 when their time is up, however long that was.
+                within = f"within {timeout} s" if timeout else "is there"
+                raise TimeoutError(f"{self._label()}: no value {within}")
             if status != OK:
                 PyErr_CheckSignals()
                 self.usable()

@@ -125,7 +125,7 @@ def test_time_out_and_cancellation() -> None:
         publisher = shmkit.Publisher(slots=4, slot_size=1000)
         subscriber = publisher.subscriber()
         for timeout in (0, -1, 0.01):
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError, match="no value is there"):  # however long it was
                 await subscriber.recv_async(timeout)
         task = asyncio.create_task(subscriber.recv_async())
         await asyncio.sleep(0)
