@@ -36,7 +36,10 @@ def replacing(
     # Names are counted in bytes, up to 255, of which what is added takes 20 at most.
     short = os.fsencode(name)[:200].decode(errors="ignore")
     making = os.path.join(folder, f".{short}.{os.getpid()}.{os.urandom(4).hex()}")
-    fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
     try:
         with open(fd, mode, **options) as file:
             yield file

@@ -262,6 +262,14 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """It, and not the one beside it that would have taken its place."""
+    path = tmp_path / "none" / "file"
+    with pytest.raises(FileNotFoundError) as told, replacing(path):
+        pass
+    assert told.value.filename == str(path)
+
+
 def test_only_files_are_replaced(tmp_path: Path) -> None:
     """A FIFO, a socket, a device or a folder is named, also behind a link, and stays as it is."""
     os.mkfifo(tmp_path / "fifo")
