@@ -8,8 +8,10 @@ hangs up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import select
 import socket
 from collections.abc import Callable
 from multiprocessing import context, reduction
@@ -31,7 +33,7 @@ T = TypeVar("T")
 class Mate(Owner):
     """Who has the other end, as `Presence` would tell it."""
 
-    __slots__ = ("_ring", "_role", "watched")
+    __slots__ = ("_both", "_pid", "_ring", "_role", "watched")
 
     def __init__(self, fd: int, ring: Ring, role: Literal["producer", "consumer"]) -> None:
         self._fd = fd
@@ -39,6 +41,28 @@ class Mate(Owner):
         self._role: Literal["producer", "consumer"] = role
         # Until the other end has been used: from then on the ring knows.
         self.watched = True
+        self._both: select.epoll | None = None
+        self._pid = 0
+
+    def beside(self, fd: int) -> int:
+        """A descriptor that is readable when ``fd`` is, and when nobody can use the other end; ``fd``, if that has been
+        used before anybody asked: from one who asks again it is never another one.
+        """
+        both = self._both
+        if both is None or self._pid != os.getpid():
+            if both is None and (not self.watched or self._used()):
+                return fd
+            both = select.epoll()
+            both.register(fd, select.EPOLLIN)
+            both.register(self.fileno(), 0)  # a hang-up is always told
+            self._both, self._pid = both, os.getpid()
+        return both.fileno()
+
+    def close(self) -> None:
+        """Let go of it."""
+        super().close()
+        if self._both is not None:
+            self._both.close()
 
     def check(self) -> bool:
         """Whether nobody can use the other end any more, and nobody has: the ring says then that it was closed."""
@@ -47,12 +71,19 @@ class Mate(Owner):
         # Looked at first: whoever has used the other end, and gone, is seen in the ring after that.
         said = self._said()
         if self._used() or said:
-            self.watched = False
+            self._look_away()
         elif said is not None:
-            self.watched = False
+            self._look_away()
             self._close_for_them()
             return True
         return False
+
+    def _look_away(self) -> None:
+        self.watched = False
+        if self._both is not None and self._pid == os.getpid():
+            # A hang-up that says nothing any more would be told for ever.  Another thread may do the same, or close it.
+            with contextlib.suppress(OSError, ValueError):
+                self._both.unregister(self.fileno())
 
     def _said(self) -> bytes | None:
         """None: nothing.  Something: it was pickled for anybody.  No bytes: nobody has it any more."""

@@ -206,7 +206,8 @@ class RingChannel(Channel):
         self._wait(-1, 0, deadline)
 
     def _in_fd(self) -> int:
-        return self._ring.fileno()
+        fd = self._ring.fileno()
+        return fd if self._mate is None else self._mate.beside(fd)
 
     def _out_fd(self) -> int:
         return self._ring._room_fileno()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import select
 import signal
 import subprocess
 from multiprocessing.context import BaseContext
@@ -93,6 +94,29 @@ def test_every_way_to_receive_tells_the_end(kind: Kind) -> None:
 
 
 @every_pair
+def test_a_descriptor_tells_the_end(kind: Kind) -> None:
+    """That of the end that receives, and stays the same one."""
+    receiver, sender = channel.pair(kind.url)
+    with receiver:
+        before = receiver.fileno()
+        assert not select.select([receiver], [], [], 0)[0]
+        sender.close()
+        assert select.select([receiver], [], [], WATCHDOG)[0]
+        with pytest.raises(shmkit.EndOfStream):
+            receiver.recv()
+        assert receiver.fileno() == before
+    receiver, sender = channel.pair(kind.url)
+    with receiver, sender:
+        before = receiver.fileno()
+        for number in range(3):
+            sender.send(number)
+            assert select.select([receiver], [], [], WATCHDOG)[0]
+            assert receiver.recv(WATCHDOG) == number
+            assert not select.select([receiver], [], [], 0)[0]
+        assert receiver.fileno() == before
+
+
+@every_pair
 def test_every_way_to_send_tells_that_nobody_receives(kind: Kind) -> None:
     """Once there is no room any more, at the latest."""
 
@@ -132,3 +156,22 @@ def test_an_end_that_was_pickled_for_anybody_is_waited_for(given: str, process: 
     assert program.returncode == 0
     assert (receiver.recv(WATCHDOG), said) == ("from afar", "None") if given == "sender" else said == "from here"
     kept.close()
+
+
+def test_a_descriptor_is_quiet_while_an_end_is_with_somebody_unknown() -> None:
+    """What hangs up then says nothing of the end, and wakes nobody for ever."""
+    receiver, sender = channel.pair("ring:")
+    with receiver:
+        receiver.fileno()
+        data = pickle.dumps(sender)
+        sender.close()
+        assert receiver.try_recv() is None
+        assert not select.select([receiver], [], [], 0)[0]
+        with pickle.loads(data) as again:
+            again.send(1)
+            assert select.select([receiver], [], [], WATCHDOG)[0]
+            assert receiver.recv(WATCHDOG) == 1
+            assert not select.select([receiver], [], [], 0)[0]
+        assert select.select([receiver], [], [], WATCHDOG)[0]
+        with pytest.raises(shmkit.EndOfStream):
+            receiver.recv(WATCHDOG)
