@@ -83,7 +83,7 @@ class SysVMessageQueue:
 
         SegmentExists; NoSpace and SegmentPermission name the limit (msgmni, msgmnb), its value, and how to raise it.
         """
-        key = key_of(name)
+        key = key_of(name, "message queue")
         permissions(mode)
         nbytes = None if capacity is None else parse_size(capacity)
         try:
@@ -116,7 +116,7 @@ class SysVMessageQueue:
         SegmentPermission if it belongs to another user or was made by one, unless that is ``owner``; or if its mode
         does not allow to use it.
         """
-        key = key_of(name)
+        key = key_of(name, "message queue")
         try:
             found = sysv_ipc.MessageQueue(key, 0, 0, _largest())
             users = {found.uid, found.cuid}
@@ -486,7 +486,7 @@ def unlink_sysv(name: str | int, missing_ok: bool = False) -> None:
     """Removes the SysV message queue of that name or key; whoever waits gets SegmentNotFound."""
     try:
         try:
-            msqid = sysv_ipc.MessageQueue(key_of(name), 0, 0).id
+            msqid = sysv_ipc.MessageQueue(key_of(name, "message queue"), 0, 0).id
         except sysv_ipc.ExistentialError:
             raise SegmentNotFound(f"there is no message queue {name!r} (SysV key {key_of(name):#x})") from None
         except sysv_ipc.PermissionsError:

@@ -67,18 +67,18 @@ def entries() -> list[Entry]:
     ]
 
 
-def key_of(name: object) -> int:
-    """The key that ``name`` means: itself, if it is a number, or a hash of it."""
+def key_of(name: object, what: str = "segment") -> int:
+    """The key that ``name`` means: itself, if it is a number, or a hash of it.  ``what`` errors say that it names."""
     if isinstance(name, str):
         if not name or "\0" in name or len(name) > 255:
-            raise ValueError(f"the name of a SysV segment has 1 to 255 letters and no NUL: got {name!r}")
+            raise ValueError(f"the name of a SysV {what} has 1 to 255 letters and no NUL: got {name!r}")
         digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4, person=b"shmkit").digest()
         return (int.from_bytes(digest, "little") & 0x7FFFFFFF) or 1
     if isinstance(name, int) and not isinstance(name, bool):
         if not 0 < name <= 0x7FFFFFFF:
-            raise ValueError(f"the key of a SysV segment is a number from 1 to 2**31 - 1: got {name}")
+            raise ValueError(f"the key of a SysV {what} is a number from 1 to 2**31 - 1: got {name}")
         return name
-    raise TypeError(f"the name of a SysV segment is text, or a number (its key): got {name!r}")
+    raise TypeError(f"the name of a SysV {what} is text, or a number (its key): got {name!r}")
 
 
 def _companion_path(identity: int) -> str:

@@ -85,7 +85,7 @@ class SysVSemaphore(KernelSemaphore):
     @classmethod
     def create(cls, name: str | int, value: SupportsIndex = 1, *, mode: int = 0o600, undo: bool = False) -> Self:
         """Make one under a name or key, with ``value`` permits.  SegmentExists, NoSpace."""
-        key, number = key_of(name), permits_of(value, SYSV_MOST)
+        key, number = key_of(name, "semaphore"), permits_of(value, SYSV_MOST)
         try:
             found = sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, permissions(mode), 0)
         except sysv_ipc.ExistentialError:
@@ -110,7 +110,7 @@ class SysVSemaphore(KernelSemaphore):
 
         SegmentNotFound, SegmentPermission; NotReady if its maker has not given it a value (and has died, perhaps).
         """
-        key = key_of(name)
+        key = key_of(name, "semaphore")
         try:
             found = sysv_ipc.Semaphore(key)
             _wait_for_value(found, name)
@@ -236,7 +236,7 @@ def unlink_sysv(name: str | int, missing_ok: bool = False) -> None:
     """Removes the SysV semaphore of that name or key; whoever waits gets SegmentNotFound."""
     try:
         try:
-            semid = sysv_ipc.Semaphore(key_of(name)).id
+            semid = sysv_ipc.Semaphore(key_of(name, "semaphore")).id
         except sysv_ipc.ExistentialError:
             raise SegmentNotFound(f"there is no semaphore {name!r} (SysV key {key_of(name):#x})") from None
         except sysv_ipc.PermissionsError:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sysv_ipc
@@ -266,3 +267,11 @@ def test_making_many_keys(make_name: Callable[[], str]) -> None:
     assert [queue.recv() for queue in queues] == [b"0", b"1", b"2", b"3", b"4"]
     for queue in queues:
         queue.unlink()
+
+
+@pytest.mark.parametrize("key", [0, -1, 2**31, "", "x" * 256, None])
+def test_what_is_no_name_is_refused_as_a_message_queues(key: Any) -> None:
+    """And not as that of a segment, whose keys are made by the same rule."""
+    for call in (SysVMessageQueue.create, SysVMessageQueue.attach, unlink_sysv):
+        with pytest.raises((TypeError, ValueError), match="of a SysV message queue"):
+            call(key)
