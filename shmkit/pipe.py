@@ -205,9 +205,13 @@ class Reader(_End):
             with memoryview(buffer) as view:
                 while done < size:
                     done += self.read_into(view[done:], deadline.left_or_none())
-        except (EndOfStream, TimeoutError) as error:
-            error.partial = bytes(buffer[:done])  # type: ignore[union-attr]
+        except EndOfStream as error:
+            error.partial = bytes(buffer[:done])  # type: ignore[attr-defined]
             raise
+        except TimeoutError:
+            late = TimeoutError(f"{done} of {size} bytes came through {self._where} within {timeout} s")
+            late.partial = bytes(buffer[:done])  # type: ignore[attr-defined]
+            raise late from None
         return buffer
 
 
