@@ -88,6 +88,8 @@ class FileLock:
             words = ctypes.create_string_buffer(_FLOCK.pack(kind, os.SEEK_SET, *self._range, 0), _FLOCK.size)
             result = _libc.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, words)
         if result == 0:
+            if self._fd != fd:
+                raise Closed(f"lock {self._path!r} was closed by another thread, and what it waited for is given back")
             return True
         number = ctypes.get_errno()
         if number in (errno.EAGAIN, errno.EACCES, errno.EINTR):
@@ -95,7 +97,10 @@ class FileLock:
         raise OSError(number, f"{os.strerror(number)}: lock {self._path!r}")
 
     def acquire(self, timeout: float | None = None, *, shared: bool = False) -> None:
-        """Wait for the lock, and have it.  TimeoutError; RuntimeError: this FileLock has it already."""
+        """Wait for the lock, and have it.
+
+        TimeoutError; RuntimeError: this FileLock has it already; Closed: another thread closed it meanwhile.
+        """
         deadline = Deadline(timeout)
         self._check_free()
         kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK

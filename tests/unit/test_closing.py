@@ -15,7 +15,7 @@ import pytest
 import shmkit
 from shmkit import fifo
 from shmkit.descriptors import EventCounter, ProcessHandle
-from shmkit.files import Watcher
+from shmkit.files import FileLock, Watcher
 from shmkit.log import LogReader, LogWriter
 from shmkit.mqueue import PosixMessageQueue
 from shmkit.pipe import pipe
@@ -100,14 +100,8 @@ def log(folder: Path, name: str) -> Waiting:
     return Waiting(made.read, made.close, other)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [counter, full_counter, reader, reader_into, writer, reader_of_fifo, process, watcher, signals, queue, log],
-    ids=lambda make: make.__name__,
-)
-def test_a_thread_that_waits_is_told(make: Callable[[Path, str], Waiting], tmp_path: Path, name: str) -> None:
-    """By Closed, and does not wait for what nobody can send any more."""
-    waiting = make(tmp_path, name)
+def closed_meanwhile(waiting: Waiting, then: Callable[[], Any] = lambda: None) -> list[BaseException]:
+    """What came of its wait in a thread, which is closed, and what is done then."""
     threads: list[int] = []
     came: list[BaseException] = []
 
@@ -122,7 +116,21 @@ def test_a_thread_that_waits_is_told(make: Callable[[Path, str], Waiting], tmp_p
     thread.start()
     wait_until(lambda: bool(threads) and asleep(threads[0]))
     waiting.close()
+    then()
     thread.join(WATCHDOG)
+    assert not thread.is_alive()
+    return came
+
+
+@pytest.mark.parametrize(
+    "make",
+    [counter, full_counter, reader, reader_into, writer, reader_of_fifo, process, watcher, signals, queue, log],
+    ids=lambda make: make.__name__,
+)
+def test_a_thread_that_waits_is_told(make: Callable[[Path, str], Waiting], tmp_path: Path, name: str) -> None:
+    """By Closed, and does not wait for what nobody can send any more."""
+    waiting = make(tmp_path, name)
+    came = closed_meanwhile(waiting)
     assert [type(error) for error in came] == [shmkit.Closed]
     assert ("log" in str(came[0])) == (make is log)
     if waiting.keep is not None:
@@ -146,3 +154,17 @@ def test_a_task_that_waits_is_told(make: Callable[[], Any]) -> None:
             await asyncio.wait_for(task, WATCHDOG)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["fcntl", "flock"])
+def test_a_thread_that_waits_for_a_file_lock_does_not_have_it(how: str, tmp_path: Path) -> None:
+    """Once it has come, as what it was to be held by is closed: somebody else may have it then."""
+    holder, lock, other = (FileLock(tmp_path / "lock", how=how) for _ in range(3))
+    holder.acquire()
+    came = closed_meanwhile(Waiting(lock.acquire, lock.close), holder.release)
+    assert [type(error) for error in came] == [shmkit.Closed]
+    assert not lock.held
+    for one in (other, lock):
+        assert one.try_acquire()
+        one.close()
+    holder.close()
