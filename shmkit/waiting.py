@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import select
 import time
-from collections.abc import Iterator
 from typing import Protocol
 
 __all__ = [
@@ -26,8 +25,8 @@ __all__ = [
 
 # poll counts in milliseconds of 31 bits.
 _LONGEST_MS = 2**30
-# Slices of a wait through what another thread may close, in seconds.
-_SLICE_FIRST, _SLICE_MOST = 0.05, 1.0
+# Slices of a wait through what another thread may close.
+_FIRST_MS, _MOST_MS = 50, 1000
 
 
 def seconds_of(timeout: float | None, name: str = "timeout") -> float | None:
@@ -122,18 +121,21 @@ class _Closable(Protocol):
     def fileno(self) -> int: ...
 
 
-def _slices(deadline: Deadline) -> Iterator[Deadline]:
-    piece, left = _SLICE_FIRST, deadline.left()
-    while left > piece:
-        yield Deadline(piece)
-        piece, left = min(2 * piece, _SLICE_MOST), deadline.left()
-    yield Deadline(left)
-
-
 def _still(thing: _Closable, events: int, deadline: Deadline) -> bool:
-    found = any(wait_for(thing.fileno(), events, piece) for piece in _slices(deadline))
-    thing.fileno()
-    return found
+    poller = select.poll()
+    fileno = thing.fileno
+    poller.register(fileno(), events)
+    piece = _FIRST_MS
+    while True:
+        # Rounded up: a wait never ends before its time.
+        found = poller.poll(piece if deadline.end == math.inf else min(piece, math.ceil(deadline.left() * 1000)))
+        # Of what was closed meanwhile the number may be another file's by now.
+        fileno()
+        if found:
+            return True
+        if deadline.passed:
+            return False
+        piece = min(2 * piece, _MOST_MS)
 
 
 def still_readable(thing: _Closable, deadline: Deadline) -> bool:
@@ -148,10 +150,12 @@ def still_writable(thing: _Closable, deadline: Deadline) -> bool:
 
 async def still_readable_async(thing: _Closable, deadline: Deadline) -> bool:
     """``still_readable`` for coroutines."""
-    found = False
-    for piece in _slices(deadline):
-        found = await readable_async(thing.fileno(), piece)
+    piece = _FIRST_MS
+    while True:
+        found = await readable_async(thing.fileno(), Deadline(min(piece / 1000, deadline.left())))
+        thing.fileno()
         if found:
-            break
-    thing.fileno()
-    return found
+            return True
+        if deadline.passed:
+            return False
+        piece = min(2 * piece, _MOST_MS)
