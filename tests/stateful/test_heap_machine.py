@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import numpy as np
@@ -116,7 +115,6 @@ class HeapMachine(RuleBasedStateMachine):
     @rule()
     def let_all_go(self) -> None:
         self.held.clear()
-        gc.collect()
 
     @rule(keep=st.sampled_from([0, SLAB, 1 << 20]))
     def trim(self, keep: int) -> None:
