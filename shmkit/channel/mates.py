@@ -3,16 +3,20 @@
 An end becomes the ring's producer or consumer when it is first used, so that one process can make both ends, hand one
 on, and close its own.  Until then the ring cannot say who has it.  A pair of sockets can: one goes with each end and
 with its copies in other processes, and when the last of those has been closed, or its process has ended, the other
-hangs up.
+hangs up.  What is pickled for others than a child that is being started goes without it: nobody can know then who has
+that end, so the other one is told, by a byte, not to count on it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import select
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from multiprocessing import context, reduction
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from shmkit._owned import Owner
 from shmkit.channel.turn import FIRST_LOOK, LAST_LOOK
 from shmkit.errors import RoleTaken
-from shmkit.waiting import Deadline
+from shmkit.waiting import Deadline, wait_for
 
 if TYPE_CHECKING:
     from shmkit._ring import Ring
@@ -33,7 +37,7 @@ T = TypeVar("T")
 class Mate(Owner):
     """Who has the other end, as `Presence` would tell it."""
 
-    __slots__ = ("_both", "_pid", "_ring", "_role", "watched")
+    __slots__ = ("_both", "_pid", "_ring", "_role", "_told", "watched")
 
     def __init__(self, fd: int, ring: Ring, role: Literal["producer", "consumer"]) -> None:
         self._fd = fd
@@ -43,6 +47,7 @@ class Mate(Owner):
         self.watched = True
         self._both: select.epoll | None = None
         self._pid = 0
+        self._told = False
 
     def beside(self, fd: int) -> int:
         """A descriptor that is readable when ``fd`` is, and when nobody can use the other end; ``fd``, if that has been
@@ -68,11 +73,11 @@ class Mate(Owner):
         """Whether nobody can use the other end any more, and nobody has: the ring says then that it was closed."""
         if not self.watched:
             return False
-        # Looked at first: whoever has used the other end, and gone, is seen in the ring after that.
-        said = self._said()
-        if self._used() or said:
+        # Looked at first: whoever has used the other end, or pickled it, and gone, is seen after that.
+        gone = wait_for(self.fileno(), 0, Deadline(0))
+        if self._used() or self._with_anybody():
             self._look_away()
-        elif said is not None:
+        elif gone:
             self._look_away()
             self._close_for_them()
             return True
@@ -85,24 +90,20 @@ class Mate(Owner):
             with contextlib.suppress(OSError, ValueError):
                 self._both.unregister(self.fileno())
 
-    def _said(self) -> bytes | None:
-        """None: nothing.  Something: it was pickled for anybody.  No bytes: nobody has it any more."""
-        end = socket.socket(fileno=self.fileno())
-        try:
-            return end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except ConnectionResetError:
-            return b""
-        finally:
-            end.detach()
+    def _with_anybody(self) -> bool:
+        """Whether the other end was pickled for whoever may come: the byte that says so stays where it is."""
+        waiting = fcntl.ioctl(self.fileno(), termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) > 0
 
     def handed_on(self) -> Any:
         """The descriptor in a pickle for a child that is being started; None in any other."""
         if context.get_spawning_popen() is not None:
             return reduction.DupFd(self.fileno())
-        if self.watched:
-            os.write(self.fileno(), b"?")
+        if not self._told:
+            # Once, as a byte that is there already says it too, and nobody takes it away; not to one who has gone.
+            self._told = True
+            with contextlib.suppress(OSError):
+                os.write(self.fileno(), b"?")
         return None
 
     def _used(self) -> bool:
@@ -135,4 +136,6 @@ class Mate(Owner):
 def mates() -> tuple[int, int]:
     """A descriptor for each of two ends."""
     here, there = socket.socketpair()
+    for end in (here, there):
+        end.setblocking(False)
     return here.detach(), there.detach()

@@ -15,7 +15,7 @@ import pytest
 import shmkit
 from channel.ends import KINDS, WATCHDOG, Kind
 from channel.test_face import under_every_start_method
-from shmkit import channel
+from shmkit import _map, channel
 from support import Processes
 
 PAIRS = [kind for kind in KINDS if kind.paired]
@@ -175,3 +175,16 @@ def test_a_descriptor_is_quiet_while_an_end_is_with_somebody_unknown() -> None:
         assert select.select([receiver], [], [], WATCHDOG)[0]
         with pytest.raises(shmkit.EndOfStream):
             receiver.recv(WATCHDOG)
+
+
+def test_an_end_may_be_pickled_any_number_of_times() -> None:
+    """Also when the other one, which takes no notice, has gone."""
+    receiver, sender = channel.pair("ring:")
+    for _ in range(2000):
+        pickle.dumps(sender)
+    copies = [pickle.loads(pickle.dumps(sender)) for _ in range(3)]
+    receiver.close()
+    for end in (sender, *copies):
+        pickle.dumps(end)
+        end.close()
+    _map.forget_references()  # of pickles that nobody takes
