@@ -15,8 +15,8 @@ from shmkit._fields import RING_MIN
 from shmkit._ring import Ring
 from shmkit.channel.base import Channel
 from shmkit.channel.frame import ARRAY, BYTES, HEADER, META_MOST, Frame, Incoming, parse, too_large
-from shmkit.channel.mates import Mate, mates
 from shmkit.channel.options import Rules, size
+from shmkit.channel.unused_peer import UnusedPeer, peer_sockets
 from shmkit.channel.url import Address
 from shmkit.errors import NoPeer, SegmentNotFound
 from shmkit.files.watching import Hint
@@ -47,7 +47,7 @@ class RingChannel(Channel):
         self._native: Any = None
         self._frame: Frame | None = None
         # Of a ring without a name: whether somebody could still use the other end.
-        self._mate: Mate | None = None
+        self._peer: UnusedPeer | None = None
         self._presence: Any = None
 
     # ---------------------------------------------------------------------------------------------------------- sending
@@ -98,12 +98,12 @@ class RingChannel(Channel):
             self._waited(lambda timeout: self._ring.send(record, timeout), timeout)
 
     def _waited(self, call: Callable[[float | None], T], timeout: float | None) -> T:
-        mate = self._mate
-        return call(timeout) if mate is None or not mate.watched else mate.wait(call, timeout)
+        peer = self._peer
+        return call(timeout) if peer is None or not peer.watched else peer.wait(call, timeout)
 
     def _deserted(self) -> bool:
         """Whether nobody can use the other end any more, and nobody has: the ring says so from now on."""
-        return self._mate is not None and self._mate.check()
+        return self._peer is not None and self._peer.check()
 
     def _take(self, timeout: float | None, wait: bool = True) -> Any:
         """The next record; None: there is none, and nobody waits.  What is too large to be a message is passed over."""
@@ -207,7 +207,7 @@ class RingChannel(Channel):
 
     def _in_fd(self) -> int:
         fd = self._ring.fileno()
-        return fd if self._mate is None else self._mate.beside(fd)
+        return fd if self._peer is None else self._peer.beside(fd)
 
     def _out_fd(self) -> int:
         return self._ring._room_fileno()
@@ -228,22 +228,22 @@ class RingChannel(Channel):
 
     def _close(self, linger: float) -> None:
         self._ring.close()
-        if self._mate is not None:
-            self._mate.close()
+        if self._peer is not None:
+            self._peer.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {"sends": self._sends, "receives": self._receives, "max_message": self._limit}
-        mate = None if self._mate is None else self._mate.handed_on()
-        return _ring_again, (self._ring, self._url, options, mate)
+        peer = None if self._peer is None else self._peer.handed_on()
+        return _ring_again, (self._ring, self._url, options, peer)
 
-    def _with_mate(self, fd: int) -> Self:
-        self._mate = self._presence = Mate(fd, self._ring, "producer" if self._receives else "consumer")
+    def _with_peer(self, fd: int) -> Self:
+        self._peer = self._presence = UnusedPeer(fd, self._ring, "producer" if self._receives else "consumer")
         return self
 
 
-def _ring_again(ring: Ring, url: str, options: dict[str, Any], mate: Any) -> RingChannel:
+def _ring_again(ring: Ring, url: str, options: dict[str, Any], peer: Any) -> RingChannel:
     made = RingChannel(ring, url, **options)
-    return made if mate is None else made._with_mate(mate.detach())
+    return made if peer is None else made._with_peer(peer.detach())
 
 
 def _name(address: Address) -> str:
@@ -293,8 +293,8 @@ def pair_ring(address: Address, options: dict[str, Any], common: dict[str, Any])
 
     ring = Ring.create(capacity=options.get("capacity", CAPACITY))
     other = pickle.loads(pickle.dumps(ring))  # a handle of its own for each end
-    here, there = mates()
+    here, there = peer_sockets()
     return (
-        RingChannel(ring, address.url, sends=False, receives=True, **common)._with_mate(here),
-        RingChannel(other, address.url, sends=True, receives=False, **common)._with_mate(there),
+        RingChannel(ring, address.url, sends=False, receives=True, **common)._with_peer(here),
+        RingChannel(other, address.url, sends=True, receives=False, **common)._with_peer(there),
     )

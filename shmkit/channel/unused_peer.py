@@ -29,12 +29,12 @@ from shmkit.waiting import Deadline, wait_for
 if TYPE_CHECKING:
     from shmkit._ring import Ring
 
-__all__ = ["Mate", "mates"]
+__all__ = ["UnusedPeer", "peer_sockets"]
 
 T = TypeVar("T")
 
 
-class Mate(Owner):
+class UnusedPeer(Owner):
     """Who has the other end, as `Presence` would tell it."""
 
     __slots__ = ("_both", "_pid", "_ring", "_role", "_told", "watched")
@@ -133,7 +133,7 @@ class Mate(Owner):
         return call(deadline.left_or_none())
 
 
-def mates() -> tuple[int, int]:
+def peer_sockets() -> tuple[int, int]:
     """A descriptor for each of two ends."""
     here, there = socket.socketpair()
     for end in (here, there):
